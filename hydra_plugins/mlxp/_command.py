@@ -1,0 +1,108 @@
+"""The command line that started this program, and the one that starts a job of it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.types import Quote, QuotedString
+
+from mlxp_core.errors import ConfigurationError
+from mlxp_core.layout import RunDir, is_run_id
+
+# decided at the submission, and said anew on a job's command line or of no meaning there
+_NOT_PASSED_ON = re.compile(r"[+~]*hydra\.(launcher|sweep|run\.dir|mode|job\.num|job\.id)(?=[.=@]|$)")
+
+
+@dataclass(frozen=True)
+class Program:
+    """How a Hydra program was started."""
+
+    options: tuple[str, ...]  # the interpreter's, such as -u or -W error
+    script: Path | None  # absolute; None for a module
+    module: str | None  # of `python -m`
+    flags: tuple[tuple[str, str], ...]  # --config-name, --config-path, --config-dir
+
+    @property
+    def called(self) -> str:
+        """What stands on a command line for it: the script's file name, or the module's name."""
+        return self.script.name if self.script else str(self.module)
+
+    def words(self, python: str, place: Callable[[Path], Path]) -> list[str]:
+        """The command up to the overrides; ``place`` says where a file lies in the code that the job runs."""
+        what = [str(place(self.script))] if self.script else ["-m", str(self.module)]
+        flags = []
+        for flag, value in self.flags:
+            path = Path(value)
+            if flag == "--config-dir":
+                path = Path.cwd() / path  # relative to the launch directory
+            flags += [flag, str(place(path)) if path.is_absolute() else value]
+        return [python, *self.options, *what, *flags]
+
+
+def find_program(overrides: Sequence[str]) -> Program:
+    """Tell how this Hydra program was started, from the interpreter's own record.
+
+    Raises ConfigurationError where it was not started as a program of its own: a notebook, a test, ``python -c``.
+    """
+    arguments = sys.argv[1:]
+    head = sys.orig_argv[1 : len(sys.orig_argv) - len(arguments)]
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    file = getattr(main, "__file__", None)
+    given = {override for override in overrides if not override.startswith("hydra.mode=")}  # which Hydra adds for -m
+    whole = sys.orig_argv[len(sys.orig_argv) - len(arguments) :] == arguments and given <= set(arguments)
+    if not head or file is None or not whole:
+        raise ConfigurationError(
+            "the launchers of hydra-mlxp run a job by the command line of its program, and this Hydra application was "
+            f"not started by one of its own (sys.orig_argv is {sys.orig_argv}). Start it as `python main.py -m …` or "
+            "`python -m package.main -m …`."
+        )
+    known, _ = get_args_parser().parse_known_args(arguments)
+    flags = [
+        ("--config-path", known.config_path),
+        ("--config-name", known.config_name),
+        ("--config-dir", known.config_dir),
+    ]
+    said = tuple((flag, value) for flag, value in flags if value is not None)
+    if spec is not None:
+        # `python -m pkg` runs pkg.__main__; the words before are options and the -m, which may end a group: -um
+        return Program(_before_module(head), None, spec.name.removesuffix(".__main__"), said)
+    return Program(tuple(head[:-1]), Path(file).absolute(), None, said)
+
+
+def job_overrides(
+    hydra_overrides: Iterable[str], task_overrides: Iterable[str], *, run: RunDir, number: int
+) -> list[str]:
+    """The overrides of one job's command line, in RUN mode, in the folder that is its own."""
+    log_dir, name = run.path.parent, run.path.name
+    return [
+        *(override for override in hydra_overrides if not _NOT_PASSED_ON.match(override)),
+        *task_overrides,
+        "hydra.mode=RUN",
+        f"hydra.run.dir={quote(str(run.path))}",
+        f"hydra.sweep.dir={quote(str(log_dir))}",
+        f"hydra.sweep.subdir={quote(name)}",
+        f"hydra.job.num={number}",
+        f"hydra.job.id={quote(name)}",
+    ]
+
+
+def quote(text: str) -> str:
+    """A string as Hydra's override grammar takes it, whatever it holds; bare where that is safe."""
+    if re.fullmatch(r"/[A-Za-z0-9_./+-]+", text) or is_run_id(text):
+        return text
+    quoted: str = QuotedString(text=text.replace("${", "\\${"), quote=Quote.single).with_quotes()
+    return quoted
+
+
+def _before_module(head: Sequence[str]) -> tuple[str, ...]:
+    options = list(head[:-1])  # the last is the module
+    last = options.pop() if options else ""
+    if len(last) > len("-m"):
+        options.append(last[:-1])  # -um -> -u
+    return tuple(options)

@@ -1,0 +1,134 @@
+"""Composed configurations as plain values, compared and pinned. The only module that takes OmegaConf apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, flag_override
+from omegaconf.errors import OmegaConfBaseException
+
+from mlxp_core.metadata import to_plain
+
+Plain = dict[str, Any]
+_Path = tuple[Any, ...]
+_ABSENT = object()
+
+
+def application(config: DictConfig) -> DictConfig:
+    """The application's part of a composed configuration: all but the node ``hydra``."""
+    keys: list[Any] = [key for key in config if key != "hydra"]
+    part = OmegaConf.masked_copy(config, keys)
+    OmegaConf.copy_cache(from_config=config, to_config=part)  # one value of ${now:} for a whole sweep
+    return part
+
+
+def unresolved(config: DictConfig) -> Plain:
+    """The application's part with its interpolations, as plain values."""
+    plain: Plain = to_plain(_container(application(config)))
+    return plain
+
+
+def resolved(config: DictConfig) -> Plain:
+    """The same with every interpolation that can be resolved here; the others keep their text."""
+    part = application(config)
+    try:
+        values: Any = OmegaConf.to_container(part, resolve=True, enum_to_str=True)
+    except OmegaConfBaseException:
+        values = _container(part)
+        for path in _interpolations(values):
+            _holder(values, path)[path[-1]] = _resolve(part, path)
+    plain: Plain = to_plain(values)
+    return plain
+
+
+def pin(config: DictConfig, submitted: Plain) -> list[str]:
+    """Give interpolations the values that they had at submission; name those that would have had another one now.
+
+    What was decided then is not decided again: the time, a random number, a variable of the submitting shell. What
+    could not be resolved then, such as a variable that only the job has, is resolved here.
+    """
+    part = application(config)
+    changed = []
+    for path in _interpolations(_container(part)):
+        value = _get(submitted, path)
+        settled = value is not _ABSENT and not (isinstance(value, str) and "${" in value)
+        if settled and to_plain(_resolve(part, path)) != value:
+            holder = _holder(config, path)
+            with flag_override(holder, ["struct", "readonly"], [False, False]):
+                holder[path[-1]] = value
+            changed.append(_dotted(path))
+    return changed
+
+
+def raw(config: DictConfig, holder: str, key: str) -> Any:
+    """What a node holds, which may be an interpolation: ``raw(config, "hydra.run", "dir")``."""
+    return _container(OmegaConf.select(config, holder))[key]
+
+
+def overrides(config: DictConfig, kind: str) -> list[str]:
+    """The overrides that a configuration was composed with, ``task`` or ``hydra``, as they were given."""
+    given: list[str] = raw(config, "hydra.overrides", kind)
+    return given
+
+
+def differences(before: Plain, after: Plain) -> list[str]:
+    """Where two configurations differ, a line each: ``optimizer.lr: 0.1 -> 0.2``."""
+    first, second = dict(_leaves(before)), dict(_leaves(after))
+    lines = []
+    for path in [*first, *(path for path in second if path not in first)]:
+        old, new = first.get(path, _ABSENT), second.get(path, _ABSENT)
+        same = type(old) is type(new) and (old == new or (old != old and new != new))  # noqa: PLR0124  (NaN)
+        if not same:
+            lines.append(f"{_dotted(path)}: {_show(old)} -> {_show(new)}")
+    return lines
+
+
+def _container(config: Any) -> Any:
+    return OmegaConf.to_container(config, resolve=False, enum_to_str=True)
+
+
+def _resolve(config: DictConfig, path: _Path) -> Any:
+    """Resolve one node; give its text where that cannot be done."""
+    holder = _holder(config, path)
+    try:
+        value = holder[path[-1]]
+        return OmegaConf.to_container(value, resolve=True, enum_to_str=True) if OmegaConf.is_config(value) else value
+    except OmegaConfBaseException:
+        return _container(holder)[path[-1]]
+
+
+def _holder(values: Any, path: _Path) -> Any:
+    for part in path[:-1]:
+        values = values[part]
+    return values
+
+
+def _interpolations(values: Any) -> list[_Path]:
+    return [path for path, value in _leaves(values) if isinstance(value, str) and "${" in value]
+
+
+def _leaves(value: Any, path: _Path = ()) -> Iterator[tuple[_Path, Any]]:
+    items: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    if items and value:
+        for key, item in items:
+            yield from _leaves(item, (*path, key))
+    elif path:
+        yield path, value
+
+
+def _get(value: Any, path: _Path) -> Any:
+    for part in path:
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            return _ABSENT
+    return value
+
+
+def _dotted(path: _Path) -> str:
+    return ".".join(str(part) for part in path)
+
+
+def _show(value: Any) -> str:
+    return "(not there)" if value is _ABSENT else repr(value)

@@ -1,0 +1,292 @@
+"""What a launcher does: compose every job, freeze the code, make the run folders, submit, and leave or wait."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
+from hydra.errors import CompactHydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from hydra_plugins.mlxp import _config
+from hydra_plugins.mlxp._command import Program, find_program, job_overrides
+from hydra_plugins.mlxp.config import RUN_ID
+from mlxp_core import __version__, script, submission
+from mlxp_core.errors import ConfigurationError, JobFailedError
+from mlxp_core.layout import LogDir, RunDir, Status
+from mlxp_core.scheduler import SCHEDULERS
+from mlxp_core.snapshot import Code, take_snapshot
+from mlxp_core.store import RunStore
+from mlxp_core.submission import Batch, Planned, Submitted
+
+if TYPE_CHECKING:
+    from hydra_plugins.mlxp.launcher import MlxpLauncher
+
+log = logging.getLogger(__name__)
+
+_SNAPSHOTS = ("auto", "commit", "none")
+
+
+@dataclass(frozen=True)
+class _Composed:
+    """One job of the batch, composed."""
+
+    overrides: list[str]
+    config: DictConfig
+    number: int
+
+
+class JobDidNotCompleteError(JobFailedError, CompactHydraException):
+    """A job that was waited for did not complete; Hydra shows the message without a stack trace."""
+
+
+class SubmittedJob:
+    """What a submitted job returns: where it is. Its task function's value is not known yet."""
+
+    def __init__(self, run: RunDir, scheduler: str, job_id: str, array_index: int | None) -> None:
+        """Say where the job is."""
+        self.run_id, self.run_dir = run.id, run.path
+        self.scheduler, self.job_id, self.array_index = scheduler, job_id, array_index
+
+    def __repr__(self) -> str:
+        """Name the run and the job."""
+        index = "" if self.array_index is None else f"_{self.array_index}"
+        return f"<SubmittedJob run {self.run_dir.name}, {self.scheduler} job {self.job_id}{index}>"
+
+    def __float__(self) -> float:
+        """Refuse to be the objective that a sweeper optimises."""
+        raise TypeError(
+            f"{self!r} has no value yet: the launcher submitted it and left. A sweeper that needs the values of its "
+            "jobs needs hydra.launcher.wait=true."
+        )
+
+
+def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+    """Submit one batch of jobs."""
+    setup_globals()
+    config, options = launcher.config, launcher.options
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    # what can be wrong is found out before anything is written
+    program = find_program([*_config.overrides(config, "hydra"), *_config.overrides(config, "task")])
+    template = _template(launcher, program)
+    jobs = [_compose(launcher, list(job), initial_job_idx + number) for number, job in enumerate(overrides)]
+    log_dir = LogDir(Path(config.hydra.runtime.cwd, str(config.hydra.sweep.dir)))
+    if options.snapshot != "none" and launcher.code is None:
+        launcher.code = _freeze(launcher, program, jobs, log_dir)
+    batch = Batch(
+        log_dir=log_dir,
+        name=script.legal_name(config.hydra.job.name),
+        template=template,
+        scheduler=SCHEDULERS[options.scheduler],
+        array=options.array,
+        max_parallel=options.max_parallel,
+        command_timeout=options.command_timeout,
+    )
+    runs = _folders(jobs, batch.log_dir)
+    planned = [_plan(launcher, program, job, run) for job, run in zip(jobs, runs, strict=True)]
+    for one in planned:
+        submission.write_run(one, batch)
+    submitted = submission.submit(runs, batch)
+    _tell(jobs, submitted, batch)
+    if options.wait:
+        return _wait(jobs, submitted, batch)
+    return [_job_return(job, one, batch) for job, one in zip(jobs, submitted, strict=True)]
+
+
+def _template(launcher: MlxpLauncher, program: Program) -> script.Template:
+    options = launcher.options
+    scheduler = SCHEDULERS[options.scheduler]
+    if options.snapshot not in _SNAPSHOTS:
+        raise ConfigurationError(f"hydra.launcher.snapshot={options.snapshot} is not one of {', '.join(_SNAPSHOTS)}")
+    if options.max_parallel is not None and options.max_parallel < 1:
+        raise ConfigurationError(f"hydra.launcher.max_parallel={options.max_parallel}: at least one job must run")
+    template = script.Template()
+    if options.template is not None:
+        path = Path(launcher.config.hydra.runtime.cwd, os.path.expanduser(options.template))  # noqa: PTH111
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigurationError(
+                f"the template {path} (hydra.launcher.template={options.template}) cannot be read: {error.strerror}"
+            ) from error
+        template = script.read_template(text, scheduler, program.called, source=f"the template {path}")
+        for line in template.ignored:
+            log.warning("%s does not read directives after the first command: %s", scheduler.name, line)
+    template = script.add_header(template, options.header, scheduler)
+    return script.add_setup(template, options.setup)
+
+
+def _compose(launcher: MlxpLauncher, overrides: list[str], number: int) -> _Composed:
+    config = launcher.hydra_context.config_loader.load_sweep_config(launcher.config, overrides)
+    with open_dict(config):
+        config.hydra.job.num = number
+    return _Composed(overrides, config, number)
+
+
+def _freeze(launcher: MlxpLauncher, program: Program, jobs: Sequence[_Composed], log_dir: LogDir) -> Code:
+    code = take_snapshot(program.script or Path.cwd(), log_dir)
+    if code.uncommitted:
+        log.warning(
+            "the jobs run commit %s of %s, without these changes, which are not committed:\n  %s",
+            code.commit[:10],
+            code.repo,
+            "\n  ".join(str(change) for change in code.uncommitted),
+        )
+        _check_committed_configuration(launcher, jobs, code)
+    return code
+
+
+def _check_committed_configuration(launcher: MlxpLauncher, jobs: Sequence[_Composed], code: Code) -> None:
+    """Refuse what every job would refuse hours later: a configuration that the commit does not compose."""
+    search_path = copy.deepcopy(launcher.hydra_context.config_loader.get_search_path())
+    changed = [code.repo / change.path for change in code.uncommitted]
+    concerned = False
+    for element in search_path.get_path():
+        folder = Path(element.path.removeprefix("file://"))
+        if folder.is_absolute():
+            concerned |= any(path.is_relative_to(folder) or folder.is_relative_to(path) for path in changed)
+            element.path = f"file://{code.place(folder)}"
+    if not concerned:
+        return
+    loader = ConfigLoaderImpl(config_search_path=search_path)
+    for job in jobs:
+        try:
+            committed = loader.load_sweep_config(launcher.config, job.overrides)
+            different = _config.differences(_config.unresolved(job.config), _config.unresolved(committed))
+        except Exception as error:  # noqa: BLE001  (whatever Hydra finds wrong with it)
+            different = [str(error)]
+        if different:
+            raise ConfigurationError(
+                f"the configuration of the commit {code.commit[:10]}, which the jobs would run, is not the one that "
+                f"{' '.join(job.overrides) or 'the job'} has here. Commit the changed files.\nhere -> in the commit\n  "
+                + "\n  ".join(different)
+            )
+
+
+def _folders(jobs: Sequence[_Composed], log_dir: LogDir) -> list[RunDir]:
+    """A folder for each job: a new id, unless the user's own hydra.sweep.subdir says where."""
+    subdirs = [_config.raw(job.config, "hydra.sweep", "subdir") for job in jobs]
+    if all(subdir == RUN_ID for subdir in subdirs):
+        with RunStore(log_dir.path) as store:
+            return store.allocate_block(len(jobs))
+    runs = [RunDir(log_dir.path / str(job.config.hydra.sweep.subdir)) for job in jobs]
+    if len({run.path for run in runs}) < len(runs):
+        raise ConfigurationError(
+            f"hydra.sweep.subdir={subdirs[0]} gives several jobs the same folder. Leave it as it is, so that every run "
+            "gets a number of its own, or make it differ, with ${hydra.job.num}."
+        )
+    return runs
+
+
+def _plan(launcher: MlxpLauncher, program: Program, job: _Composed, run: RunDir) -> Planned:
+    options, code, cwd = launcher.options, launcher.code, Path(launcher.config.hydra.runtime.cwd)
+    place = code.place if code else Path
+    with open_dict(job.config):
+        job.config.hydra.job.id = run.path.name
+        job.config.hydra.sweep.subdir = run.path.name
+        job.config.hydra.runtime.output_dir = str(run.path)
+    overrides = job_overrides(_config.overrides(launcher.config, "hydra"), job.overrides, run=run, number=job.number)
+    python = options.python or sys.executable
+    command = (*program.words(python, place), *overrides)
+    with _as_current(job.config):
+        full, raw = _config.resolved(job.config), _config.unresolved(job.config)
+    return Planned(
+        job=script.Job(
+            run=run,
+            name=script.legal_name(f"{job.config.hydra.job.name}-{run.path.name}"),
+            command=command,
+            work_dir=str(place(cwd)),
+            environment=_environment(job.config, place),
+        ),
+        config=full,
+        config_unresolved=raw,
+        facts={
+            "command": list(command),
+            "work_dir": str(place(cwd)),
+            "hydra": {"job_name": job.config.hydra.job.name, "overrides": job.overrides},
+            "version_manager": _version(code),
+        },
+        settings={
+            "version": __version__,
+            "launcher": {**vars(options), "setup": list(options.setup), "launch_dir": str(cwd)},
+        },
+    )
+
+
+def _version(code: Code | None) -> dict[str, Any]:
+    if code is None:
+        return {}
+    uncommitted = [str(change) for change in code.uncommitted]
+    return {"repo_path": str(code.repo), "commit_hash": code.commit, "uncommitted": uncommitted}
+
+
+def _environment(config: DictConfig, place: Any) -> dict[str, str]:
+    """Variables that a job needs: those that Hydra copies from here, a PYTHONPATH that leads into the frozen code."""
+    variables = {name: os.environ[name] for name in config.hydra.job.env_copy if name in os.environ}
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    placed = [str(place(Path(entry))) if Path(entry).is_absolute() else entry for entry in entries]
+    if placed != entries:
+        variables["PYTHONPATH"] = os.pathsep.join(placed)
+    return variables
+
+
+@contextmanager
+def _as_current(config: DictConfig) -> Iterator[None]:
+    """Let ``${hydra:…}`` find a job's own configuration, as it does while the job runs."""
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(config)
+    try:
+        yield
+    finally:
+        HydraConfig.instance().cfg = before
+
+
+def _tell(jobs: Sequence[_Composed], submitted: Sequence[Submitted], batch: Batch) -> None:
+    for job, one in zip(jobs, submitted, strict=True):
+        index = "" if one.array_index is None else f"_{one.array_index}"
+        name, what = one.run.path.name, " ".join(job.overrides)
+        log.info("run %s : %s : %s job %s%s", name, what, batch.scheduler.name, one.job_id, index)
+    log.info("%d jobs submitted; their runs are in %s", len(submitted), batch.log_dir.path)
+
+
+def _wait(jobs: Sequence[_Composed], submitted: Sequence[Submitted], batch: Batch) -> list[JobReturn]:
+    log.info("waiting for them")
+    try:
+        statuses = submission.wait(submitted, batch, lambda run, status: log.info("run %s : %s", run.path.name, status))
+    except KeyboardInterrupt:
+        log.warning("no longer waiting; the jobs go on")
+        raise
+    returns = []
+    for job, one, status in zip(jobs, submitted, statuses, strict=True):
+        result = _job_return(job, one, batch)
+        if status is not Status.COMPLETE:
+            result.status = JobStatus.FAILED
+            result.return_value = JobDidNotCompleteError(
+                f"run {one.run.path} is {status}. What it printed: {one.run.stderr} and {one.run.stdout.name}; "
+                f"what is known of its end: {one.run.info}"
+            )
+        returns.append(result)
+    return returns
+
+
+def _job_return(job: _Composed, one: Submitted, batch: Batch) -> JobReturn:
+    result = JobReturn(
+        overrides=job.overrides,
+        cfg=_config.application(job.config),
+        hydra_cfg=OmegaConf.masked_copy(job.config, ["hydra"]),
+        working_dir=str(one.run.path),
+        task_name=job.config.hydra.job.name,
+        status=JobStatus.COMPLETED,
+    )
+    result.return_value = SubmittedJob(one.run, batch.scheduler.name, one.job_id, one.array_index)
+    return result

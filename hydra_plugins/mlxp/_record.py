@@ -1,0 +1,107 @@
+"""What the callback does: opens the run of a Hydra job, and closes it."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig
+
+from hydra_plugins.mlxp import _config
+from hydra_plugins.mlxp._endings import watch_endings
+from hydra_plugins.mlxp._folders import choose_run_dir
+from mlxp_core import logger as current
+from mlxp_core import metadata
+from mlxp_core.errors import ConfigurationChangedError, StoreError
+from mlxp_core.files import load_yaml, load_yaml_if_there
+from mlxp_core.layout import RunDir, Status
+from mlxp_core.logger import Run
+from mlxp_core.recording import begin, finish
+
+log = logging.getLogger(__name__)
+
+_open: list[Run] = []  # the runs that on_job_start has opened, in this process
+_Hook = TypeVar("_Hook", bound=Callable[..., None])
+
+
+def _remembers_failure(hook: _Hook) -> _Hook:
+    """Hydra turns an exception of a callback into a warning and goes on; current_run() raises it again."""
+
+    @functools.wraps(hook)
+    def wrapped(*args: Any) -> None:
+        try:
+            hook(*args)
+        except Exception as error:
+            current.remember_failure(error)
+            raise
+
+    return cast("_Hook", wrapped)
+
+
+def watch() -> None:
+    """See the ends that Hydra does not report."""
+    watch_endings(_close)
+
+
+@_remembers_failure
+def on_run_start(config: DictConfig) -> None:
+    """Choose the folder; in a launched job take over what was decided at its submission."""
+    try:
+        run = RunDir(choose_run_dir(config))
+    except StoreError as error:
+        # Hydra turns any other exception into a warning and goes on, here to a folder that cannot be made either
+        raise SystemExit(f"{type(error).__name__}: {error}") from error
+    if _is_launched(run):
+        _take_over(config, run)
+
+
+@_remembers_failure
+def on_job_start(config: DictConfig) -> None:
+    """Open the run."""
+    run = RunDir(Path(config.hydra.runtime.output_dir))
+    facts = {"hydra": {"job_name": config.hydra.job.name, "overrides": _config.overrides(config, "task")}}
+    if _is_launched(run):
+        _open.append(begin(run, config=None, facts=facts))
+        return
+    full, raw = _config.resolved(config), _config.unresolved(config)
+    _open.append(begin(run, config=full, config_unresolved=raw, facts=facts))
+
+
+@_remembers_failure
+def on_job_end(job_return: JobReturn) -> None:
+    """Close the run, by what its task function came to."""
+    failed = job_return.status is not JobStatus.COMPLETED
+    _close(job_return._return_value if failed else None)  # noqa: SLF001  (the property raises it)
+
+
+def _close(error: BaseException | None) -> None:
+    if _open:
+        finish(_open.pop(), *metadata.verdict(error))
+
+
+def _is_launched(run: RunDir) -> bool:
+    """Whether the folder was made by a launcher of ours, for this job to run in."""
+    return "launcher" in load_yaml_if_there(run.settings)
+
+
+def _take_over(config: DictConfig, run: RunDir) -> None:
+    """Run the configuration that was submitted; a job that composes another one ends here, with the difference."""
+    submitted = load_yaml(run.config_unresolved)
+    different = _config.differences(submitted, _config.unresolved(config))
+    if different:
+        error = ConfigurationChangedError(
+            f"run {run.path} was submitted with another configuration than its job composes now, so it does not run.\n"
+            "submitted -> now\n  " + "\n  ".join(different) + "\n"
+            "Is a configuration file, or a package that adds to the configuration, another one on this machine?"
+        )
+        finish(begin(run, config=None), Status.FAILED, metadata.describe_error(error))
+        raise SystemExit(f"{type(error).__name__}: {error}")
+    settings = load_yaml(run.settings)
+    config.hydra.runtime.cwd = settings["launcher"]["launch_dir"]  # what hydra.utils.get_original_cwd() answers
+    pinned = _config.pin(config, load_yaml(run.config))
+    if pinned:
+        log.debug("as at the submission, and not as they would be resolved now: %s", ", ".join(pinned))

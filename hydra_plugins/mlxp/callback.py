@@ -1,0 +1,47 @@
+"""The callback ``hydra/callbacks=mlxp``: a door. Hydra's calls come in, the recording is done elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hydra.experimental.callback import Callback
+
+if TYPE_CHECKING:
+    from hydra.core.utils import JobReturn
+    from omegaconf import DictConfig
+
+
+class MlxpCallback(Callback):
+    """Gives every run a numbered folder, and records how it starts and ends."""
+
+    def __init__(self, log_dir: str) -> None:
+        """``log_dir`` is read from the configuration by ``hydra.run.dir`` and ``hydra.sweep.dir``."""
+        from ._record import watch  # noqa: PLC0415
+
+        self.log_dir = log_dir
+        watch()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """In a worker of a launcher such as joblib's, the callback arrives as a pickle."""
+        from ._record import watch  # noqa: PLC0415
+
+        self.__dict__.update(state)
+        watch()
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Choose the run's folder, before Hydra makes it."""
+        from ._record import on_run_start  # noqa: PLC0415
+
+        on_run_start(config)
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        """RUNNING."""
+        from ._record import on_job_start  # noqa: PLC0415
+
+        on_job_start(config)
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:  # noqa: ARG002
+        """COMPLETE or FAILED."""
+        from ._record import on_job_end  # noqa: PLC0415
+
+        on_job_end(job_return)

@@ -1,0 +1,86 @@
+"""What can be set, and its registration with Hydra: a field a line, one comment each."""
+
+# no `from __future__ import annotations`: with it a dataclass here kills every Hydra 1.3 program of the environment
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from mlxp_core.scheduler import SCHEDULERS
+
+CALLBACK = "hydra_plugins.mlxp.callback.MlxpCallback"
+LAUNCHER = "hydra_plugins.mlxp.launcher.MlxpLauncher"
+
+# stands for the run's id in hydra.run.dir and hydra.sweep.subdir
+RUN_ID = "${mlxp_run_id:}"
+
+
+@dataclass
+class LauncherConf:
+    """The options of every ``mlxp_*`` launcher."""
+
+    _target_: str = LAUNCHER
+    # the scheduler to submit to
+    scheduler: str = "local"
+    # where the numbered run folders are made, relative to the launch directory; a hydra.sweep.dir of your own wins
+    log_dir: str = "logs"
+    # a native job script: its directives and set-up lines go into every job
+    template: Optional[str] = None  # noqa: UP045  (Hydra 1.3's structured configs)
+    # native directives as text, instead of a template's or before them
+    header: Optional[str] = None  # noqa: UP045
+    # shell lines that every job runs before the program, after those of the template
+    setup: list[str] = field(default_factory=list)
+    # how many jobs of a batch run at once, by the scheduler's own throttle; null: its default (local: one a CPU)
+    max_parallel: Optional[int] = None  # noqa: UP045
+    # one array submission for a batch; false: a submission for each job
+    array: bool = True
+    # the code that jobs run; auto, commit: a copy of the repository's HEAD; none: the files as they are at the start
+    snapshot: str = "auto"
+    # the Python of the jobs; null: the one that launches
+    python: Optional[str] = None  # noqa: UP045
+    # stay until the jobs have ended, and fail if one of them did
+    wait: bool = False
+    # seconds that one command of the scheduler may take
+    command_timeout: float = 60.0
+
+
+@dataclass
+class CallbackConf:
+    """The options of the callback."""
+
+    _target_: str = CALLBACK
+    # as log_dir of the launchers, also for single runs; a hydra.run.dir or hydra.sweep.dir of your own wins
+    log_dir: str = "${oc.select:hydra.launcher.log_dir,logs}"
+
+
+def _folders() -> dict[str, Any]:
+    log_dir = "${hydra.callbacks.mlxp.log_dir}"
+    return {
+        "callbacks": {"mlxp": CallbackConf},
+        "run": {"dir": f"{log_dir}/{RUN_ID}"},
+        "sweep": {"dir": log_dir, "subdir": RUN_ID},
+    }
+
+
+def register() -> None:
+    """Make the groups known to Hydra, and the resolver that names run folders."""
+    store = ConfigStore.instance()
+    for name in SCHEDULERS:
+        launcher = LauncherConf(scheduler=name)
+        # _global_: the group brings callback and folders along (on 1.3 and 1.4 it may set these nodes)
+        node = {"hydra": {"launcher": launcher, **_folders()}}
+        store.store(group="hydra/launcher", name=f"mlxp_{name}", node=node, package="_global_", provider="hydra-mlxp")
+    node = {"hydra": _folders()}
+    store.store(group="hydra/callbacks", name="mlxp", node=node, package="_global_", provider="hydra-mlxp")
+    OmegaConf.register_new_resolver("mlxp_run_id", run_id, replace=True)
+
+
+def run_id(*, _root_: DictConfig) -> str:
+    """Resolve ``${mlxp_run_id:}``: the run's id, allocated the first time that a job of a multirun asks."""
+    from ._folders import run_id_of  # noqa: PLC0415
+
+    return run_id_of(_root_)
+
+
+register()

@@ -1,0 +1,80 @@
+"""Every error that this package raises. The only module that defines exceptions.
+
+MlxpError
+  NoActiveRunError (RuntimeError)       current_run() outside a run
+  StoreError (OSError)                  a run folder cannot be made
+  ConfigurationError (ValueError)       an option, a template or a header that cannot be used
+  ConfigurationChangedError             a job composed something else than was submitted
+  SnapshotError (RuntimeError)          the code cannot be frozen
+  CommandError (RuntimeError)           a scheduler's command failed
+    SubmissionRefusedError              the scheduler said no: nothing was submitted
+    SubmissionUnclearError              no clear answer: the job may or may not be there
+  JobFailedError (RuntimeError)         a job that was waited for did not complete
+  ArtifactError (ValueError)            an artifact or checkpoint that cannot be saved or loaded
+    ArtifactNotFoundError (FileNotFoundError)  … that is not there
+  MetricsError (ValueError)             metrics that cannot be written
+  QueryError (ValueError)               a query string that cannot be understood
+  SchemaChangedError (RuntimeError)     a field has another type than when the frame was made
+
+Each also derives from the builtin that a caller would think of catching.
+"""
+
+
+class MlxpError(Exception):
+    """Base of all errors of hydra-mlxp."""
+
+
+class NoActiveRunError(MlxpError, RuntimeError):
+    """There is no current run."""
+
+
+class StoreError(MlxpError, OSError):
+    """A run folder cannot be made or used."""
+
+
+class ConfigurationError(MlxpError, ValueError):
+    """An option, a template or a header that cannot be used."""
+
+
+class ConfigurationChangedError(MlxpError, ValueError):
+    """The configuration composed now is not the one that was submitted."""
+
+
+class SnapshotError(MlxpError, RuntimeError):
+    """The code cannot be frozen."""
+
+
+class CommandError(MlxpError, RuntimeError):
+    """A command of a scheduler failed."""
+
+
+class SubmissionRefusedError(CommandError):
+    """The scheduler refused the submission: nothing was submitted."""
+
+
+class SubmissionUnclearError(CommandError):
+    """The scheduler gave no clear answer: look before submitting again."""
+
+
+class JobFailedError(MlxpError, RuntimeError):
+    """A job that was waited for did not complete."""
+
+
+class ArtifactError(MlxpError, ValueError):
+    """An artifact or checkpoint that cannot be saved or loaded."""
+
+
+class ArtifactNotFoundError(ArtifactError, FileNotFoundError):
+    """An artifact or checkpoint that is not there."""
+
+
+class MetricsError(MlxpError, ValueError):
+    """Metrics that cannot be written."""
+
+
+class QueryError(MlxpError, ValueError):
+    """A query string that cannot be understood."""
+
+
+class SchemaChangedError(MlxpError, RuntimeError):
+    """A field of a log directory has another type than when the frame over it was made."""

@@ -1,0 +1,210 @@
+"""The current run, as the user's script sees it: ``current_run().log_metrics(...)``."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mlxp_core import artifacts
+from mlxp_core.errors import ArtifactError, ArtifactNotFoundError, NoActiveRunError
+from mlxp_core.files import beside, write_whole
+from mlxp_core.layout import RunDir
+from mlxp_core.metrics import Metrics, MetricsFile
+
+_CHECKPOINTS = "pickle"  # the artifact type that checkpoints are kept under
+
+
+class Run:
+    """One run being written. Made by the callback, the launchers' jobs and start_run, not by hand."""
+
+    def __init__(self, layout: RunDir, attempt: int = 1) -> None:
+        """Attempt 1 is the first; a requeued job is the next attempt of the same run, in the same folder."""
+        self.layout = layout
+        self.attempt = attempt
+        self._files: dict[str, MetricsFile] = {}
+        self._restored = False
+
+    def __repr__(self) -> str:
+        """Name the folder."""
+        return f"<Run {self.id}: {self.dir}>"
+
+    @property
+    def id(self) -> int | None:
+        """The run's id; None where the user's own ``hydra.run.dir`` names a folder that is no number."""
+        return self.layout.id
+
+    @property
+    def dir(self) -> Path:
+        """The run's folder, an absolute path."""
+        return self.layout.path
+
+    def log_metrics(self, metrics_dict: Metrics, log_name: str) -> None:
+        """Append one line to ``metrics/<log_name>.json``.
+
+        ``metrics_dict`` maps names to numbers or strings: one step, epoch or evaluation. NaN and infinities are kept.
+        When this returns the line outlives the process. A reader sees one list per name, along the calls.
+        Raises MetricsError or TypeError for what cannot be written.
+        """
+        file = self._files.get(log_name)
+        if file is None:
+            file = self._files[log_name] = MetricsFile(self.layout, log_name)
+        file.append(metrics_dict)
+
+    def log_artifacts(self, artifact: Any, artifact_name: str, artifact_type: str = "pickle") -> Path:
+        """Save an object as ``artifacts/<artifact_type>/<artifact_name>``, whole or not at all; give its path.
+
+        Types: pickle, json, text, numpy (an array, or a dict of arrays), torch, image (a matplotlib figure), and
+        those added with ``register_artifact_type``. An artifact of the same type and name is replaced.
+        """
+        kind = artifacts.artifact_type(artifact_type)
+        path = self._artifact_file(artifact_type, artifact_name)
+        artifacts.save_artifact(kind, artifact, path)
+        return path
+
+    def load_artifacts(
+        self, artifact_name: str, artifact_type: str | None = None, root: str | os.PathLike[str] | None = None
+    ) -> Any:
+        """Load an artifact of this run, or of the run whose folder is ``root``.
+
+        The type may be left out where only one type has that name. Loading a pickle runs what its writer put there.
+        Raises ArtifactNotFoundError with what there is.
+        """
+        layout = self.layout if root is None else RunDir(Path(root))
+        if artifact_type is None:
+            artifact_type = _only_type(layout, artifact_name)
+        kind = artifacts.artifact_type(artifact_type)
+        path = layout.artifact_file(artifact_type, artifact_name)
+        if not path.exists():
+            raise ArtifactNotFoundError(f"there is no artifact {path}; {_what_is_there(layout)}")
+        return kind.load(str(path))
+
+    def register_artifact_type(self, name: str, save: Callable[[Any, str], None], load: Callable[[str], Any]) -> None:
+        """Add a type of artifact for this process: ``save(object, path)`` makes the file, ``load(path)`` reads it."""
+        artifacts.register_artifact_type(name, save, load)
+
+    def log_checkpoint(self, checkpoint: Any, log_name: str = "checkpoint") -> Path:
+        """Save a checkpoint, and where the metrics stand now; the earlier one is replaced when this one is whole.
+
+        A later attempt of the run that loads it continues its metrics from that place.
+        """
+        path = self._artifact_file(_CHECKPOINTS, log_name)
+        # pickle stops reading at its own end, so what follows can be added without a second file to keep in step
+        standing = {"attempt": self.attempt, "metrics": {name: file.size() for name, file in self._files.items()}}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = beside(path)
+        try:
+            with temporary.open("wb") as stream:
+                pickle.dump(checkpoint, stream, protocol=4)
+                stream.write(b"\n" + json.dumps(standing).encode())
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        return path
+
+    def load_checkpoint(self, log_name: str = "checkpoint", root: str | os.PathLike[str] | None = None) -> Any:
+        """Load a checkpoint of this run, or of the run whose folder is ``root``.
+
+        In a later attempt of a run, its metrics continue from where they stood when the checkpoint was made: each
+        step is there once. Raises ArtifactNotFoundError (a FileNotFoundError) where there is none yet.
+        """
+        layout = self.layout if root is None else RunDir(Path(root))
+        path = layout.artifact_file(_CHECKPOINTS, log_name)
+        try:
+            with path.open("rb") as stream:
+                checkpoint = pickle.load(stream)  # noqa: S301  (asked for by name, by a caller who trusts the run)
+                standing = stream.read()
+        except FileNotFoundError:
+            raise ArtifactNotFoundError(f"there is no checkpoint {path} yet") from None
+        if root is None and standing and not self._restored:
+            self._continue_metrics(json.loads(standing))
+        return checkpoint
+
+    def close(self) -> None:
+        """Close the metric files; every line is on disk already."""
+        while self._files:
+            self._files.popitem()[1].close()
+
+    def _continue_metrics(self, standing: dict[str, Any]) -> None:
+        """Put the lines that the checkpoint knows of before those of this attempt."""
+        self._restored = True
+        if standing["attempt"] == self.attempt:
+            return  # a checkpoint of this very attempt: the metrics are where they are
+        earlier = self.layout.earlier(standing["attempt"])
+        self.layout.metric_keys.mkdir(parents=True, exist_ok=True)
+        for log_name, size in standing["metrics"].items():
+            opened = self._files.pop(log_name, None)
+            if opened is not None:
+                opened.close()
+            for old, new, end in (
+                (earlier.metric_file(log_name), self.layout.metric_file(log_name), size),
+                (earlier.metric_keys_file(log_name), self.layout.metric_keys_file(log_name), None),
+            ):
+                since = new.read_bytes() if new.exists() else b""
+                write_whole(new, old.read_bytes()[:end] + since)
+
+    def _artifact_file(self, artifact_type: str, name: str) -> Path:
+        path = self.layout.artifact_file(artifact_type, name)
+        if not name or self.layout.artifacts / artifact_type not in Path(os.path.normpath(path)).parents:
+            raise ArtifactError(f"artifact_name={name!r} lies outside of the run: give a name or a relative path")
+        return path
+
+
+def _only_type(layout: RunDir, name: str) -> str:
+    types = [folder.name for folder in _folders(layout) if (folder / name).exists()]
+    if len(types) == 1:
+        return types[0]
+    if types:
+        raise ArtifactError(f"several artifacts are called {name!r}: say artifact_type, one of {', '.join(types)}")
+    raise ArtifactNotFoundError(f"there is no artifact {name!r} in {layout.artifacts}; {_what_is_there(layout)}")
+
+
+def _what_is_there(layout: RunDir) -> str:
+    there = [f"{path.parent.name}/{path.name}" for folder in _folders(layout) for path in sorted(folder.iterdir())]
+    return "there are: " + ", ".join(there) if there else "the run has none"
+
+
+def _folders(layout: RunDir) -> list[Path]:
+    return sorted(path for path in layout.artifacts.glob("*") if path.is_dir())
+
+
+_active: list[Run] = []
+_failure: BaseException | None = None
+
+
+def current_run() -> Run:
+    """The run that this process records.
+
+    Raises NoActiveRunError where none is on, with how to switch one on; and the recording's own error where it failed.
+    """
+    if _active:
+        return _active[-1]
+    if _failure is not None:
+        raise _failure
+    raise NoActiveRunError(
+        "no run is being recorded. Add hydra/callbacks=mlxp to the command line of a Hydra program, submit it with "
+        "hydra/launcher=mlxp_slurm (or mlxp_local, …), or use `with mlxp_core.start_run(log_dir, config) as run:`."
+    )
+
+
+def enter(run: Run) -> None:
+    """Make a run the current one."""
+    _active.append(run)
+
+
+def leave(run: Run) -> None:
+    """Take a run away from being current."""
+    if run in _active:
+        _active.remove(run)
+
+
+def remember_failure(error: BaseException | None) -> None:
+    """Keep why there is no run, for current_run to raise."""
+    global _failure  # noqa: PLW0603  (what the process's one recording came to)
+    _failure = error

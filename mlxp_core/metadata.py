@@ -1,0 +1,84 @@
+"""What info.yaml says of a run: the values that its fields take. Pure: plain values in, plain values out."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mlxp_core.layout import RunDir, Status
+
+
+def now() -> str:
+    """The time, ISO 8601 with zone and microseconds."""
+    return datetime.now().astimezone().isoformat()
+
+
+def pending(layout: RunDir, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Info of a run that is about to be submitted."""
+    return {"status": str(Status.PENDING), "attempt": 1, "submit_time": now(), **facts, "logger": _logger(layout)}
+
+
+def running(
+    layout: RunDir, before: Mapping[str, Any], attempt: int, process: Mapping[str, Any], facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Info of a run that starts now; ``before`` is what was known when it was submitted."""
+    ended = {"end_time", "error"}  # of an earlier attempt
+    return {
+        **{key: value for key, value in before.items() if key not in ended},
+        "status": str(Status.RUNNING),
+        "attempt": attempt,
+        "start_time": now(),
+        **process,
+        **facts,
+        "logger": _logger(layout),
+    }
+
+
+def ended(before: Mapping[str, Any], status: Status, error: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Info of a run that has ended now."""
+    info = {**before, "status": str(status), "end_time": now()}
+    if error is not None:
+        info["error"] = dict(error)
+    return info
+
+
+def verdict(error: BaseException | None) -> tuple[Status, dict[str, Any] | None]:
+    """Status, and the ``error`` field, of a task function that ended with this exception, or with none."""
+    if error is None or (isinstance(error, SystemExit) and not error.code):
+        return Status.COMPLETE, None
+    status = Status.CANCELLED if isinstance(error, KeyboardInterrupt) else Status.FAILED
+    return status, describe_error(error)
+
+
+def describe_error(error: BaseException) -> dict[str, Any]:
+    """The ``error`` field: type, message, traceback."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return {
+        "type": name,
+        "message": str(error),
+        "traceback": "".join(traceback.format_exception(kind, error, error.__traceback__)),
+    }
+
+
+def to_plain(value: Any) -> Any:
+    """The same value in what YAML and JSON have words for: anything else as its text."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        # exactly these types: a subclass (a str enum, numpy's float) has a name of its own in YAML
+        for kind in (bool, int, float, str):
+            if isinstance(value, kind):
+                return kind(value)
+        return None
+    if isinstance(value, Mapping):
+        return {key if isinstance(key, (str, int, float)) else str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [to_plain(item) for item in value]
+    return str(value)
+
+
+def _logger(layout: RunDir) -> dict[str, Any]:
+    run_id = layout.id
+    return {"log_id": layout.path.name if run_id is None else run_id, "log_dir": str(Path(layout.path).parent)}

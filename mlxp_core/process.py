@@ -1,0 +1,38 @@
+"""Is the process that wrote a run still alive? The only module that looks at other processes."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def this_process() -> dict[str, Any]:
+    """Host, pid and start time of this process, as info.yaml holds them."""
+    pid = os.getpid()
+    return {"hostname": socket.gethostname(), "process_id": pid, "process_start": start_time(pid)}
+
+
+def start_time(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot: tells it from a later one of the same pid. None: not there.
+
+    Source: proc(5), field 22 of /proc/<pid>/stat. A zombie has ended and counts as not there.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()  # the second field, the name, may hold anything
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def is_alive(info: Mapping[str, Any]) -> bool | None:
+    """Whether the process of an info.yaml still runs; None where that cannot be known from here."""
+    if info.get("hostname") != socket.gethostname() or not Path("/proc/self/stat").exists():
+        return None
+    pid, started = info.get("process_id"), info.get("process_start")
+    if not isinstance(pid, int) or not isinstance(started, int):
+        return None
+    return start_time(pid) == started

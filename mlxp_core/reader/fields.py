@@ -1,0 +1,180 @@
+"""A nested mapping becomes flat fields with dotted names. Pure: values in, values out."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, ClassVar
+from weakref import WeakValueDictionary
+
+# What a value is, as far as the type of a column depends on it: null, bool, int, float, text, big (an integer that
+# fits no Int64), and list:<one of these>, or list:mixed for a list that no List column can hold.
+Kind = str
+
+# Aliases let a YAML file of a few lines stand for billions of values, or for one that contains itself.
+_MOST_VALUES = 100_000
+_MOST_DEPTH = 100
+
+
+class Shape:
+    """Names and kinds of the fields of a run; one object for all the runs of a sweep that have the same."""
+
+    _known: ClassVar[WeakValueDictionary[tuple[tuple[str, Kind], ...], Shape]] = WeakValueDictionary()
+
+    def __init__(self, items: tuple[tuple[str, Kind], ...]) -> None:
+        """``items``: name and kind of each field, in the order of the file."""
+        self.items = items
+        self.place = {name: place for place, (name, _) in enumerate(items)}
+
+    @classmethod
+    def of(cls, items: tuple[tuple[str, Kind], ...]) -> Shape:
+        """The one shape with these items."""
+        shape = cls._known.get(items)
+        return cls._known.setdefault(items, cls(items)) if shape is None else shape
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The fields of one file of one run."""
+
+    shape: Shape
+    values: tuple[Any, ...]
+
+    def get(self, name: str) -> tuple[Kind, Any]:
+        """Kind and value of a field; null where the run does not have it."""
+        place = self.shape.place.get(name)
+        if place is None:
+            return "null", None
+        return self.shape.items[place][1], self.values[place]
+
+
+NO_FIELDS = Fields(Shape.of(()), ())
+
+
+def read_fields(prefix: str, content: Mapping[Any, Any]) -> tuple[Fields, list[str]]:
+    """Flatten ``content``; names are ``prefix`` and the keys on the way, joined by dots.
+
+    Gives the fields and the names that two values claim: ``{a: {b: 1}, "a.b": 2}``. There the value that lies deeper
+    counts, and of two at the same depth the first. Empty mappings leave no field.
+
+    Raises ValueError for a mapping that contains itself, or that holds more values than any configuration has.
+    """
+    flat = _Flat()
+    flat.add(prefix, content, depth=1)
+    shape = Shape.of(tuple((name, kind_of(value)) for name, (_, value) in flat.found.items()))
+    return Fields(shape, tuple(value for _, value in flat.found.values())), flat.claimed_twice
+
+
+@dataclass
+class _Flat:
+    """The fields found so far, each with the depth it lies at."""
+
+    found: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    claimed_twice: list[str] = field(default_factory=list)
+    seen: count[int] = field(default_factory=count)
+
+    def add(self, prefix: str, content: Mapping[Any, Any], depth: int) -> None:
+        """Add the fields of a mapping and of those in it."""
+        _check_size(depth, self.seen)
+        for key, value in content.items():
+            name = f"{prefix}.{_name(key)}"
+            if isinstance(value, dict):
+                self.add(name, value, depth + 1)
+                continue
+            if name in self.found:
+                self.claimed_twice.append(name)
+                if self.found[name][0] >= depth:
+                    continue
+            self.found[name] = (depth, _plain(value, depth, self.seen))
+
+
+def _check_size(depth: int, seen: count[int]) -> None:
+    if depth > _MOST_DEPTH or next(seen) > _MOST_VALUES:
+        raise ValueError(
+            f"holds more than {_MOST_VALUES} values or {_MOST_DEPTH} levels, or contains itself (a YAML alias?)"
+        )
+
+
+def _name(key: object) -> str:
+    return valid_text(key) if isinstance(key, str) else text_of(_plain(key, 0, count())) or "null"
+
+
+def _plain(value: object, depth: int, seen: count[int]) -> Any:
+    """Bring what YAML can say down to null, bool, int, float, str, list and dict."""
+    _check_size(depth, seen)
+    if isinstance(value, str):
+        return valid_text(value)
+    if value is None or isinstance(value, (int, float)):
+        return value
+    if isinstance(value, datetime.date):  # a datetime is one, too
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, dict):
+        return {_name(key): _plain(item, depth + 1, seen) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, depth + 1, seen) for item in value]
+    if isinstance(value, set):
+        return sorted((_plain(item, depth + 1, seen) for item in value), key=str)
+    return str(value)
+
+
+def kind_of(value: object) -> Kind:
+    """Give the kind of a plain value."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int):
+        return "int" if -(2**63) <= value < 2**63 else "big"
+    if isinstance(value, float):
+        return "float"
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, list):
+        return "list:" + _kind_in(value)
+    return "mixed"
+
+
+def _kind_in(values: list[Any]) -> Kind:
+    kinds = {kind_of(value) for value in values} - {"null"}
+    if not kinds:
+        return "null"
+    if kinds == {"int", "float"}:
+        return "float"
+    (kind, *others) = kinds
+    return kind if not others and kind in {"bool", "int", "float", "text"} else "mixed"
+
+
+def text_of(value: object) -> str | None:
+    """Write a plain value as text: a string as it is, null as None, the rest as strict JSON."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return _finite(value) if not math.isfinite(value) else json.dumps(value)
+    return valid_text(json.dumps(_strict(value), ensure_ascii=False))
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else _finite(value)
+    if isinstance(value, list):
+        return [_strict(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _strict(item) for key, item in value.items()}
+    return value
+
+
+def _finite(value: float) -> str:
+    """Give the name that metric files use for a number that JSON has no token for."""
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def valid_text(text: str) -> str:
+    """Escape lone surrogates, which no Polars column holds: from a file name that is not UTF-8, or escapes in JSON."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,140 @@
+"""The runs of a log directory and their metadata, read anew at every look. The only module that walks it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlxp_core import files, process
+from mlxp_core.errors import StoreError
+from mlxp_core.layout import RunDir, derive_status, is_run_id, read_exit_code
+from mlxp_core.reader.fields import NO_FIELDS, Fields, read_fields, valid_text
+from mlxp_core.reader.filecache import FileCache
+from mlxp_core.reader.problem import Problem
+
+# the layout's own names, as text relative to a run: see metricfile.py
+_INFO = os.fspath(RunDir(Path()).info)
+_CONFIG = os.fspath(RunDir(Path()).config)
+_SUBMISSION = os.fspath(RunDir(Path()).submission)
+
+STATUS = "info.status"
+# what derive_status and process.is_alive look at
+_STATUS_FACTS = ("status", "hostname", "process_id", "process_start", "state")
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One run as it was when it was looked at. ``status`` is derived, None where info.yaml cannot be read."""
+
+    path: str
+    id: int | None
+    status: str | None
+    config: Fields
+    info: Fields
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """What one YAML file holds."""
+
+    fields: Fields = NO_FIELDS
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    readable: bool = True
+
+
+def look(log_dir: str) -> list[RunRecord]:
+    """Read the metadata of every run there is now; ordered by id, then the folders that the user named, by name.
+
+    A run is a direct subfolder that holds metadata/info.yaml and whose name does not start with a dot. One whose YAML
+    is corrupt is there, too, without the fields of that file and with a problem.
+
+    Raises StoreError where the log directory cannot be read.
+    """
+    runs = [run for name in folder_names(log_dir) if (run := _read_run(f"{log_dir}/{name}", name)) is not None]
+    return sorted(runs, key=lambda run: (run.id is None, run.id or 0, run.path))
+
+
+def folder_names(log_dir: str) -> list[str]:
+    """Names of the folders that may be runs. Raises StoreError."""
+    try:
+        with os.scandir(log_dir) as entries:
+            return [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+    except OSError as error:
+        raise StoreError(
+            f"cannot read the log directory {log_dir}: {error.strerror}; "
+            "give the folder that holds the runs (1, 2, 3, …), hydra.sweep.dir of the launches"
+        ) from error
+
+
+def count(log_dir: str) -> int:
+    """Count the runs without reading them. Raises StoreError."""
+    return sum(os.path.exists(f"{log_dir}/{name}/{_INFO}") for name in folder_names(log_dir))  # noqa: PTH110
+
+
+def _read_run(path: str, name: str) -> RunRecord | None:
+    info = _document(_info_files, f"{path}/{_INFO}")
+    if info is None:
+        return None
+    config = _document(_config_files, f"{path}/{_CONFIG}") or _Document()
+    submission = _document(_submission_files, f"{path}/{_SUBMISSION}") or _Document()
+    status = None
+    if info.readable:
+        state = submission.facts.get("state")
+        status = str(
+            derive_status(
+                info.facts,
+                exit_code=read_exit_code(RunDir(Path(path))),
+                scheduler_state=state if isinstance(state, str) else None,
+                process_alive=process.is_alive,
+            )
+        )
+    return RunRecord(
+        path=path,
+        id=int(name) if is_run_id(name) and int(name) < 2**63 else None,
+        status=status,
+        config=config.fields,
+        info=info.fields,
+        problems=(*info.problems, *config.problems, *submission.problems),
+    )
+
+
+def _document(cache: FileCache[_Document], path: str) -> _Document | None:
+    try:
+        return cache.get(path)
+    except OSError as error:
+        return _unreadable(path, error)
+
+
+def _unreadable(path: str, error: Exception) -> _Document:
+    what = str(error) or type(error).__name__
+    return _Document(problems=(Problem(valid_text(path), f"cannot be read: {what}"),), readable=False)
+
+
+def _load(path: str, prefix: str) -> _Document:
+    """Read one file. Raises FileNotFoundError; whatever else is wrong with it becomes a problem."""
+    try:
+        content = files.load_yaml(Path(path))
+        facts = {name: content[name] for name in _STATUS_FACTS if name in content}
+        if not isinstance(facts.get("status"), str):
+            facts.pop("status", None)
+        if prefix == "info":
+            content.pop("status", None)  # the column holds the derived one
+        fields, claimed_twice = read_fields(prefix, content)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        # PyYAML's safe constructors let through what their conversions raise: KeyError for `!!bool x`, AttributeError
+        # for `!!timestamp x`, IndexError for `!!int ''`. No file may take the other runs down with it.
+        return _unreadable(path, error)
+    problems = (Problem(valid_text(path), f"two values claim {name}; the deeper one counts") for name in claimed_twice)
+    return _Document(fields, facts, tuple(problems))
+
+
+_info_files = FileCache(lambda path: _load(path, "info"))
+_config_files = FileCache(lambda path: _load(path, "config"))
+_submission_files = FileCache(lambda path: _load(path, "submission"))

@@ -1,0 +1,216 @@
+"""The files of metrics: what their lines and their lists of keys say. The only module that opens them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlxp_core.layout import RunDir
+from mlxp_core.reader.fields import text_of, valid_text
+from mlxp_core.reader.filecache import FileCache
+
+# the layout's own names, as text relative to a run: building Path objects for 10,000 runs takes longer than the stats
+_METRICS = os.fspath(RunDir(Path()).metrics)
+_KEYS = os.fspath(RunDir(Path()).metric_keys)
+_SUFFIX = RunDir(Path()).metric_file("log").suffix
+
+_SEPARATED = "-- next line --"
+_SEPARATOR = json.dumps(_SEPARATED).encode()
+
+# what a writer puts where JSON has no token
+_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+_MOST_KNOWN = 10_000
+_known_keys: dict[tuple[tuple[str, bool], ...], tuple[tuple[str, bool], ...]] = {}
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of one metric file, in the order they appeared, and whether each holds numbers only."""
+
+    numeric: tuple[tuple[str, bool], ...]
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The lines of one metric file that could be read, and how many could not."""
+
+    rows: Sequence[Mapping[str, Any]]
+    garbage: int = 0
+
+    def column(self, key: str, *, numeric: bool) -> list[Any] | None:
+        """Give one value a line: null where the line lacks the key; None for a key that no line has.
+
+        A file without any line says nothing against the key, so there it is an empty list. ``numeric``: floats, and
+        null for what is no number; otherwise text.
+        """
+        values = [row.get(key) for row in self.rows]
+        types = set(map(type, values))
+        if types == {type(None)} and not any(key in row for row in self.rows):
+            return None
+        if numeric and types <= {float, type(None)}:
+            return values
+        convert = number_of if numeric else _text
+        return [convert(value) for value in values]
+
+
+def read_lines(content: bytes) -> Lines:
+    """Read one JSON object a line; pure.
+
+    A last line without its newline is left out: it is being written, or was when the machine died. Any other line
+    that is no JSON object counts as garbage; blank ones do not.
+    """
+    lines = content.split(b"\n")[:-1]
+    whole = _objects(lines)
+    if whole is not None:
+        return Lines(whole)
+    rows, garbage = [], 0
+    for line in lines:
+        row = _object(line)
+        if row is not None:
+            rows.append(row)
+        elif line.strip():
+            garbage += 1
+    return Lines(rows, garbage)
+
+
+def _objects(lines: Sequence[bytes]) -> list[dict[str, Any]] | None:
+    """Parse all lines at once, which takes a third of the time; None if any of them is not one JSON object.
+
+    No line holds the separator, so if every second element is one, then each line is exactly one element: broken lines
+    that only together are JSON would have a separator inside an element.
+    """
+    text = b",".join(line + b"," + _SEPARATOR for line in lines)
+    if text.count(_SEPARATOR) != len(lines):
+        return None
+    try:
+        elements = json.loads(f"[{text.decode('utf-8')}]")
+    except (ValueError, RecursionError):
+        return None
+    rows, separators = elements[::2], elements[1::2]
+    if len(elements) != 2 * len(lines) or any(separator != _SEPARATED for separator in separators):
+        return None
+    return rows if all(isinstance(row, dict) for row in rows) else None
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, a number of 5,000 digits; brackets 1,000 deep
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def number_of(value: object) -> float | None:
+    """Give a metric value as a float; None for what is no number."""
+    if isinstance(value, float):
+        return value
+    if isinstance(value, int):
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf if value > 0 else -math.inf  # as of 1e400
+    return _NOT_FINITE.get(value) if isinstance(value, str) else None
+
+
+def _text(value: object) -> str | None:
+    return valid_text(value) if isinstance(value, str) else text_of(value)
+
+
+def read_keys(content: bytes) -> Keys:
+    """Read one ``["key", "number" or "other"]`` a line; pure. A key said to be both holds not only numbers."""
+    numeric: dict[str, bool] = {}
+    garbage = 0
+    for line in content.split(b"\n")[:-1]:
+        match _array(line):
+            case [str(key), "number" | "other" as kind]:
+                numeric[key] = numeric.get(key, True) and kind == "number"
+            case _:
+                garbage += 1
+    return Keys(_interned(numeric), f"{garbage} lines are no [key, type] and were skipped" if garbage else None)
+
+
+def _array(line: bytes) -> object:
+    try:
+        return json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def keys_of(lines: Lines) -> Keys:
+    """Find out the keys from the lines themselves."""
+    numeric: dict[str, bool] = {}
+    for row in lines.rows:
+        for key, value in row.items():
+            numeric[key] = numeric.get(key, True) and (value is None or number_of(value) is not None)
+    return Keys(_interned(numeric))
+
+
+def _interned(numeric: Mapping[str, bool]) -> tuple[tuple[str, bool], ...]:
+    """Share the tuple among runs: the keys are the same in every run of a sweep."""
+    items = tuple(numeric.items())
+    if len(_known_keys) > _MOST_KNOWN:
+        _known_keys.clear()
+    return _known_keys.setdefault(items, items)
+
+
+def metric_path(run: str, log_name: str) -> str:
+    """Path of a run's metric file."""
+    return f"{run}/{_METRICS}/{log_name}{_SUFFIX}"
+
+
+def keys_path(run: str, log_name: str) -> str:
+    """Path of the list of the keys in a run's metric file."""
+    return f"{run}/{_KEYS}/{log_name}{_SUFFIX}"
+
+
+def log_names(run: str) -> list[str]:
+    """Names of a run's metric files, sorted; none where there is no folder. Raises OSError."""
+    try:
+        with os.scandir(f"{run}/{_METRICS}") as entries:
+            return sorted(
+                entry.name.removesuffix(_SUFFIX)
+                for entry in entries
+                if entry.name.endswith(_SUFFIX) and not entry.name.startswith(".") and entry.is_file()
+            )
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def load_keys(run: str, log_name: str) -> Keys:
+    """Say which keys a metric file holds, without opening it if the writer left a list of them.
+
+    Raises OSError where neither can be read.
+    """
+    keys = _keys_files.get(keys_path(run, log_name))
+    if keys is None:
+        keys = _metric_files.get(metric_path(run, log_name))
+    return keys or Keys(())
+
+
+def load_lines(run: str, log_name: str) -> Lines | None:
+    """Read a metric file; None where there is none. Raises OSError."""
+    try:
+        with open(metric_path(run, log_name), "rb") as file:  # noqa: PTH123
+            return read_lines(file.read())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:  # noqa: PTH123
+        return file.read()
+
+
+def _cache(read: Callable[[bytes], Keys]) -> FileCache[Keys]:
+    return FileCache(lambda path: read(_content(path)))
+
+
+_keys_files = _cache(read_keys)
+_metric_files = _cache(lambda content: keys_of(read_lines(content)))

@@ -1,0 +1,168 @@
+"""A log directory as a LazyFrame. The only module that uses Polars' plugin for sources, which Polars calls unstable."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+from polars.io.plugins import register_io_source
+
+from mlxp_core.errors import SchemaChangedError
+from mlxp_core.reader import metricfile
+from mlxp_core.reader.columns import conversions
+from mlxp_core.reader.fields import valid_text
+from mlxp_core.reader.folders import STATUS, RunRecord, look
+from mlxp_core.reader.predicate import split
+from mlxp_core.reader.problem import Problem
+from mlxp_core.reader.schema import MetricColumn, Schema, take_schema
+
+_logger = logging.getLogger(__name__)
+
+# Runs whose metrics are in memory at once before the predicate has seen them; with a limit on the rows, those that are
+# read in vain.
+_RUNS_AT_ONCE = 256
+_PLACE = "place"  # which run a row came from; no other column lacks a dot but id and path
+
+
+def scan_runs(log_dir: str | os.PathLike[str]) -> pl.LazyFrame:
+    """One row a run, ordered by id.
+
+    Columns: ``id`` (Int64, null for a folder that the user named), ``path`` (String, absolute), ``info.*`` and
+    ``config.*`` (a field of info.yaml or config.yaml each, nested names joined by dots), and for every key of every
+    metric file ``<log name>.<key>``: List(Float64), or List(String) if a run logged something else than numbers, one
+    value a line of the file, null in a run without that metric. ``info.status`` says where the run stands now, by all
+    that is known of it, not what info.yaml says.
+
+    Types: whole numbers Int64, with floats among them Float64, then Boolean, String, and List of these. Fields that no
+    single type fits, and lists of anything else, are String: strings as they are, the rest as JSON.
+
+    The columns are those that the directory has now. Runs, their status and values are read when the frame is
+    collected. Metadata is read for all runs, metrics only of the columns asked for, and only for the runs that pass
+    those conditions (joined by ``&``) that metadata alone can answer.
+
+    What cannot be read is null, and logged as a warning; ``Reader(log_dir).problems`` lists it.
+
+    Raises StoreError (an OSError) where the directory cannot be read, also when collecting, and there
+    SchemaChangedError if a field has turned into something that its column cannot hold.
+    """
+    folder = os.path.abspath(log_dir)  # noqa: PTH100  (a Path would resolve nothing more)
+    runs = look(folder)
+    schema = take_schema(runs)
+    for problem in (*(problem for run in runs for problem in run.problems), *schema.problems):
+        _warn(problem)
+    return frame_of(folder, schema, _warn)
+
+
+def frame_of(log_dir: str, schema: Schema, report: Callable[[Problem], None]) -> pl.LazyFrame:
+    """Give the frame with the columns of ``schema``; ``report`` is told what is wrong with the metric files."""
+    return register_io_source(
+        _Source(log_dir, schema, report),
+        schema=schema.polars,
+        # one plan that uses the frame several times reads the directory once, and so sees one state of it
+        is_pure=True,
+        explain_name="runs",
+        explain_detail=valid_text(log_dir),
+    )
+
+
+def _warn(problem: Problem) -> None:
+    _logger.warning("%s", problem)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What Polars calls to collect the frame."""
+
+    log_dir: str
+    schema: Schema
+    report: Callable[[Problem], None]
+
+    def __call__(
+        self, with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
+    ) -> Iterator[pl.DataFrame]:
+        """Yield the rows that pass ``predicate``, at most ``n_rows``, about ``batch_size`` at a time."""
+        wanted = list(self.schema.polars) if with_columns is None else with_columns
+        on_metadata, on_metrics = (None, None) if predicate is None else split(predicate, self.schema.metrics)
+        used = list(dict.fromkeys([*wanted, *_roots(on_metrics)]))
+        has_metrics = not self.schema.metrics.keys().isdisjoint(used)
+
+        runs = self._passing(on_metadata)
+        left = len(runs) if n_rows is None else n_rows
+        at_once = max(batch_size or len(runs), 1)
+        if has_metrics:
+            at_once = min(at_once, _RUNS_AT_ONCE)
+        for start in range(0, len(runs), at_once):
+            if left <= 0:
+                return
+            frame = self._table(used, runs[start : start + at_once])
+            if on_metrics is not None:
+                frame = frame.filter(on_metrics)
+            frame = frame[wanted].head(left)
+            left -= frame.height
+            yield frame
+
+    def _passing(self, condition: pl.Expr | None) -> list[RunRecord]:
+        """Look at the directory; give the runs for which a condition on metadata is true."""
+        runs = look(self.log_dir)
+        if condition is None:
+            return runs
+        places = pl.Series(_PLACE, range(len(runs)), dtype=pl.UInt32)
+        passing = pl.DataFrame([places, *self._table(_roots(condition), runs)]).filter(condition)
+        return [runs[place] for place in passing[_PLACE]]
+
+    def _table(self, names: Sequence[str], runs: Sequence[RunRecord]) -> pl.DataFrame:
+        metrics = {name: self.schema.metrics[name] for name in names if name in self.schema.metrics}
+        columns = [self._metadata_column(name, runs) for name in names if name not in metrics]
+        return pl.DataFrame([*columns, *self._metric_columns(metrics, [run.path for run in runs])])
+
+    def _metadata_column(self, name: str, runs: Sequence[RunRecord]) -> pl.Series:
+        if name == "id":
+            return pl.Series(name, [run.id for run in runs], dtype=pl.Int64)
+        if name == "path":
+            return pl.Series(name, [valid_text(run.path) for run in runs], dtype=pl.String)
+        if name == STATUS:
+            return pl.Series(name, [run.status for run in runs], dtype=pl.String)
+        dtype = self.schema.metadata[name]
+        convert = conversions(dtype)
+        cells = []
+        for run in runs:
+            kind, value = (run.config if name.startswith("config.") else run.info).get(name)
+            if kind not in convert:
+                raise SchemaChangedError(
+                    f"{name} is {value!r} in {run.path}, but the column was {dtype} when the frame was built: "
+                    "the directory has changed since, call scan_runs (or Reader.filter) again"
+                )
+            cells.append(convert[kind](value))
+        return pl.Series(name, cells, dtype=dtype)
+
+    def _metric_columns(self, columns: Mapping[str, MetricColumn], paths: Sequence[str]) -> list[pl.Series]:
+        """Read every log that one of the columns lies in, once a run."""
+        cells: dict[str, list[list[Any] | None]] = {name: [] for name in columns}
+        logs = dict.fromkeys(column.log_name for column in columns.values())
+        for path in paths:
+            lines = {log_name: load_lines(path, log_name, self.report) for log_name in logs}
+            for name, column in columns.items():
+                found = lines[column.log_name]
+                cells[name].append(None if found is None else found.column(column.key, numeric=column.numeric))
+        return [pl.Series(name, values, dtype=columns[name].dtype) for name, values in cells.items()]
+
+
+def load_lines(path: str, log_name: str, report: Callable[[Problem], None]) -> metricfile.Lines | None:
+    """Read one log of one run; None where it cannot be read, and then, as with garbage in it, a problem is reported."""
+    try:
+        lines = metricfile.load_lines(path, log_name)
+    except OSError as error:
+        report(Problem(valid_text(metricfile.metric_path(path, log_name)), f"cannot be read: {error}"))
+        return None
+    if lines is not None and lines.garbage:
+        what = f"{lines.garbage} lines are no JSON objects and were skipped"
+        report(Problem(valid_text(metricfile.metric_path(path, log_name)), what))
+    return lines
+
+
+def _roots(predicate: pl.Expr | None) -> list[str]:
+    return [] if predicate is None else list(dict.fromkeys(predicate.meta.root_names()))

@@ -1,0 +1,17 @@
+"""What a mistyped column name was meant to be. The only module that guesses."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def unknown_column(name: str, known: Iterable[str]) -> str:
+    """Say that there is no such column, and which ones are close to it."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.8)
+    # people drop the prefix more often than they mistype: lr, optimizer.lr
+    close += [candidate for candidate in names if candidate.endswith(f".{name}") and candidate not in close][:3]
+    if close:
+        return f"no column {name!r}: did you mean {' or '.join(map(repr, close))}?"
+    return f"no column {name!r}; Reader(...).fields lists the {len(names)} there are"

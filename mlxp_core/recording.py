@@ -1,0 +1,109 @@
+"""Opens and closes runs: RUNNING when the work starts, how it ended when it ends. A job's only writer of info.yaml."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mlxp_core import logger as current
+from mlxp_core import metadata, sigterm
+from mlxp_core.environment import take_environment, user_name
+from mlxp_core.files import load_yaml_if_there, write_yaml
+from mlxp_core.layout import RunDir, Status
+from mlxp_core.logger import Run
+from mlxp_core.process import this_process
+from mlxp_core.store import RunStore
+
+log = logging.getLogger(__name__)
+
+_SIGTERM = {"type": "SIGTERM", "message": "ended by signal 15, SIGTERM", "traceback": None}
+
+
+def begin(
+    layout: RunDir,
+    *,
+    config: Mapping[str, Any] | None,
+    config_unresolved: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Run:
+    """Start recording in a run folder, and make it the current run.
+
+    ``config`` is None where the submission has written the configuration already. A folder that holds an attempt
+    which has started before gets the next one: what the earlier wrote is put aside, not over.
+    """
+    layout.metadata.mkdir(parents=True, exist_ok=True)
+    before = load_yaml_if_there(layout.info)
+    attempt = before.get("attempt", 1)
+    if before.get("status") not in {None, Status.PENDING}:
+        _put_aside(layout, attempt, before, with_config=config is not None)
+        attempt += 1
+    if config is not None:
+        write_yaml(layout.config, metadata.to_plain(config))
+        if config_unresolved is not None:
+            write_yaml(layout.config_unresolved, metadata.to_plain(config_unresolved))
+    write_yaml(layout.environment, take_environment())
+    info = metadata.running(layout, before, attempt, this_process(), {**_program(), **(facts or {})})
+    write_yaml(layout.info, info)
+    run = Run(layout, attempt)
+    sigterm.watch(run, lambda: finish(run, Status.CANCELLED, _SIGTERM))
+    current.enter(run)
+    current.remember_failure(None)
+    return run
+
+
+def finish(run: Run, status: Status, error: Mapping[str, Any] | None = None) -> None:
+    """Write how the run ended; it is no longer the current one."""
+    sigterm.forget(run)
+    current.leave(run)
+    run.close()
+    before = load_yaml_if_there(run.layout.info)
+    if before.get("attempt") != run.attempt:
+        # a node believed dead lets two attempts run at once; the later one owns the folder
+        log.warning("%r: attempt %s has taken over, this one (%s) records nothing more", run, before, run.attempt)
+        return
+    write_yaml(run.layout.info, metadata.ended(before, status, error))
+
+
+@contextmanager
+def start_run(log_dir: str | os.PathLike[str], config: Mapping[str, Any] | None = None) -> Iterator[Run]:
+    """Record a run outside of Hydra: a notebook, a plain script.
+
+    ``config`` is any mapping of plain values. The run is COMPLETE when the block ends, FAILED when it raises.
+    """
+    with RunStore(log_dir) as store:
+        layout = store.allocate()
+    run = begin(layout, config=config or {})
+    try:
+        yield run
+    except BaseException as error:
+        finish(run, *metadata.verdict(error))
+        raise
+    finish(run, Status.COMPLETE)
+
+
+def _put_aside(layout: RunDir, attempt: int, info: Mapping[str, Any], *, with_config: bool) -> None:
+    earlier = layout.earlier(attempt)
+    earlier.metadata.mkdir(parents=True, exist_ok=True)
+    write_yaml(earlier.info, info)
+    moved = [(layout.metrics, earlier.metrics)]
+    if with_config:
+        moved += [(layout.config, earlier.config), (layout.config_unresolved, earlier.config_unresolved)]
+    for old, new in moved:
+        if old.exists() and not new.exists():
+            old.rename(new)
+
+
+def _program() -> dict[str, Any]:
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    return {
+        "user": user_name(),
+        "executable": sys.executable,
+        "command": list(sys.orig_argv),
+        "work_dir": str(Path.cwd()),
+        "current_file_path": None if main is None else str(Path(main).absolute()),
+    }

@@ -1,0 +1,69 @@
+"""What the pack costs a Hydra program: whole-process CPU of a hello-world, three ways side by side.
+
+    python tests/benchmarks/startup.py [rounds]
+
+without: the pack is not on the path. installed: it is, and not used. callback: hydra/callbacks=mlxp is on. Rounds are
+interleaved, the median of user + system time of the process is shown, and the ratio to `without`.
+"""
+
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PROGRAM = """\
+import hydra
+
+@hydra.main(version_base=None, config_path="conf", config_name="config")
+def main(cfg):
+    print("hello", cfg.lr)
+
+if __name__ == "__main__":
+    main()
+"""
+# an editable install is an entry of sys.path; without it, neither Hydra's scan nor an import finds the pack
+HIDING = f"import sys\nsys.path[:] = [entry for entry in sys.path if entry != {str(ROOT)!r}]\n"
+
+
+def cpu(arguments: list[str], folder: Path) -> float:
+    """CPU seconds of a command, its children included."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(
+        [sys.executable, "-W", "ignore", *arguments],
+        cwd=folder,
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def main() -> None:
+    """Measure and print."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 25
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "conf").mkdir()
+        (folder / "conf" / "config.yaml").write_text("lr: 0.1\nmodel: {width: 64, depth: 3}\n")
+        (folder / "main.py").write_text(PROGRAM)
+        (folder / "hiding.py").write_text(HIDING + PROGRAM)
+        ways = {"without": ["hiding.py"], "installed": ["main.py"], "callback": ["main.py", "hydra/callbacks=mlxp"]}
+        seen: dict[str, list[float]] = {way: [] for way in ways}
+        for number in range(rounds + 1):
+            for way, arguments in ways.items():
+                seconds = cpu(arguments, folder)
+                if number:  # the first round writes byte code
+                    seen[way].append(seconds)
+    base = statistics.median(seen["without"])
+    for way, values in seen.items():
+        median = statistics.median(values)
+        print(f"{way:10} {median * 1000:7.1f} ms CPU  min {min(values) * 1000:7.1f}  ratio {median / base:.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""Fixtures that tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import CONFIG, MAIN, Project, git, stop_local_queues
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Variables of a user's shell, with a local queue of the test's own."""
+    dropped = ("PYTHONPATH", "HYDRA_FULL_ERROR")
+    kept = {name: value for name, value in os.environ.items() if name not in dropped}
+    # Hydra 1.4 warns of the version_base that a program for 1.3 must have; a job's stderr is compared here
+    return {**kept, "MLXP_LOCAL_SPOOL": str(tmp_path / "spool"), "PYTHONWARNINGS": "ignore"}
+
+
+@pytest.fixture
+def project(tmp_path: Path, environment: dict[str, str]) -> Iterator[Project]:
+    """A committed project in a folder whose name has what shells, YAML and Slurm trip over."""
+    made = Project(tmp_path / "a user's 100% prôject", environment)
+    files = {"main.py": MAIN, "conf/config.yaml": CONFIG, "conf/optimizer/sgd.yaml": "lr: 0.1\n"}
+    made.write(**files, **{"conf/optimizer/adam.yaml": "lr: 0.01\nbetas: [0.9, 0.99]\n", ".gitignore": "logs/\n"})
+    git("init", "--quiet", cwd=made.dir)
+    made.commit("first")
+    yield made
+    stop_local_queues(environment)

@@ -1,0 +1,170 @@
+"""What is not asked for is not opened, and the answer is the same as if it had been."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from mlxp_core.reader import AvgStd, Reader, scan_runs
+from mlxp_core.reader.folders import look
+from mlxp_core.reader.predicate import split
+from mlxp_core.reader.scan import _Source
+from mlxp_core.reader.schema import take_schema
+
+ENGINES = ("in-memory", "streaming")
+
+
+def source_of(logs):
+    """Get what Polars would call."""
+    schema = take_schema(look(str(logs.path)))
+    return _Source(str(logs.path), schema, report=lambda problem: None)
+
+
+@pytest.fixture
+def six(logs):
+    """Runs 1 to 6: x is 1 to 6, odd ones COMPLETE; train.loss is [x, x + 1], in two logs of two keys."""
+    for number in range(1, 7):
+        lines = [{"loss": number, "acc": 0}, {"loss": number + 1, "acc": 1}]
+        status = "COMPLETE" if number % 2 else "FAILED"
+        logs.run(number, {"x": number}, {"status": status}, {"train": lines, "test": lines})
+    return logs
+
+
+def test_building_a_frame_opens_no_metric_file(six):
+    """Catches: 100,000 metric files read to learn the names of the columns."""
+    with six.metric_files_opened() as opened:
+        assert "train.loss" in scan_runs(six.path).collect_schema()
+        assert Reader(six.path).fields.height == 8
+    assert opened == []
+
+
+def test_metadata_alone_opens_no_metric_file(six):
+    """Catches: metrics read to show ids."""
+    with six.metric_files_opened() as opened:
+        assert scan_runs(six.path).select("id", "config.x").collect().height == 6
+        assert scan_runs(six.path).select(pl.len()).collect().item() == 6
+    assert opened == []
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_only_the_log_asked_for_is_opened_and_only_in_the_runs_that_pass(six, engine):
+    """Catches: a projection or a predicate that is applied after everything was read."""
+    frame = scan_runs(six.path).filter(pl.col("config.x") > 4).select("id", "train.loss")
+    with six.metric_files_opened() as opened:
+        result = frame.collect(engine=engine)
+    assert result.rows() == [(5, [5.0, 6.0]), (6, [6.0, 7.0])]
+    assert opened == ["5/train", "6/train"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("metadata_first", [True, False])
+def test_of_a_mixed_predicate_the_metadata_part_is_applied_first(six, engine, metadata_first):
+    """Catches: all metric files opened as soon as one condition is about a metric."""
+    parts = [pl.col("info.status") == "COMPLETE", pl.col("train.loss").list.max() > 4]
+    one, other = parts if metadata_first else reversed(parts)
+    frame = scan_runs(six.path).filter(one & other & (pl.col("config.x") < 6)).select("id")
+    with six.metric_files_opened() as opened:
+        result = frame.collect(engine=engine)
+    assert result["id"].to_list() == [5]
+    assert opened == ["1/train", "3/train", "5/train"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_predicate_that_cannot_be_split_is_still_right(six, engine):
+    """Catches: one side of an `or` taken for a condition on all rows."""
+    frame = scan_runs(six.path).filter((pl.col("config.x") == 1) | (pl.col("train.loss").list.max() > 6))
+    assert frame.select("id").collect(engine=engine)["id"].to_list() == [1, 6]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.filterwarnings("ignore::polars.exceptions.PolarsInefficientMapWarning")
+def test_a_predicate_in_python_is_right(six, engine):
+    """Catches: a predicate that cannot be looked into dropped, or applied to the wrong columns."""
+    is_even = pl.col("config.x").map_elements(lambda x: x % 2 == 0, return_dtype=pl.Boolean)
+    rises = pl.col("train.loss").map_elements(lambda values: values[1] > 4, return_dtype=pl.Boolean)
+    frame = scan_runs(six.path).filter(is_even & rises).select("id")
+    assert frame.collect(engine=engine)["id"].to_list() == [4, 6]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("n", [0, 1, 2, 5])
+def test_a_limit_counts_the_rows_that_pass(six, engine, n):
+    """Catches: n rows taken before the predicate, so that too few are left."""
+    frame = scan_runs(six.path).filter(pl.col("train.loss").list.max() > 4).select("id").head(n)
+    assert frame.collect(engine=engine)["id"].to_list() == [4, 5, 6][:n]
+
+
+def test_the_source_itself_limits_after_the_predicate(six):
+    """Catches: the same inside the source; Polars 2.1 does not push a limit below a predicate, a later one may."""
+    source = source_of(six)
+    for predicate in (pl.col("config.x") > 2, pl.col("train.loss").list.max() > 3):
+        for batch_size in (None, 1, 2, 100):
+            batches = list(source(["id"], predicate, 3, batch_size))
+            assert pl.concat(batches)["id"].to_list() == [3, 4, 5]
+            assert all(batch.height <= (batch_size or 6) for batch in batches)
+
+
+def test_a_limit_ends_the_reading(six):
+    """Catches: all metric files read for the first row."""
+    source = source_of(six)
+    with six.metric_files_opened() as opened:
+        assert [batch["train.loss"].to_list() for batch in source(["train.loss"], None, 1, 1)] == [[[1.0, 2.0]]]
+    assert opened == ["1/train"]
+
+
+def test_metrics_of_all_runs_are_never_in_memory_at_once(logs):
+    """Catches: a predicate on a metric, or a limit, that has to wait until the whole directory was read."""
+    for number in range(1, 301):
+        logs.run(number, metrics={"train": [{"loss": number}]})
+    with logs.metric_files_opened() as opened:
+        (batch,) = source_of(logs)(["id"], pl.col("train.loss").list.first() == 1, 1, 100_000)
+    assert batch["id"].to_list() == [1]
+    assert len(opened) == 256
+
+
+def test_explain_shows_what_is_pushed_down(six):
+    """Catches: a plan in which Polars filters and selects itself."""
+    plan = scan_runs(six.path).filter(pl.col("config.x") > 4).select("id").explain()
+    assert "PYTHON[runs] SCAN" in plan
+    assert 'SELECTION: col("config.x") > 4' in plan
+    assert "PROJECT 2/8 COLUMNS" in plan
+    assert "FILTER" not in plan
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_aggregations_open_each_file_once_and_no_other(six, engine):
+    """Catches: the directory read once for each aggregation, or logs that none of them names."""
+    runs = Reader(six.path).filter("config.x <= 4")
+    frame = runs.group_by("info.status").aggregate([AvgStd("train.loss"), AvgStd("train.acc"), AvgStd("config.x")])
+    with six.metric_files_opened() as opened:
+        assert frame.collect(engine=engine).height == 2
+    assert opened == ["1/train", "2/train", "3/train", "4/train"]
+
+
+def test_one_run_reads_the_metric_asked_for(six):
+    """Catches: runs[i] that loads the run."""
+    runs = Reader(six.path).filter("config.x > 2")
+    with six.metric_files_opened() as opened:
+        assert (len(runs), runs[1]["config.x"]) == (4, 4)
+        assert "LAZYDATA" in repr(runs)
+        assert [run["id"] for run in runs] == [3, 4, 5, 6]
+        assert runs[1]["test.loss"] == [4.0, 5.0]
+    assert opened == ["4/test"]
+
+
+def test_split_finds_every_conjunct_in_any_nesting():
+    """Catches: only the outermost `&` looked at."""
+    a, b, m = pl.col("a") > 1, pl.col("b").is_in([1]), pl.col("m").list.len() > 0
+    for predicate in (a & b & m, a & (m & b), (m & a) & b, m & (a & b)):
+        free, bound = split(predicate, {"m"})
+        assert sorted(free.meta.root_names()) == ["a", "b"]
+        assert bound.meta.eq(m)
+
+
+@pytest.mark.parametrize("build", [lambda a, m: a | m, lambda a, m: ~(a & m), lambda a, m: a == m, lambda a, m: a ^ m])
+def test_split_leaves_what_is_not_joined_by_and(build):
+    """Catches: operands of another operator taken for conditions of their own."""
+    predicate = build(pl.col("a"), pl.col("m"))
+    free, bound = split(predicate, {"m"})
+    assert free is None
+    assert bound.meta.eq(predicate)

@@ -1,0 +1,179 @@
+"""Reader, Runs, Run and groups."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import polars as pl
+import pytest
+
+import mlxp_core.reader
+from mlxp_core.errors import QueryError, StoreError
+from mlxp_core.reader import AvgStd, Reader
+
+
+@pytest.fixture
+def four(logs):
+    """Four runs: lr 1.0 (seeds 0 and 1), 0.1 (seed 0) and none at all (seed 1)."""
+    for number, (lr, seed) in enumerate([(1.0, 0), (1.0, 1), (0.1, 0), (None, 1)], 1):
+        config = {"lr": lr, "seed": seed, "layers": [seed, 8]}
+        logs.run(number, config, metrics={"train": [{"loss": number}, {"loss": number * 10}]})
+    return logs
+
+
+def test_fields_lists_every_column_with_its_type_and_how_many_runs_have_it(four):
+    """Catches: a field of one run only that is not listed, null counted as a value."""
+    assert Reader(four.path).fields.rows() == [
+        ("id", "Int64", 4),
+        ("path", "String", 4),
+        ("info.status", "String", 4),
+        ("config.lr", "Float64", 3),
+        ("config.seed", "Int64", 4),
+        ("config.layers", "List(Int64)", 4),
+        ("train.loss", "List(Float64)", 4),
+    ]
+
+
+def test_a_filter_selects_runs_and_they_can_be_indexed_sliced_and_gone_through(four):
+    """Catches: runs in another order, negative indices, slices, an index past the end that wraps."""
+    runs = Reader(four.path).filter("config.seed == 0")
+    assert len(runs) == 2
+    assert [run["id"] for run in runs] == [1, 3]
+    assert [run["id"] for run in runs[:1]] == [1]
+    assert runs[-1]["id"] == 3
+    with pytest.raises(IndexError, match="no run 2: these are 2 runs"):
+        runs[2]
+    assert runs.lazy().collect().equals(runs.collect())
+    assert runs.collect()["train.loss"].to_list() == [[1.0, 10.0], [3.0, 30.0]]
+
+
+def test_a_run_is_a_mapping_of_all_its_columns(four):
+    """Catches: a metric missing among the keys, or read as something else than a list; an error without a guess."""
+    run = Reader(four.path).filter("id == 4")[0]
+    assert dict(run) == {
+        "id": 4,
+        "path": str(four.path / "4"),
+        "info.status": "COMPLETE",
+        "config.lr": None,
+        "config.seed": 1,
+        "config.layers": [1, 8],
+        "train.loss": [4.0, 40.0],
+    }
+    with pytest.raises(KeyError, match=r"did you mean 'train\.loss'"):
+        run["train.los"]
+
+
+def test_a_run_whose_folder_is_gone_says_so(four):
+    """Catches: "no such metric" for a run that was deleted."""
+    run = Reader(four.path).filter("id == 4")[0]
+    (four.path / "4").rename(four.path.parent / "elsewhere")
+    with pytest.raises(StoreError, match=r"cannot read train\.loss: the run folder .*/4 is gone"):
+        run["train.loss"]
+
+
+def test_a_reader_sees_what_is_new_without_being_told(four):
+    """Catches: runs, columns or status remembered from the time the reader was made."""
+    reader = Reader(four.path)
+    assert len(reader.filter("config.seed == 1")) == 2
+    four.run(5, {"seed": 1, "new": "x"}, {"status": "FAILED"})
+    assert len(reader) == 5
+    assert len(reader.filter("config.seed == 1")) == 3
+    assert reader.filter("config.new == 'x' & info.status == 'FAILED'")[0]["id"] == 5
+
+
+def test_runs_stay_the_same_once_they_were_looked_at(four):
+    """Catches: runs[i] that is another run than a moment ago."""
+    runs = Reader(four.path).filter("config.seed == 1")
+    assert len(runs) == 2
+    four.run("0extra", {"seed": 1})
+    four.run(3000, {"seed": 1})
+    assert (len(runs), runs[1]["id"]) == (2, 4)
+    assert runs.collect()["id"].to_list() == [2, 4, 3000, None]
+
+
+def test_runs_print_as_a_table_with_metrics_left_lazy(four):
+    """Catches: a representation that reads metrics or shows an address."""
+    with pl.Config(tbl_cols=20, tbl_width_chars=200):
+        shown = repr(Reader(four.path).filter("id == 3"))
+    assert "LAZYDATA" in shown
+    assert "config.lr" in shown
+    assert "0.1" in shown
+
+
+def test_groups_are_a_mapping_of_values_to_runs(four):
+    """Catches: groups in random order, a missing value that loses its runs, a key that is no tuple."""
+    groups = Reader(four.path).filter().group_by("config.lr")
+    assert list(groups) == [(0.1,), (1.0,), (None,)]
+    assert {key: [run["id"] for run in runs] for key, runs in groups.items()} == {
+        (0.1,): [3],
+        (1.0,): [1, 2],
+        (None,): [4],
+    }
+    assert (1.0,) in groups
+    assert (7.0,) not in groups
+
+
+def test_groups_of_several_keys_and_of_lists(four):
+    """Catches: keys in another order than given; a list, which no dictionary takes as a key."""
+    runs = Reader(four.path).filter("config.lr is not null")
+    assert list(runs.group_by(["config.seed", "config.lr"])) == [(0, 0.1), (0, 1.0), (1, 1.0)]
+    groups = runs.group_by(["config.layers"])
+    assert {key: [run["id"] for run in group] for key, group in groups.items()} == {((0, 8),): [1, 3], ((1, 8),): [2]}
+
+
+def test_a_group_is_still_lazy(four):
+    """Catches: metrics read to make groups."""
+    with four.metric_files_opened() as opened:
+        groups = Reader(four.path).filter().group_by("config.seed")
+        group = groups[(1,)]
+        assert len(group) == 2
+    assert opened == []
+    assert group.lazy().select("train.loss").collect().rows() == [([2.0, 20.0],), ([4.0, 40.0],)]
+
+
+def test_not_a_number_is_a_group(logs):
+    """Catches: a group that its own value does not find, since NaN is not equal to itself."""
+    logs.run(1, {"lr": math.nan})
+    logs.run(2, {"lr": 1.0})
+    groups = Reader(logs.path).filter().group_by("config.lr")
+    assert [[run["id"] for run in runs] for runs in groups.values()] == [[2], [1]]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("config.lrr", "no column 'config.lrr': did you mean 'config.lr'?"),
+        ([], "group_by needs at least one column"),
+        (["config.lr", "train.loss"], "train.loss is a metric: runs are grouped by columns of config and info"),
+    ],
+)
+def test_keys_that_cannot_be_grouped_by_are_errors(four, keys, message):
+    """Catches: an error of Polars' own, long after the mistake."""
+    with pytest.raises(QueryError) as error:
+        Reader(four.path).filter().group_by(keys)
+    assert str(error.value) == message
+
+
+def test_two_columns_of_one_name_are_an_error(four):
+    """Catches: one aggregation that silently replaces the other."""
+    groups = Reader(four.path).filter().group_by("config.lr")
+    with pytest.raises(QueryError, match=r"two columns .* named train.loss_avg, train.loss_std"):
+        groups.aggregate([AvgStd("train.loss"), AvgStd("train.loss", ddof=0)])
+
+
+def test_the_reader_needs_polars_and_no_other_heavy_package():
+    """Catches: an import that makes the reader useless on a laptop without Hydra, or slow to start."""
+    names = ["hydra", "omegaconf", "git", "numpy", "pandas", "pyarrow", "torch"]
+    code = f"import sys, mlxp_core.reader; print([name for name in {names} if name in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={
+            "PYTHONPATH": str(mlxp_core.reader.__path__[0]).removesuffix("mlxp_core/reader"),
+        },
+    )
+    assert result.stdout == "[]\n"

@@ -1,0 +1,134 @@
+#!/usr/bin/env bash
+# Checks the project on a machine that has nothing but Python >= 3.10 and git: lint, format, types, tests.
+#
+#   bash tests/run.sh [--clusters] [pytest arguments…]      paths in the arguments start at the repository
+#
+#   --clusters   also the tests against a real Slurm, installed and started here (needs root and Debian or Ubuntu)
+#   PYTHON       the interpreter                     default: python3, or else the first python3.x that is new enough
+#   MLXP_VENV    its virtual environment             default: .venv in the repository
+#   MLXP_HYDRA   a version of hydra-core, for the tests alone, in an environment of its own   default: the newest 1.3
+#   CI=true      means --clusters, and the tests a second time with the release candidate of Hydra 1.4
+# shellcheck disable=SC2317  # check() calls what looks unreachable
+set -euo pipefail
+unset CDPATH PYTHONPATH PYTHONHOME MLXP_TEST_CLUSTERS
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+next_hydra=1.4.0rc3
+ci=""
+[[ ${CI:-} != true ]] || ci=yes
+clusters=$ci
+if [[ ${1:-} == --clusters ]]; then
+  clusters=yes
+  shift
+fi
+failed="" code=0
+temporary=$(mktemp -d)
+trap 'rm -rf "$temporary"' EXIT
+
+say() { printf '\n== %s\n' "$*"; }
+
+die() {
+  printf 'run.sh: %s\n' "$*" >&2
+  exit 1
+}
+
+check() { # check NAME COMMAND…: the first failure gives the exit code, but the others are to be seen too
+  local name=$1 answer=0
+  shift
+  say "$name"
+  "$@" || answer=$?
+  ((answer == 0)) || failed+="${failed:+, }$name"
+  ((code)) || code=$answer
+}
+
+suitable() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1; }
+
+find_python() {
+  local candidate
+  if [[ -n ${PYTHON:-} ]]; then
+    suitable "$PYTHON" || die "PYTHON=$PYTHON does not run, or is older than Python 3.10"
+    echo "$PYTHON"
+    return
+  fi
+  for candidate in python3 python3.13 python3.12 python3.11 python3.10 python3.14; do
+    ! suitable "$candidate" || { echo "$candidate" && return; }
+  done
+  die "needs Python 3.10 or newer, and finds none on PATH: install one, or set PYTHON"
+}
+
+can_make_venvs() { "$python" -c 'import ensurepip, venv' 2>/dev/null; }
+
+install_missing_tools() { # git, and the part of Python that Debian splits off; by ourselves only in CI
+  command -v git >/dev/null && can_make_venvs && return
+  if [[ $ci ]] && ((EUID == 0)) && command -v apt-get >/dev/null; then
+    say "apt-get install git python3-venv"
+    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends git python3-venv; } \
+      </dev/null >"$temporary/apt" 2>&1 || tail -n 20 "$temporary/apt"
+  fi
+  command -v git >/dev/null || die "needs git"
+  can_make_venvs || die "$python cannot make virtual environments: its venv or ensurepip is missing (on Debian and Ubuntu: apt-get install python3-venv)"
+}
+
+make_venv() { # make_venv FOLDER HYDRA: what is there already, and still fits, stays
+  local venv=$1 hydra=$2 maker contents log=$temporary/install
+  maker="$root $("$python" -c 'import sys; print(sys.base_prefix, sys.version)')"
+  contents="$maker $hydra $(cat setup.cfg pyproject.toml | cksum)"
+  # an environment that this function made, but elsewhere or with another Python; never one that somebody else made
+  if [[ -e $venv/.maker && $(<"$venv/.maker") != "$maker" ]]; then rm -rf "$venv"; fi
+  [[ ! -e $venv/.contents || $(<"$venv/.contents") != "$contents" ]] || return 0
+  say "installing into $venv"
+  if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+    "$python" -m venv "$venv" >"$log" 2>&1 || { cat "$log" && return 1; }
+    echo "$maker" >"$venv/.maker"
+  fi
+  # hydra-core by name: other plugins name pre-releases of it, and would let pip choose one
+  "$venv/bin/python" -m pip install --disable-pip-version-check --editable '.[test]' "hydra-core==$hydra" \
+    </dev/null >"$log" 2>&1 || { cat "$log" && return 1; }
+  echo "$contents" >"$venv/.contents"
+}
+
+test_with_hydra() { # test_with_hydra VERSION [pytest arguments…]
+  local venv=${MLXP_VENV:-.venv}/hydra-$1 version=$1
+  shift
+  make_venv "$venv" "$version" && env -u MLXP_TEST_CLUSTERS "$venv/bin/python" -m pytest -m "not slurm" "$@"
+}
+
+start_slurm() { # in the background: it takes as long as an environment does
+  bash tests/clusters/slurm_up.sh --check >/dev/null 2>&1 ||
+    trap 'bash tests/clusters/slurm_down.sh || true; rm -rf "$temporary"' EXIT # ours, so ours to take down
+  bash tests/clusters/slurm_up.sh >"$temporary/slurm" 2>"$temporary/slurm.log" </dev/null &
+  slurm=$!
+}
+
+slurm_is_up() {
+  local answer=0
+  wait "$slurm" || answer=$?
+  cat "$temporary/slurm.log"
+  ((answer == 0)) || return "$answer"
+  eval "$(<"$temporary/slurm")"
+  export MLXP_TEST_CLUSTERS=slurm
+}
+
+python=$(find_python)
+install_missing_tools
+[[ ! $clusters ]] || start_slurm
+
+if [[ ${MLXP_HYDRA:-} ]]; then
+  check "pytest with hydra-core $MLXP_HYDRA" test_with_hydra "$MLXP_HYDRA" "$@"
+else
+  venv=${MLXP_VENV:-.venv}
+  make_venv "$venv" '1.3.*' || die "the installation failed"
+  check "ruff check" "$venv/bin/python" -m ruff check --quiet
+  check "ruff format" "$venv/bin/python" -m ruff format --quiet --check
+  check mypy "$venv/bin/python" -m mypy
+  [[ ! $clusters ]] || check slurm slurm_is_up
+  if [[ ${MLXP_TEST_CLUSTERS:-} ]]; then
+    check pytest "$venv/bin/python" -m pytest "$@"
+  else
+    check pytest "$venv/bin/python" -m pytest -m "not slurm" "$@"
+  fi
+  [[ ! $ci ]] || check "pytest with hydra-core $next_hydra" test_with_hydra "$next_hydra" "$@"
+fi
+
+say "${failed:+FAILED: }${failed:-all checks passed}"
+exit "$code"

@@ -1,0 +1,164 @@
+"""What tests share: a user's project in a repository of its own, and programs run as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+
+MAIN = """\
+import json
+import os
+import signal
+import sys
+import time
+
+import hydra
+
+from mlxp_core import current_run
+
+
+@hydra.main(version_base=None, config_path="conf", config_name="config")
+def main(cfg):
+    run = current_run()
+    for step in range(3):
+        run.log_metrics({"loss": cfg.optimizer.lr * step + cfg.seed, "step": step}, log_name="train")
+    print(json.dumps({"code": "A", "msg": cfg.msg, "cwd": os.getcwd(), "file": __file__}))
+    if cfg.do == "exit3":
+        sys.exit(3)
+    if cfg.do == "exit0":
+        sys.exit(0)
+    if cfg.do == "raise":
+        raise ValueError("no luck")
+    if cfg.do == "wait":
+        open(cfg.flag, "w").close()
+        time.sleep(60)
+    if cfg.do == "hold":
+        while not os.path.exists(cfg.flag):
+            time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    main()
+"""
+
+CONFIG = """\
+defaults:
+  - optimizer: sgd
+  - _self_
+seed: 0
+msg: hello
+do: null
+flag: null
+"""
+
+
+def until(condition: Callable[[], Any], limit: float = 60.0, what: str = "") -> Any:
+    """Wait for a condition, with a limit; give what it gave."""
+    end = time.monotonic() + limit
+    while not (found := condition()):
+        assert time.monotonic() < end, f"not within {limit} s: {what or condition}"
+        time.sleep(0.05)
+    return found
+
+
+def git(*arguments: str, cwd: Path) -> str:
+    """Run git as nobody in particular."""
+    who = ["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "init.defaultBranch=main"]
+    done = subprocess.run(["git", *who, *arguments], cwd=cwd, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+class Project:
+    """A user's repository with a Hydra program, and the means to run it."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.dir = folder
+        self.environment = environment
+        self.command = [sys.executable, "main.py"]
+
+    @property
+    def logs(self) -> Path:
+        return self.dir / "logs"
+
+    def write(self, **files: str) -> None:
+        """Put files in: ``write(**{"conf/a.yaml": "x: 1"})``."""
+        for name, text in files.items():
+            path = self.dir / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+
+    def commit(self, message: str = "change") -> str:
+        """Commit everything; give the hash."""
+        git("add", "--all", cwd=self.dir)
+        git("commit", "--quiet", "--message", message, cwd=self.dir)
+        return self.commit_hash()
+
+    def commit_hash(self) -> str:
+        """The hash of HEAD."""
+        return git("rev-parse", "HEAD", cwd=self.dir)
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Start the program, and leave it running."""
+        return subprocess.Popen(
+            [*self.command, *arguments],
+            cwd=self.dir,
+            env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run the program to its end, which must have this exit code."""
+        process = self.start(*arguments, **environment)
+        stdout, stderr = process.communicate(timeout=100)
+        assert process.returncode == code, f"exit code {process.returncode}\n{stdout}\n{stderr}"
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def info(self, run: int | str) -> dict[str, Any]:
+        """A run's info.yaml."""
+        return read_yaml(self.logs / str(run) / "metadata" / "info.yaml")
+
+    def submission(self, run: int | str) -> dict[str, Any]:
+        """A run's submission.yaml."""
+        return read_yaml(self.logs / str(run) / "metadata" / "submission.yaml")
+
+    def runs(self) -> list[str]:
+        """Names of the run folders, in order."""
+        names = (path.name for path in self.logs.iterdir() if path.is_dir() and not path.name.startswith("."))
+        return sorted(names, key=lambda name: (len(name), name))
+
+    def said(self, run: int | str) -> dict[str, Any]:
+        """What the program printed in a launched run."""
+        return json.loads((self.logs / str(run) / "log.stdout").read_text(encoding="utf-8").splitlines()[-1])
+
+    def wait_for_end(self, *runs: int | str, limit: float = 60.0) -> None:
+        """Wait until script.sh has recorded the exit code of launched runs."""
+        for run in runs:
+            path = self.logs / str(run) / "metadata" / "exit_code"
+            until(path.exists, limit, f"end of run {run}: {self.dir}")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read with PyYAML itself, not with the code under test."""
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def stop_local_queues(environment: dict[str, str]) -> None:
+    """Cancel what a failed test left in its local queue."""
+    queue = [sys.executable, str(ROOT / "mlxp_core" / "scheduler" / "_local_queue.py")]
+    status = subprocess.run([*queue, "status"], env=environment, capture_output=True, text=True, check=True)
+    lines = (line.split("|") for line in status.stdout.splitlines())
+    left = {fields[0] for fields in lines if fields[2] in {"PENDING", "RUNNING"}}
+    if left:
+        subprocess.run([*queue, "cancel", *left], env=environment, check=False)

@@ -1,0 +1,152 @@
+"""Who may import whom, and what the start of a Hydra program loads. Named by file and line."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from support import ROOT
+
+PACKAGES = ("mlxp_core", "hydra_plugins")
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and absolute module name of every import of a file, those inside of functions too, those for types not."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for_types = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
+    package = path.relative_to(ROOT).parent.parts
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            name = ".".join([*base, *([node.module] if node.module else [])])
+            yield node.lineno, name
+            # `from mlxp_core import reader` is an import of mlxp_core.reader
+            yield from ((node.lineno, f"{name}.{alias.name}") for alias in node.names)
+
+
+def sources(*parts: str) -> list[Path]:
+    """Python files below a folder, or a file."""
+    path = ROOT.joinpath(*parts)
+    return [path] if path.is_file() else sorted(path.rglob("*.py"))
+
+
+def within(name: str, *modules: str) -> bool:
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
+
+
+def offences(files: list[Path], *forbidden: str, but: tuple[str, ...] = ()) -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in files
+        for line, name in imports(path)
+        if within(name, *forbidden) and not within(name, *but)
+    ]
+
+
+def test_the_core_knows_nothing_of_hydra() -> None:
+    """Bug: a DictConfig where a plain dict is expected; a reader that needs Hydra."""
+    assert offences(sources("mlxp_core"), "hydra", "omegaconf", "hydra_plugins") == []
+
+
+def test_the_reader_stands_on_its_own() -> None:
+    """Bug: a laptop that has only the log directory cannot read it."""
+    reader = sources("mlxp_core", "reader")
+    assert reader
+    assert offences(reader, "git", "hydra", "omegaconf") == []
+    allowed = tuple(f"mlxp_core.{name}" for name in ("layout", "files", "process", "artifacts", "errors", "reader"))
+    own = [offence for offence in offences(reader, "mlxp_core", but=allowed) if not offence.endswith(" mlxp_core")]
+    assert own == []
+
+
+def test_nothing_but_the_commands_imports_the_reader() -> None:
+    """Bug: Polars loaded by every run."""
+    files = [path for package in PACKAGES for path in sources(package)]
+    rest = [path for path in files if not path.is_relative_to(ROOT / "mlxp_core" / "reader")]
+    rest = [path for path in rest if not path.is_relative_to(ROOT / "mlxp_core" / "cli")]
+    assert offences(rest, "mlxp_core.reader", "polars") == []
+
+
+def test_git_is_spoken_to_in_one_module_and_schedulers_in_another() -> None:
+    """Bug: a second place for time limits, retries and error texts."""
+    files = [path for package in PACKAGES for path in sources(package)]
+    git = [path for path in files if path.name != "snapshot.py"]
+    assert offences(git, "git") == []
+    commands = [path for path in files if path.name not in {"_run.py", "_local_queue.py"}]
+    assert offences(commands, "subprocess") == []
+
+
+def test_the_local_queue_needs_the_standard_library_alone() -> None:
+    """Bug: `mlxp_local` that cannot submit where a package is missing, or that starts slowly."""
+    queue = sources("mlxp_core", "scheduler", "_local_queue.py")
+    other = [name for _, name in imports(queue[0]) if name.split(".")[0] not in {*sys.stdlib_module_names, ""}]
+    assert other == []
+
+
+LOADED = """
+import sys
+{program}
+names = set(sys.modules)
+print(*{{name.split(".")[0] for name in names}}, *(name for name in names if name.startswith("mlxp")))
+"""
+
+
+def loaded(program: str, tmp_path: Path) -> set[str]:
+    """Modules that a program has loaded at its end, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LOADED.format(program=program)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    return set(done.stdout.split())
+
+
+def test_hydras_scan_of_the_plugins_loads_nothing_heavy(tmp_path: Path) -> None:
+    """Bug: every Hydra program of the environment pays for Polars, git or a scheduler's client."""
+    program = "from hydra.core.plugins import Plugins; Plugins.instance()"
+    modules = loaded(program, tmp_path)
+    assert "hydra_plugins" in modules
+    assert modules & {"polars", "pandas", "numpy", "git", "lark", "subprocess"} == set()
+    ours = {name for name in modules if name.startswith("mlxp_core.")}
+    assert ours == {
+        "mlxp_core.errors",
+        "mlxp_core.layout",
+        "mlxp_core.scheduler",
+        "mlxp_core.scheduler._base",
+        "mlxp_core.scheduler.local",
+        "mlxp_core.scheduler.slurm",
+    }
+
+
+def test_the_package_itself_loads_nothing_until_it_is_asked(tmp_path: Path) -> None:
+    """Bug of MLXP 1.0.5: importing it takes 880 ms."""
+    assert {name for name in loaded("import mlxp_core", tmp_path) if name.startswith("mlxp")} == {"mlxp_core"}
+    assert loaded("from mlxp_core import current_run", tmp_path) & {"polars", "git", "hydra", "omegaconf"} == set()
+
+
+def test_the_reader_loads_neither_hydra_nor_git_nor_a_scheduler(tmp_path: Path) -> None:
+    """Bug: as above, at run time."""
+    modules = loaded("from mlxp_core.reader import Reader", tmp_path)
+    assert "polars" in modules
+    assert (
+        modules & {"hydra", "omegaconf", "git", "numpy", "pandas", "mlxp_core.scheduler", "mlxp_core.snapshot"} == set()
+    )
+
+
+def test_every_module_says_at_its_top_what_it_does() -> None:
+    """Bug: a stranger who does not know which file to open."""
+    files = [path for package in PACKAGES for path in sources(package)]
+    assert [str(path) for path in files if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))] == []

@@ -1,0 +1,375 @@
+"""hydra/launcher=mlxp_local from the command line to the run folders: what every launcher does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import Project, read_yaml, until
+
+LOCAL = ("-m", "hydra/launcher=mlxp_local")
+WAIT = (*LOCAL, "hydra.launcher.wait=true")
+
+
+def statuses(project: Project) -> list[str]:
+    return [project.info(name)["status"] for name in project.runs()]
+
+
+def test_jobs_are_submitted_and_left_and_run_in_their_folders(project: Project, tmp_path: Path) -> None:
+    """Bug: the launcher blocks until the jobs have ended; or leaves before the folders say what was submitted."""
+    flag = tmp_path / "flag"
+    done = project.run(*LOCAL, "do=hold", f"flag='{flag}'", "seed=1,2,3", "hydra.launcher.max_parallel=2")
+    assert "3 jobs submitted" in done.stdout
+    assert project.runs() == ["1", "2", "3"]
+    until(lambda: statuses(project) == ["RUNNING", "RUNNING", "PENDING"])
+    for index, name in enumerate(project.runs(), start=1):
+        submission = project.submission(name)
+        assert (submission["scheduler"], submission["job_id"], submission["array_index"]) == ("local", "1", index)
+    flag.touch()
+    project.wait_for_end(1, 2, 3)
+    assert statuses(project) == ["COMPLETE"] * 3
+    for index, name in enumerate(project.runs(), start=1):
+        lines = (project.logs / name / "metrics" / "train.json").read_text().splitlines()
+        assert [json.loads(line)["loss"] for line in lines] == [index, index + 0.1, index + 0.2]
+        assert (project.logs / name / "log.stderr").read_text() == ""
+
+
+def test_every_job_runs_the_commit_however_the_files_change_meanwhile(project: Project, tmp_path: Path) -> None:
+    """Bug: a job that starts later imports what was edited since."""
+    first, flag = project.commit_hash(), tmp_path / "flag"
+    project.run(*LOCAL, "do=hold", f"flag='{flag}'", "seed=1,2", "hydra.launcher.max_parallel=1")
+    until(lambda: project.info(1)["status"] == "RUNNING")
+    project.write(**{"main.py": (project.dir / "main.py").read_text().replace('"code": "A"', '"code": "B"')})
+    project.write(**{"conf/optimizer/sgd.yaml": "lr: 77\n"})
+    second = project.commit("edited")
+    flag.touch()
+    project.wait_for_end(1, 2)
+    project.run(*WAIT, "seed=3")
+    assert [project.said(name)["code"] for name in project.runs()] == ["A", "A", "B"]
+    assert [project.info(name)["version_manager"]["commit_hash"] for name in project.runs()] == [first, first, second]
+    assert statuses(project) == ["COMPLETE"] * 3
+
+
+def test_a_dirty_tree_is_said_out_loud_before_anything_is_submitted(project: Project) -> None:
+    """Bug: changes that silently do not run."""
+    project.write(**{"main.py": (project.dir / "main.py").read_text().replace('"A"', '"B"'), "new file.txt": ""})
+    done = project.run(*WAIT, "seed=1,2")
+    said = done.stdout.index("without these changes")
+    assert said < done.stdout.index(" M main.py") < done.stdout.index("?? new file.txt")
+    assert done.stdout.index("?? new file.txt") < done.stdout.index("submitted")
+    assert project.said(1)["code"] == "A"
+    assert project.info(1)["version_manager"]["uncommitted"] == [" M main.py", "?? new file.txt"]
+
+
+def test_a_changed_configuration_that_is_not_committed_is_refused_at_once(project: Project) -> None:
+    """Bug: jobs that compose another configuration than the one shown, and fail hours later."""
+    project.write(**{"conf/optimizer/sgd.yaml": "lr: 77\n"})
+    done = project.run(*LOCAL, "optimizer=sgd,adam", code=1)
+    assert "optimizer.lr: 77 -> 0.1" in done.stderr
+    assert "Commit the changed files" in done.stderr
+    assert not [name for name in os.listdir(project.logs) if name.isdigit()]
+    project.run(*WAIT, "optimizer=adam")  # which does not use the changed file
+    assert statuses(project) == ["COMPLETE"]
+
+
+VALUES = [
+    "a b",
+    "it's",
+    'say "hi"',
+    "$HOME `id` $(id)",
+    "back\\slash",
+    "end\\",
+    "two\nlines",
+    "ünï ☃",
+    "a,b",
+    "{x: 1}",
+    "${seed}",
+]
+
+
+def test_values_reach_the_job_unharmed(project: Project) -> None:
+    """Bug: quoting lost between Hydra, the script, the shell and Hydra again."""
+    choices = ",".join(json_quote(value) for value in VALUES)
+    project.run(*WAIT, f"msg={choices}", "seed=7")
+    expected = ["7" if value == "${seed}" else value for value in VALUES]
+    assert [str(project.said(name)["msg"]) for name in project.runs()] == expected
+    configs = [read_yaml(project.logs / name / "metadata" / "config.yaml") for name in project.runs()]
+    assert [str(config["msg"]) for config in configs] == expected
+
+
+def json_quote(value: str) -> str:
+    """A value as a user quotes it for Hydra: single quotes, a backslash before a quote or before the closing one."""
+    escaped = value.replace("'", "\\'")
+    return f"'{escaped}\\'" if escaped.endswith("\\") else f"'{escaped}'"
+
+
+def test_a_failed_job_fails_the_launch_that_waits_and_names_its_logs(project: Project) -> None:
+    """Bug: exit code 0 after a sweep of failures."""
+    done = project.run(*WAIT, "do=null,raise,exit3", code=1)
+    assert statuses(project) == ["COMPLETE", "FAILED", "FAILED"]
+    assert "run 2 : FAILED" in done.stdout
+    assert f"run {project.logs / '2'} is FAILED" in done.stderr
+    assert "log.stderr" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (project.logs / "2" / "metadata" / "exit_code").read_text() == "1\n"
+    assert (project.logs / "3" / "metadata" / "exit_code").read_text() == "3\n"
+    assert "ValueError: no luck" in (project.logs / "2" / "log.stderr").read_text()
+
+
+def test_a_launch_that_waits_ends_when_its_queue_was_killed(project: Project, tmp_path: Path) -> None:
+    """Bug: waiting for ever for a job that died with its node. (Takes two looks at the queue, 10 s apart.)"""
+    process = project.start(
+        *WAIT, "do=wait", f"flag='{tmp_path / 'flag'}'", "seed=1,2", "hydra.launcher.max_parallel=1"
+    )
+    until((tmp_path / "flag").exists)
+    queue = int((tmp_path / "spool" / "1" / "pid").read_text())
+    children = [int(pid) for pid in Path(f"/proc/{queue}/task/{queue}/children").read_text().split()]
+    os.kill(queue, signal.SIGKILL)
+    for pid in children:
+        os.killpg(pid, signal.SIGKILL)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "is LOST" in stderr
+    assert [project.submission(name)["state"] for name in project.runs()] == ["LOST", "LOST"]
+
+
+def test_ctrl_c_while_waiting_leaves_the_jobs(project: Project, tmp_path: Path) -> None:
+    """Bug: an interrupt that kills the sweep, or that prints nothing of what goes on."""
+    flag = tmp_path / "flag"
+    process = project.start(*WAIT, "do=hold", f"flag='{flag}'", "seed=1,2")
+    until(lambda: project.logs.exists() and [*project.runs()] == ["1", "2"] and statuses(project) == ["RUNNING"] * 2)
+    process.send_signal(signal.SIGINT)
+    stdout, _ = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert "the jobs go on" in stdout
+    flag.touch()
+    project.wait_for_end(1, 2)
+    assert statuses(project) == ["COMPLETE"] * 2
+
+
+TEMPLATE = """\
+#!/bin/bash
+#LOCAL --job-name=mine
+set -euo pipefail
+export FROM_TEMPLATE="a b"
+python main.py ignored=1
+echo "after $FROM_TEMPLATE $EXTRA"
+"""
+
+
+def test_a_templates_lines_run_in_every_job(project: Project) -> None:
+    """Bug: set-up lines lost, or run once for the whole array."""
+    project.write(**{"job.sh": TEMPLATE})
+    project.commit()
+    project.run(*WAIT, "seed=1,2", "hydra.launcher.template=job.sh", "hydra.launcher.setup=['export EXTRA=x']")
+    for name in project.runs():
+        assert (project.logs / name / "log.stdout").read_text().splitlines()[-1] == "after a b x"
+        assert "#LOCAL --job-name=mine\n" in (project.logs / name / "script.sh").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("hydra.launcher.template=no.sh",), "no.sh) cannot be read: No such file or directory"),
+        (("hydra.launcher.template=pbs.sh",), "Its launcher is hydra/launcher=mlxp_torque or mlxp_pbs"),
+        (("hydra.launcher.header='--foo'",), "a directive starts with #LOCAL"),
+        (("hydra.launcher.max_parallel=0",), "at least one job must run"),
+        (("hydra.launcher.snapshot=head",), "not one of auto, commit, none"),
+        (("hydra.launcher.templat=x",), "templat"),
+        (("optimizer=rmsprop",), "rmsprop"),
+        (("nosuchkey=1",), "nosuchkey"),
+        (("hydra.sweep.subdir=same",), "several jobs the same folder"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_written(
+    project: Project, arguments: tuple[str, ...], message: str
+) -> None:
+    """Bug: run folders of jobs that were never submitted, or a stack trace instead of a sentence."""
+    project.write(**{"pbs.sh": "#!/bin/bash\n#PBS -l walltime=1\n"})
+    done = project.run(*LOCAL, "seed=1,2", *arguments, code=1)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    runs = [name for name in os.listdir(project.logs) if name.isdigit()] if project.logs.exists() else []
+    assert runs == []
+
+
+def test_a_refused_submission_is_said_with_its_header_and_in_the_run_folders(project: Project) -> None:
+    """Bug: runs that stay PENDING for ever, and a message without the line that was refused."""
+    done = project.run(*LOCAL, "seed=1,2", "hydra.launcher.header='#LOCAL --foo=1'", code=1)
+    assert "local refused the submission" in done.stderr
+    assert "unrecognized arguments: --foo=1" in done.stderr
+    assert "#LOCAL --foo=1" in done.stderr
+    assert "Traceback" not in done.stderr
+    from mlxp_core.layout import RunDir
+    from mlxp_core.submission import status_of
+
+    for name in project.runs():
+        submission = project.submission(name)
+        assert (submission["job_id"], submission["state"]) == (None, "FAILED")
+        assert "unrecognized arguments: --foo=1" in submission["error"]
+        assert status_of(RunDir(project.logs / name)) == "FAILED"
+
+
+def test_without_arrays_each_job_is_submitted_on_its_own(project: Project) -> None:
+    """Bug: hydra.launcher.array=false that still submits one array, or one job only."""
+    done = project.run(*WAIT, "seed=1,2", "hydra.launcher.array=false")
+    assert [project.submission(name)["job_id"] for name in project.runs()] == ["1", "2"]
+    assert [project.submission(name)["array_index"] for name in project.runs()] == [None, None]
+    assert statuses(project) == ["COMPLETE"] * 2
+    assert "local job 2" in done.stdout
+
+
+def test_batches_of_a_sweep_are_arrays_of_their_own(project: Project) -> None:
+    """Bug: the second batch in the folder of the first, or with its indices."""
+    project.run(*WAIT, "seed=1,2,3", "hydra.sweeper.max_batch_size=2")
+    places = [(project.submission(name)["job_id"], project.submission(name)["array_index"]) for name in project.runs()]
+    assert places == [("1", 1), ("1", 2), ("2", None)]
+    assert statuses(project) == ["COMPLETE"] * 3
+
+
+def test_a_script_run_by_hand_runs_its_job_again_as_the_next_attempt(project: Project) -> None:
+    """Bug: script.sh that works only under its scheduler, or whose second run mixes with the first."""
+    project.run(*WAIT, "seed=4")
+    subprocess.run(
+        ["bash", str(project.logs / "1" / "script.sh")],
+        env=project.environment,
+        check=True,
+        cwd="/",
+        capture_output=True,
+    )
+    assert project.info(1)["attempt"] == 2
+    lines = (project.logs / "1" / "metrics" / "train.json").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [0, 1, 2]
+
+
+def test_a_job_that_would_compose_another_configuration_does_not_run(project: Project, tmp_path: Path) -> None:
+    """Bug: what was submitted and what ran differ, and the folder shows the former."""
+    project.write(**{"conf/config.yaml": (project.dir / "conf/config.yaml").read_text() + "extra: ${oc.env:X,1}\n"})
+    project.commit()
+    project.run(*WAIT, "seed=1")
+    (copy,) = (project.logs / ".mlxp" / "code").iterdir()
+    (copy / "conf" / "optimizer" / "sgd.yaml").write_text("lr: 99\n")
+    script = ["bash", str(project.logs / "1" / "script.sh")]
+    done = subprocess.run(script, env=project.environment, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "optimizer.lr: 0.1 -> 99" in done.stderr
+    assert done.stdout == ""
+    info = project.info(1)
+    assert (info["status"], info["attempt"]) == ("FAILED", 2)
+    assert "optimizer.lr: 0.1 -> 99" in info["error"]["message"]
+
+
+def test_a_job_has_the_interpolated_values_of_its_submission(project: Project, tmp_path: Path) -> None:
+    """Bug: the time and the environment of the node in place of those that config.yaml shows."""
+    text = "t: ${now:%S.%f}\nwho: ${oc.env:WHO,nobody}\nid: ${hydra:job.id}-${hydra:job.num}\n"
+    text += "out: ${hydra:runtime.output_dir}\n"
+    project.write(**{"conf/config.yaml": (project.dir / "conf/config.yaml").read_text() + text})
+    main = (project.dir / "main.py").read_text()
+    project.write(**{"main.py": main.replace('"msg": cfg.msg', '"msg": [cfg.t, cfg.who, cfg.id, cfg.out]')})
+    project.write(**{"job.sh": "#!/bin/bash\nexport WHO=node\n"})
+    project.commit()
+    project.run(*WAIT, "seed=1,2", "hydra.launcher.template=job.sh", WHO="submitter")
+    for number, name in enumerate(project.runs()):
+        config = read_yaml(project.logs / name / "metadata" / "config.yaml")
+        shown = [str(config["t"]), config["who"], config["id"], config["out"]]
+        assert project.said(name)["msg"] == shown
+        assert shown[1:] == ["submitter", f"{name}-{number}", str(project.logs / name)]
+
+
+def test_a_program_started_as_a_module_from_a_sub_directory_runs_as_one(project: Project) -> None:
+    """Bug: `python main.py` of the wrong folder; relative imports and package configurations lost."""
+    main = (project.dir / "main.py").read_text()
+    project.write(
+        **{
+            "src/pkg/__init__.py": "",
+            "src/pkg/helper.py": "WORD = 'helped'\n",
+            "src/pkg/app.py": main.replace("import hydra\n", "import hydra\n\nfrom .helper import WORD\n", 1)
+            .replace('config_path="conf"', 'config_path="conf"')
+            .replace('"code": "A"', '"code": WORD'),
+            "src/pkg/conf/config.yaml": "optimizer: {lr: 0.5}\nseed: 0\nmsg: m\ndo: null\n",
+            "src/pkg/conf/__init__.py": "",
+        }
+    )
+    project.commit()
+    command = [sys.executable, "-O", "-m", "pkg.app", *WAIT, "seed=1,2", "hydra.launcher.log_dir=../logs"]
+    done = subprocess.run(
+        command, cwd=project.dir / "src", env=project.environment, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert [project.said(name)["code"] for name in ("1", "2")] == ["helped"] * 2
+    assert project.said(1)["cwd"].endswith("/src")
+    assert project.said(1)["cwd"] != str(project.dir / "src")
+    assert " -O -m pkg.app " in (project.logs / "1" / "script.sh").read_text()
+
+
+def test_a_pythonpath_into_the_repository_leads_into_the_copy(project: Project) -> None:
+    """Bug: jobs import the edited library of the work tree beside the frozen script."""
+    project.write(**{"lib/mylib.py": "CODE = 'A'\n"})
+    main = (project.dir / "main.py").read_text().replace('"code": "A"', '"code": __import__("mylib").CODE')
+    project.write(**{"main.py": main})
+    project.commit()
+    project.write(**{"lib/mylib.py": "CODE = 'B'\n"})
+    project.run(*WAIT, "seed=1", PYTHONPATH=str(project.dir / "lib"))
+    assert project.said(1)["code"] == "A"
+
+
+def test_without_a_snapshot_jobs_run_in_place_and_need_no_repository(project: Project) -> None:
+    """Bug: hydra.launcher.snapshot=none that still asks git."""
+    (project.dir / ".git").rename(project.dir / "no git")
+    done = project.run(*LOCAL, "seed=1", code=1)
+    assert "no git repository" in done.stderr
+    project.run(*WAIT, "seed=1", "hydra.launcher.snapshot=none")
+    assert project.said(1)["cwd"] == str(project.dir)
+
+
+def test_flags_of_the_launch_are_those_of_the_job(project: Project) -> None:
+    """Bug: --config-name lost, or a --config-dir that only the launch directory has."""
+    project.write(
+        **{"more/optimizer/own.yaml": "lr: 5\n", "conf/other.yaml": (project.dir / "conf/config.yaml").read_text()}
+    )
+    project.commit()
+    project.run("--config-name", "other", "--config-dir", "more", *WAIT, "optimizer=own", "hydra.job.name=named")
+    assert read_yaml(project.logs / "1" / "metadata" / "config.yaml")["optimizer"]["lr"] == 5
+    assert project.info(1)["hydra"]["job_name"] == "named"
+    assert project.info(1)["status"] == "COMPLETE"
+
+
+def test_a_launcher_chosen_in_the_configuration_and_a_mode_set_there_work_as_on_the_command_line(
+    project: Project,
+) -> None:
+    """Bug: hydra.mode=MULTIRUN of the primary configuration makes each job a multirun that submits again."""
+    config = (project.dir / "conf/config.yaml").read_text()
+    chosen = config.replace("  - _self_\n", "  - override hydra/launcher: mlxp_local\n  - _self_\n")
+    project.write(
+        **{"conf/config.yaml": chosen + "hydra: {mode: MULTIRUN, launcher: {wait: true}, job: {env_set: {E: x}}}\n"}
+    )
+    project.commit()
+    project.run("seed=1,2")
+    assert project.runs() == ["1", "2"]
+    assert statuses(project) == ["COMPLETE"] * 2
+
+
+def test_a_sweep_subdir_of_the_users_own_names_the_folders(project: Project) -> None:
+    """Bug: hydra.sweep.subdir ignored; or a second launch writes over the first."""
+    arguments = (*WAIT, "seed=1,2", "hydra.sweep.dir=mine", "hydra.sweep.subdir=job-${hydra.job.num}")
+    project.run(*arguments)
+    for number in (0, 1):
+        assert read_yaml(project.dir / "mine" / f"job-{number}" / "metadata" / "info.yaml")["status"] == "COMPLETE"
+    done = project.run(*arguments, code=1)
+    assert "holds a run already" in done.stderr
+
+
+def test_the_value_of_a_job_that_was_left_cannot_be_taken_for_a_number() -> None:
+    """Bug: a sweeper that optimises over handles."""
+    from hydra_plugins.mlxp._launch import SubmittedJob
+    from mlxp_core.layout import RunDir
+
+    handle = SubmittedJob(RunDir(Path("/logs/3")), "slurm", "42", 3)
+    assert (handle.run_id, repr(handle)) == (3, "<SubmittedJob run 3, slurm job 42_3>")
+    with pytest.raises(TypeError, match=r"no value yet.*hydra\.launcher\.wait=true"):
+        float(handle)  # type: ignore[arg-type]

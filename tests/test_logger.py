@@ -1,0 +1,335 @@
+"""The current run: metrics, artifacts, checkpoints, attempts."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import read_yaml, until
+
+from mlxp_core import current_run, start_run
+from mlxp_core.errors import ArtifactError, ArtifactNotFoundError, MetricsError, NoActiveRunError
+from mlxp_core.layout import RunDir
+from mlxp_core.logger import Run
+from mlxp_core.metrics import encode_line
+from mlxp_core.recording import begin, finish
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(RunDir(tmp_path / "1"))
+
+
+def lines(run: Run, log_name: str = "train") -> list[object]:
+    """Metric lines, by a strict reader: Python's own takes NaN for JSON."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    text = (run.dir / "metrics" / f"{log_name}.json").read_text(encoding="utf-8")
+    return [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
+
+
+def test_each_call_is_a_line(run: Run) -> None:
+    """Bug: a list rewritten as a whole, or keys in another order."""
+    run.log_metrics({"loss": 0.5, "step": 1}, log_name="train")
+    run.log_metrics({"loss": 0.25, "step": 2, "note": "ünï\n"}, log_name="train")
+    run.log_metrics({"acc": 1}, log_name="test")
+    assert lines(run) == [{"loss": 0.5, "step": 1}, {"loss": 0.25, "step": 2, "note": "ünï\n"}]
+    assert lines(run, "test") == [{"acc": 1}]
+
+
+def test_a_diverged_loss_is_kept_in_strict_json(run: Run) -> None:
+    """Bug: the token NaN, which is no JSON and which Polars refuses; or null, which is not NaN."""
+    run.log_metrics({"a": math.nan, "b": math.inf, "c": -math.inf, "d": [1.0, math.nan]}, log_name="train")
+    assert lines(run) == [{"a": "NaN", "b": "Infinity", "c": "-Infinity", "d": [1.0, "NaN"]}]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (np.float32(0.5), b"0.5"),
+        (np.float64(0.1), b"0.1"),
+        (np.int64(7), b"7"),
+        (np.array(2.5), b"2.5"),
+        (np.array([1, 2]), b"[1, 2]"),
+        (np.float32("nan"), b'"NaN"'),
+        (np.bool_(True), b"true"),
+        (10**20, b"100000000000000000000"),
+    ],
+)
+def test_numbers_of_numpy_are_numbers(value: object, text: bytes) -> None:
+    """Bug: `Object of type float32 is not JSON serializable` after hours of training."""
+    assert encode_line({"x": value}) == b'{"x": ' + text + b"}\n"
+
+
+def test_what_is_neither_number_nor_string_is_refused_by_name_and_nothing_is_written(run: Run) -> None:
+    """Bug: str(object) in a metric file, or half a line."""
+    run.log_metrics({"a": 1}, log_name="train")
+    with pytest.raises(TypeError, match="object"):
+        run.log_metrics({"a": object()}, log_name="train")
+    run.log_metrics({"a": 2}, log_name="train")
+    assert lines(run) == [{"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../x", ".keys"])
+def test_a_log_name_that_leaves_the_folder_is_refused(run: Run, name: str) -> None:
+    """Bug: a metric file outside of its run."""
+    with pytest.raises(MetricsError, match="log_name"):
+        run.log_metrics({"a": 1}, log_name=name)
+
+
+def test_the_keys_of_a_log_are_listed_beside_it_each_once(run: Run) -> None:
+    """Bug: a reader that must open every metric file to know its columns; None taken for a text."""
+    run.log_metrics({"loss": None}, log_name="train")
+    run.log_metrics({"loss": 1.0}, log_name="train")
+    run.log_metrics({"loss": math.nan, "late": "text"}, log_name="train")
+    run.log_metrics({"loss": 2, "late": "text"}, log_name="train")
+    keys = (run.dir / "metrics" / ".keys" / "train.json").read_text().splitlines()
+    assert [json.loads(key) for key in keys] == [["loss", "number"], ["late", "other"]]
+
+
+def test_a_line_cut_short_by_a_full_disk_does_not_swallow_the_next(run: Run) -> None:
+    """Bug: `{"a": 1}{"a": 2}` after a restart."""
+    (run.dir / "metrics").mkdir(parents=True)
+    (run.dir / "metrics" / "train.json").write_text('{"a": 1}\n{"a": 2')
+    run.log_metrics({"a": 3}, log_name="train")
+    assert (run.dir / "metrics" / "train.json").read_text() == '{"a": 1}\n{"a": 2\n{"a": 3}\n'
+
+
+def test_every_call_that_returned_survives_sigkill(tmp_path: Path) -> None:
+    """Bug: a buffer. The program says how many calls have returned, and is killed in the middle of the next."""
+    program = f"""
+import os, sys
+from mlxp_core import start_run
+with start_run({str(tmp_path)!r}, {{}}) as run:
+    for step in range(10**9):
+        run.log_metrics({{"loss": step / 7, "step": step}}, log_name="train")
+        os.write(1, b"%d\\n" % step)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
+        for _ in range(2000):
+            process.stdout.readline()
+        process.kill()
+        returned = [int(line) for line in process.stdout.read().split(b"\n")[:-1]]  # the last may be cut
+    written = (tmp_path / "1" / "metrics" / "train.json").read_bytes().split(b"\n")[:-1]
+    assert len(written) >= max(returned, default=1999) + 1
+    assert [json.loads(line)["step"] for line in written] == list(range(len(written)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "artifact"),
+    [
+        ("pickle", {"a": (1, 2)}),
+        ("json", {"a": [1, 2]}),
+        ("text", "ünï\r\nline"),
+        ("numpy", np.arange(6).reshape(2, 3)),
+    ],
+)
+def test_artifacts_come_back_as_they_were(run: Run, kind: str, artifact: object) -> None:
+    """Bug: np.save adds .npy to the name; text mode changes line ends."""
+    path = run.log_artifacts(artifact, "thing", kind)
+    assert path == run.dir / "artifacts" / kind / "thing"
+    assert os.listdir(path.parent) == ["thing"]
+    np.testing.assert_equal(run.load_artifacts("thing"), artifact)
+
+
+def test_arrays_by_name_come_back_by_name(run: Run) -> None:
+    """Bug: a lazy NpzFile whose file is closed or stays open."""
+    run.log_artifacts({"w": np.ones(3), "b": np.zeros(1)}, "weights", "numpy")
+    loaded = run.load_artifacts("weights", "numpy")
+    assert sorted(loaded) == ["b", "w"]
+    np.testing.assert_array_equal(loaded["w"], np.ones(3))
+
+
+def test_a_failed_save_leaves_the_earlier_artifact(run: Run) -> None:
+    """Bug: open(path, "w") first, serialise afterwards."""
+    run.log_artifacts({"a": 1}, "thing", "json")
+    with pytest.raises(TypeError):
+        run.log_artifacts({"a": object()}, "thing", "json")
+    assert run.load_artifacts("thing") == {"a": 1}
+    assert os.listdir(run.dir / "artifacts" / "json") == ["thing"]
+
+
+def test_unknown_types_missing_artifacts_and_escapes_are_errors_that_say_what_there_is(run: Run) -> None:
+    """Bug: KeyError: 'pickel'."""
+    run.log_artifacts([1], "thing", "json")
+    with pytest.raises(ArtifactError, match="known ones are pickle, json"):
+        run.log_artifacts(1, "x", "pickel")
+    with pytest.raises(FileNotFoundError, match="there are: json/thing"):
+        run.load_artifacts("other")
+    with pytest.raises(ArtifactError, match="outside"):
+        run.log_artifacts(1, "../../../etc/x", "json")
+    with pytest.raises(ArtifactNotFoundError, match="no checkpoint"):
+        run.load_checkpoint()
+
+
+def test_an_own_type_of_artifact_is_saved_and_loaded_by_its_functions(run: Run) -> None:
+    """Bug: a type that only the saving process can find."""
+
+    def save(text: str, path: str) -> None:
+        Path(path).write_text(text.upper())
+
+    run.register_artifact_type("shout", save, lambda path: Path(path).read_text() + "!")
+    run.log_artifacts("hey", "x", "shout")
+    assert run.load_artifacts("x") == "HEY!"
+
+
+def test_a_checkpoint_is_a_plain_pickle_and_the_newer_replaces_the_older(run: Run) -> None:
+    """Bug: a checkpoint that needs this package to be read, or the older one coming back."""
+    run.log_checkpoint({"epoch": 1})
+    path = run.log_checkpoint({"epoch": 2})
+    with path.open("rb") as file:
+        assert pickle.load(file) == {"epoch": 2}
+    assert run.load_checkpoint() == {"epoch": 2}
+    assert os.listdir(path.parent) == ["checkpoint"]
+
+
+def steps(layout: RunDir) -> list[int]:
+    return [json.loads(line)["step"] for line in layout.metric_file("train").read_text().splitlines()]
+
+
+def test_a_resumed_run_has_each_step_once(tmp_path: Path) -> None:
+    """Bug: epochs 3 and 4, logged after the last checkpoint, come twice; the killed attempt's output is gone."""
+    layout = RunDir(tmp_path / "1")
+    first = begin(layout, config={})
+    for step in range(5):
+        first.log_metrics({"step": step}, log_name="train")
+        if step == 2:
+            first.log_checkpoint({"next": 3})
+    finish(first, "CANCELLED")  # or killed: the folder says RUNNING, which is no other case
+    second = begin(layout, config={})
+    assert second.attempt == 2
+    checkpoint = second.load_checkpoint()
+    for step in range(checkpoint["next"], 6):
+        second.log_metrics({"step": step}, log_name="train")
+    second.load_checkpoint()  # again, say to evaluate it: the metrics stay
+    finish(second, "COMPLETE")
+    assert steps(layout) == [0, 1, 2, 3, 4, 5]
+    assert steps(layout.earlier(1)) == [0, 1, 2, 3, 4]
+    assert read_yaml(layout.earlier(1).info)["status"] == "CANCELLED"
+
+
+def test_an_attempt_that_loads_no_checkpoint_starts_its_metrics_anew(tmp_path: Path) -> None:
+    """Bug: a rerun from scratch appended to what the first attempt wrote."""
+    layout = RunDir(tmp_path / "1")
+    for _ in range(2):
+        run = begin(layout, config={})
+        run.log_metrics({"step": 0}, log_name="train")
+        finish(run, "COMPLETE")
+    assert steps(layout) == [0]
+
+
+def test_a_third_attempt_resumes_from_a_checkpoint_of_the_first(tmp_path: Path) -> None:
+    """Bug: looking for the checkpoint's metrics in the attempt just before, which died at once."""
+    layout = RunDir(tmp_path / "1")
+    first = begin(layout, config={})
+    first.log_metrics({"step": 0}, log_name="train")
+    first.log_checkpoint({})
+    first.log_metrics({"step": 1}, log_name="train")
+    finish(first, "FAILED")
+    finish(begin(layout, config={}), "FAILED")
+    third = begin(layout, config={})
+    third.load_checkpoint()
+    third.log_metrics({"step": 1}, log_name="train")
+    finish(third, "COMPLETE")
+    assert third.attempt == 3
+    assert steps(layout) == [0, 1]
+
+
+def test_an_attempt_believed_dead_cannot_write_over_the_one_that_took_over(tmp_path: Path) -> None:
+    """Bug: seen on Slurm after a node failure: two copies of a job, the older one says COMPLETE for both."""
+    layout = RunDir(tmp_path / "1")
+    older = begin(layout, config={})
+    older.log_metrics({"step": 0}, log_name="train")
+    newer = begin(layout, config={})
+    older.log_metrics({"step": 99}, log_name="train")
+    newer.log_metrics({"step": 1}, log_name="train")
+    finish(older, "COMPLETE")
+    assert read_yaml(layout.info)["status"] == "RUNNING"
+    assert steps(layout) == [1]
+    finish(newer, "FAILED")
+    assert read_yaml(layout.info)["status"] == "FAILED"
+
+
+def test_without_a_run_the_error_says_how_to_switch_one_on() -> None:
+    """Bug: AttributeError: 'NoneType' object has no attribute 'log_metrics'."""
+    with pytest.raises(NoActiveRunError, match=r"hydra/callbacks=mlxp.*mlxp_slurm.*start_run"):
+        current_run()
+
+
+def test_start_run_records_how_its_block_ended(tmp_path: Path) -> None:
+    """Bug: a notebook's run that is RUNNING for ever."""
+    with start_run(tmp_path, {"lr": 0.1, "path": Path("/data")}) as run:
+        assert current_run() is run
+        assert read_yaml(tmp_path / "1" / "metadata" / "info.yaml")["status"] == "RUNNING"
+    with pytest.raises(ZeroDivisionError), start_run(tmp_path):
+        1 / 0  # noqa: B018
+    infos = [read_yaml(tmp_path / name / "metadata" / "info.yaml") for name in "12"]
+    assert [info["status"] for info in infos] == ["COMPLETE", "FAILED"]
+    assert infos[1]["error"]["type"] == "ZeroDivisionError"
+    assert infos[1]["error"]["message"] == "division by zero"
+    assert "test_start_run" in infos[1]["error"]["traceback"]
+    assert read_yaml(tmp_path / "1" / "metadata" / "config.yaml") == {"lr": 0.1, "path": "/data"}
+    with pytest.raises(NoActiveRunError):
+        current_run()
+
+
+def test_a_child_process_that_is_terminated_does_not_end_its_parents_run(tmp_path: Path) -> None:
+    """Bug: DataLoader workers are ended by SIGTERM and inherit the handler: the run said CANCELLED."""
+    program = f"""
+import multiprocessing, time
+from mlxp_core import start_run
+if __name__ == "__main__":
+    multiprocessing.set_start_method("fork")
+    with start_run({str(tmp_path)!r}, {{}}) as run:
+        child = multiprocessing.Process(target=time.sleep, args=(60,))
+        child.start()
+        child.terminate()
+        child.join()
+        assert child.exitcode == -15, child.exitcode
+        print(open(run.layout.info).read())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "status: RUNNING" in done.stdout
+    assert read_yaml(tmp_path / "1" / "metadata" / "info.yaml")["status"] == "COMPLETE"
+
+
+def test_a_handler_of_the_users_own_stays_in_charge(tmp_path: Path) -> None:
+    """Bug: importing or starting replaces the SIGTERM handler of the training framework."""
+
+    def own(number: int, frame: object) -> None: ...
+
+    before = signal.signal(signal.SIGTERM, own)
+    try:
+        with start_run(tmp_path):
+            assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    with start_run(tmp_path):
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_run_may_be_recorded_from_a_thread(tmp_path: Path) -> None:
+    """Bug: signal only works in main thread."""
+    done = []
+
+    def work() -> None:
+        with start_run(tmp_path) as run:
+            run.log_metrics({"a": 1}, log_name="train")
+        done.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    until(lambda: not thread.is_alive())
+    assert done == [True]

@@ -1,0 +1,264 @@
+"""Job scripts: what of a template reaches the job, and what a shell makes of the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlxp_core import script
+from mlxp_core.errors import ConfigurationError
+from mlxp_core.layout import RunDir
+from mlxp_core.scheduler import SCHEDULERS
+from mlxp_core.script import Job, Template, read_template
+
+SLURM = SCHEDULERS["slurm"]
+LOCAL = SCHEDULERS["local"]
+PLAIN = Template()
+
+NATIVE = """\
+#!/bin/bash -l
+#SBATCH --time=10
+##SBATCH --partition=old
+#SBATCH\t--mem=4G   # as text
+# a comment
+
+module load python/3.10
+export DATA="/a b/$USER"
+FOO=bar srun python -u src/main.py lr=1,2 \\
+    seed=3
+#SBATCH --ignored
+echo done
+"""
+
+
+def test_a_native_script_is_taken_apart_byte_for_byte() -> None:
+    """Bug: stripped lines, a comment taken for a directive, a directive after the first command taken for one."""
+    template = read_template(NATIVE, SLURM, "main.py")
+    assert template.shebang == "#!/bin/bash -l"
+    assert template.header == ("#SBATCH --time=10", "#SBATCH\t--mem=4G   # as text")
+    assert template.setup == (
+        "##SBATCH --partition=old",
+        "# a comment",
+        "",
+        "module load python/3.10",
+        'export DATA="/a b/$USER"',
+    )
+    assert template.prefix == "FOO=bar srun "
+    assert template.after == ("echo done",)
+    assert template.ignored == ("#SBATCH --ignored",)
+
+
+@pytest.mark.parametrize(
+    ("line", "prefix"),
+    [
+        ("python main.py", ""),
+        ("python3.11 -u -W error main.py -m a=1", ""),
+        ('"$VENV/bin/python" "$HOME/project/main.py"', ""),
+        ("./main.py a=1", ""),
+        ("  srun -n 2 python main.py", "srun -n 2 "),
+        ("echo python other.py", None),
+        ("# python main.py", None),
+        ("cp main.py /tmp", None),
+        ("conda create -n x python=3.10", None),
+        ("python main.pyc", None),
+    ],
+)
+def test_the_program_line_is_known_by_the_program_and_not_by_the_word_python(line: str, prefix: str | None) -> None:
+    """Bug of MLXP 1.0.5: any line with the word python is the command."""
+    template = read_template(f"#!/bin/bash\n{line}\n", SLURM, "main.py")
+    if prefix is None:
+        assert template.setup == (line,)
+    else:
+        assert template.setup == ()
+        assert template.prefix == prefix
+
+
+def test_a_module_is_found_as_such() -> None:
+    """Bug: `python -m pkg.main` of a template left beside the job's own command: the job runs twice."""
+    template = read_template("#!/bin/sh\nsrun python -O -m pkg.main a=1\n", SLURM, "pkg.main")
+    assert (template.setup, template.prefix) == ((), "srun ")
+
+
+def test_a_template_with_dos_line_ends_is_read(tmp_path: Path) -> None:
+    r"""Bug: `$'\r': command not found`, and a header that sbatch refuses."""
+    template = read_template("#!/bin/bash\r\n#SBATCH --time=1\r\nset -e\r\n", SLURM, "main.py")
+    assert (template.header, template.setup) == (("#SBATCH --time=1",), ("set -e",))
+
+
+def test_another_schedulers_template_is_refused_with_its_launcher() -> None:
+    """Bug: a job without any of the resources that the user asked for."""
+    with pytest.raises(ConfigurationError, match=r"#PBS -l walltime=1.*\n.*mlxp_torque"):
+        read_template("#!/bin/bash\n#PBS -l walltime=1\n", SLURM, "main.py")
+    several = read_template("#!/bin/bash\n#PBS -l walltime=1\n#SBATCH --time=1\n", SLURM, "main.py")
+    assert several.header == ("#SBATCH --time=1",)
+
+
+def test_a_template_that_no_shell_runs_is_refused() -> None:
+    """Bug: bash lines rendered into a Python or csh script."""
+    with pytest.raises(ConfigurationError, match="python3"):
+        read_template("#!/usr/bin/env python3\n", SLURM, "main.py")
+
+
+def test_a_header_line_that_is_no_directive_is_refused() -> None:
+    """Bug: `SBATCH --mem=1G` without its # is a shell command of every job."""
+    with pytest.raises(ConfigurationError, match=r"SBATCH --mem=1G\n.*first column"):
+        script.add_header(Template(), "#SBATCH --time=1\n SBATCH --mem=1G", SLURM)
+    assert script.add_header(Template(), "#SBATCH --time=1\n\n", SLURM).header == ("#SBATCH --time=1",)
+
+
+@pytest.mark.parametrize("own", ["-o x.out", "--output=x.out", "--output x.out", "-ox.out", "-n 1 -o x.out"])
+def test_what_the_pack_sets_yields_to_the_users_own_line(tmp_path: Path, own: str) -> None:
+    """Bug: the user's --output is overridden, or stderr leaves it for another file."""
+    template = read_template(f"#!/bin/bash\n#SBATCH {own}\n", SLURM, "main.py")
+    text = script.render_job(job(tmp_path / "1", "true"), template, SLURM)
+    directives = [line for line in text.splitlines() if line.startswith("#SBATCH")]
+    assert directives == ["#SBATCH --job-name=name", "#SBATCH --open-mode=append", f"#SBATCH {own}"]
+
+
+def test_an_option_that_only_starts_alike_is_another_one(tmp_path: Path) -> None:
+    """Bug: --output-something, or --overcommit, taken for --output."""
+    template = read_template("#!/bin/bash\n#SBATCH --overcommit --error-x=1\n", SLURM, "main.py")
+    text = script.render_job(job(tmp_path / "1", "true"), template, SLURM)
+    assert f'#SBATCH --output="{tmp_path}/1/log.stdout"' in text
+    assert f'#SBATCH --error="{tmp_path}/1/log.stderr"' in text
+
+
+def test_a_path_with_what_slurm_takes_for_a_pattern_is_escaped(tmp_path: Path) -> None:
+    """Bug: output of a folder called 100%a goes to 100<task id>."""
+    run = tmp_path / '100%a "x"' / "1"
+    text = script.render_job(job(run, "true"), Template(), SLURM)
+    assert f'--output="{tmp_path}/100%%a \\"x\\"/1/log.stdout"' in text
+
+
+def job(run: Path, *command: str, work_dir: str = "/", environment: dict[str, str] | None = None) -> Job:
+    (run / "metadata").mkdir(parents=True)
+    return Job(RunDir(run), "name", command, work_dir, environment or {})
+
+
+def execute(job: Job, template: Template = PLAIN, shell: str = "bash") -> subprocess.CompletedProcess[str]:
+    path = job.run.script
+    path.write_text(script.render_job(job, template, LOCAL))
+    return subprocess.run([shell, str(path)], capture_output=True, text=True, cwd="/", check=False)
+
+
+HOSTILE = [
+    "a b",
+    "it's",
+    'say "hi"',
+    "$HOME ${HOME} `id` $(id)",
+    "back\\slash\\",
+    "two\nlines",
+    "tab\there",
+    "ünï ☃ 雪",
+    "",
+    "*",
+    "~",
+    "a;b|c&d>e<f",
+    "!x",
+    "#no comment",
+    "-m",
+    "%s%d",
+    "\u0001",
+]
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+def test_arguments_reach_the_program_unharmed(tmp_path: Path, shell: str) -> None:
+    """Bug: overrides joined unquoted."""
+    show = "import json, sys; print(json.dumps(sys.argv[1:]))"
+    done = execute(job(tmp_path / "a 'b' $c" / "1", sys.executable, "-c", show, *HOSTILE), shell=shell)
+    assert json.loads(done.stdout) == HOSTILE, done.stderr
+
+
+def test_variables_and_the_working_directory_reach_the_program_unharmed(tmp_path: Path) -> None:
+    """Bug: export X=$VALUE, cd without quotes."""
+    folder = tmp_path / "it's $x"
+    folder.mkdir()
+    show = "import json, os; print(json.dumps([os.getcwd(), os.environ['X']]))"
+    one = job(tmp_path / "1", sys.executable, "-c", show, work_dir=str(folder), environment={"X": "a\n'b' $c"})
+    assert json.loads(execute(one).stdout) == [str(folder), "a\n'b' $c"]
+
+
+@pytest.mark.parametrize(
+    ("template", "command", "code"),
+    [
+        (Template(), ("sh", "-c", "exit 0"), 0),
+        (Template(), ("sh", "-c", "exit 3"), 3),
+        (Template(), ("sh", "-c", "kill -KILL $$"), 137),
+        (Template(), ("/no/such/program",), 127),
+        (Template(setup=("set -euo pipefail", "false")), ("true",), 1),
+        (Template(setup=("set -euo pipefail",)), ("sh", "-c", "exit 4"), 4),
+        (Template(setup=("exit 5",)), ("true",), 5),
+        (Template(setup=("trap 'echo bye' EXIT",)), ("sh", "-c", "exit 6"), 6),
+        (Template(setup=("cat <<END", "exit 9", ")", "END")), ("sh", "-c", "exit 7"), 7),
+        (Template(after=("echo after",)), ("sh", "-c", "exit 8"), 8),
+        (Template(prefix="FOO=1 env "), ("sh", "-c", "exit $FOO"), 1),
+    ],
+)
+def test_the_exit_code_is_kept_however_the_command_or_the_set_up_ends(
+    tmp_path: Path, template: Template, command: tuple[str, ...], code: int
+) -> None:
+    """Bug: a run that is RUNNING for ever since `set -e` or `exit` left the script before it noted anything."""
+    one = job(tmp_path / "1", *command)
+    assert execute(one, template).returncode == code
+    assert one.run.exit_code.read_text() == f"{code}\n"
+
+
+def test_the_exit_code_of_an_earlier_attempt_is_gone_while_the_next_runs(tmp_path: Path) -> None:
+    """Bug: a requeued job that runs is FAILED, by the exit code of the attempt before."""
+    one = job(tmp_path / "1", "sh", "-c", f"test ! -e {tmp_path}/1/metadata/exit_code")
+    one.run.exit_code.write_text("143\n")
+    assert execute(one).returncode == 0
+
+
+def test_sigterm_to_the_whole_job_still_records_an_exit_code(tmp_path: Path) -> None:
+    """Bug: scancel's SIGTERM ends the shell before it can note how the program ended."""
+    show = f"import os, time; open({str(tmp_path / 'up')!r}, 'w'); time.sleep(60)"
+    one = job(tmp_path / "1", sys.executable, "-c", show)
+    one.run.script.write_text(script.render_job(one, Template(), LOCAL))
+    with subprocess.Popen(["bash", str(one.run.script)], start_new_session=True) as process:
+        from support import until
+
+        until((tmp_path / "up").exists)
+        os.killpg(process.pid, 15)
+        process.wait(30)
+    assert one.run.exit_code.read_text() == "143\n"
+
+
+def test_an_array_task_becomes_its_own_run(tmp_path: Path) -> None:
+    """Bug: indices off by one; logs of one task in another's folder; a set -e of the header lost."""
+    runs = []
+    for number in (3, 4, 12):
+        one = job(tmp_path / "l o'g" / str(number), "sh", "-c", f"echo out {number}; echo err {number} >&2")
+        one.run.script.write_text(script.render_job(one, Template(), LOCAL))
+        runs.append(one.run)
+    manifest = tmp_path / "manifest"
+    manifest.write_text(script.render_manifest(runs))
+    text = script.render_array(runs, name="n", template=Template(), scheduler=LOCAL, manifest=manifest, max_parallel=2)
+    assert "#LOCAL --array=1-3%2\n" in text
+    for index, run in enumerate(runs, start=1):
+        subprocess.run(["bash", "-c", text], env={**os.environ, "MLXP_LOCAL_TASK_ID": str(index)}, check=True)
+        number = run.path.name
+        assert (run.stdout.read_text(), run.stderr.read_text()) == (f"out {number}\n", f"err {number}\n")
+
+
+def test_a_header_with_an_array_of_its_own_is_refused(tmp_path: Path) -> None:
+    """Bug: two --array lines, the last wins: jobs that nobody asked for, or runs without one."""
+    template = Template(header=("#SBATCH -a 1-10",))
+    with pytest.raises(ConfigurationError, match=r"--array or -a.*max_parallel"):
+        script.render_array(
+            [RunDir(tmp_path / "1")], name="n", template=template, scheduler=SLURM, manifest=tmp_path, max_parallel=None
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "legal"), [("main", "main"), ("a/b c", "a-b-c"), ("1x", "j1x"), ("é", "j"), ("-x-", "x"), ("", "j")]
+)
+def test_job_names_are_legal_everywhere(name: str, legal: str) -> None:
+    """Bug: Grid Engine refuses a slash, PBS a leading digit."""
+    assert script.legal_name(name) == legal

@@ -1,0 +1,228 @@
+"""The whole path on a real Slurm, which `tests/run.sh --clusters` starts: submitted, left, ended, read."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import pwd
+import shutil
+import subprocess
+from pathlib import Path
+
+import polars as pl
+import pytest
+from support import ROOT, Project, read_yaml, until
+
+pytestmark = pytest.mark.slurm
+
+SLURM = ("-m", "hydra/launcher=mlxp_slurm")
+WAIT = (*SLURM, "hydra.launcher.wait=true")
+
+TEMPLATE = """\
+#!/bin/bash
+#SBATCH --time=5
+#SBATCH\t--mem=50
+##SBATCH --partition=nosuch
+#PBS -l walltime=1:00:00
+set -eu
+export FROM_TEMPLATE="a b"
+srun --ntasks=1 python -u main.py to be replaced
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> None:
+    """Fail, and not skip, where the tests were asked for and there is no Slurm."""
+    done = subprocess.run(["sinfo", "--noheader"], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, f"no Slurm answers; start one with tests/run.sh --clusters\n{done.stderr}"
+
+
+def squeue(*arguments: str) -> list[str]:
+    command = ["squeue", "--noheader", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def queue_is_empty(job_id: str) -> bool:
+    """Whether nothing of a job is pending or running."""
+    return not squeue(f"--jobs={job_id}", "--states=PENDING,CONFIGURING,RUNNING,COMPLETING", "--format=%i")
+
+
+def accounted(job_id: str, field: str) -> list[str]:
+    """What slurmdbd keeps of each task of a job."""
+    command = ["sacct", "--allocations", "--noheader", "--parsable2", f"--jobs={job_id}", f"--format={field}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
+def table(logs: Path) -> pl.DataFrame:
+    """Mean and standard deviation over seeds, as a user asks for them."""
+    from mlxp_core.reader import AvgStd, Reader
+
+    runs = Reader(logs).filter("info.status == 'COMPLETE' & config.optimizer.lr <= 1.")
+    return runs.group_by(["config.optimizer.lr"]).aggregate([AvgStd("train.loss")]).collect()
+
+
+def test_six_jobs_are_submitted_as_one_array_left_and_read_back(project: Project) -> None:
+    """Bug: anything on the main path. The loss of the project is lr * step + seed, so the table is known by hand."""
+    project.write(**{"job.sh": TEMPLATE})
+    project.commit()
+    done = project.run(*SLURM, "hydra.launcher.template=job.sh", "optimizer.lr=0.5,1", "seed=0,1,2")
+    assert "6 jobs submitted" in done.stdout
+    job_id = project.submission(1)["job_id"]
+    assert [project.submission(name)["job_id"] for name in project.runs()] == [job_id] * 6
+    assert [project.submission(name)["array_index"] for name in project.runs()] == [1, 2, 3, 4, 5, 6]
+    until(lambda: queue_is_empty(job_id), 120)
+    assert [project.info(name)["status"] for name in project.runs()] == ["COMPLETE"] * 6
+    expected = pl.DataFrame(
+        {
+            "config.optimizer.lr": [0.5, 1.0],
+            "train.loss_avg": [[1.0, 1.5, 2.0], [1.0, 2.0, 3.0]],  # seeds 0, 1, 2 at steps 0, 1, 2
+            "train.loss_std": [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]],
+        }
+    )
+    assert table(project.logs).equals(expected), table(project.logs)
+    until(lambda: accounted(job_id, "State") == ["COMPLETED"] * 6, 30)
+    script = (project.logs / "1" / "script.sh").read_text()
+    assert "\n#SBATCH\t--mem=50\n" in script
+    assert "\nsrun --ntasks=1 /" in script
+
+
+def test_jobs_that_wait_run_the_code_that_they_were_submitted_with(project: Project, tmp_path: Path) -> None:
+    """Bug: what this project is for. The files are edited and committed while jobs of the array still wait."""
+    flag = tmp_path / "flag"
+    first = project.commit_hash()
+    project.run(*SLURM, "do=hold", f"flag='{flag}'", "seed=0,1,2,3", "hydra.launcher.max_parallel=1")
+    job_id = project.submission(1)["job_id"]
+    until(lambda: project.info(1)["status"] == "RUNNING")
+    project.write(**{"main.py": (project.dir / "main.py").read_text().replace('"code": "A"', '"code": "B"')})
+    project.write(**{"conf/optimizer/sgd.yaml": "lr: 1000\n"})
+    project.commit("edited while three jobs wait")
+    assert squeue(f"--jobs={job_id}", "--array", "--states=PENDING", "--format=%r") == ["JobArrayTaskLimit"] * 3
+    flag.touch()
+    until(lambda: queue_is_empty(job_id), 120)
+    assert [project.said(name)["code"] for name in project.runs()] == ["A"] * 4
+    assert {project.info(name)["version_manager"]["commit_hash"] for name in project.runs()} == {first}
+    assert table(project.logs)["train.loss_avg"].to_list()[0] == pytest.approx([1.5, 1.6, 1.7])
+    project.run(*WAIT, "seed=9", "optimizer.lr=0.1")
+    assert project.said(5)["code"] == "B"
+
+
+VALUES = ["a b", "it's", 'say "hi"', "$HOME `id` $(id)", "back\\slash", "two\nlines", "ünï ☃", "a,b"]
+
+
+def test_values_reach_a_job_of_slurm_unharmed(project: Project) -> None:
+    """Bug: a value that sbatch, the array's script or the node's shell takes apart."""
+    quoted = ["'" + value.replace("'", "\\'") + "'" for value in VALUES]
+    project.run(*WAIT, f"msg={','.join(quoted)}")
+    assert [project.said(name)["msg"] for name in project.runs()] == VALUES
+
+
+def test_a_refused_submission_says_what_slurm_said_and_leaves_nothing_in_the_queue(project: Project) -> None:
+    """Bug: PENDING for ever, or exit code 0."""
+    before = squeue("--states=all", "--format=%i")
+    done = project.run(*SLURM, "seed=1,2", "hydra.launcher.header='#SBATCH --foo=1'", code=1)
+    assert "unrecognized option '--foo=1'" in done.stderr
+    assert "#SBATCH --foo=1" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [project.submission(name)["state"] for name in project.runs()] == ["FAILED", "FAILED"]
+    assert squeue("--states=all", "--format=%i") == before
+    done = project.run(*SLURM, "seed=1", "hydra.launcher.header='#SBATCH --partition=nosuch'", code=1)
+    assert "invalid partition specified: nosuch" in done.stderr
+
+
+def test_a_job_cancelled_while_it_waits_ends_the_wait(project: Project) -> None:
+    """Bug: waiting for ever for a job that never wrote anything."""
+    process = project.start(*WAIT, "seed=1,2", "hydra.launcher.header='#SBATCH --hold'")
+    until(lambda: project.logs.exists() and len(project.runs()) == 2 and project.submission(2)["job_id"])
+    subprocess.run(["scancel", project.submission(1)["job_id"]], check=True)
+    _, stderr = process.communicate(timeout=90)
+    assert process.returncode == 1
+    assert "is CANCELLED" in stderr
+    assert [project.submission(name)["state"] for name in project.runs()] == ["CANCELLED"] * 2
+
+
+def test_a_running_job_that_is_cancelled_says_so_itself(project: Project, tmp_path: Path) -> None:
+    """Bug of MLXP 1.0.5: scancel leaves RUNNING for ever."""
+    flag = tmp_path / "flag"
+    project.run(*SLURM, "do=wait", f"flag='{flag}'")
+    until(flag.exists)
+    subprocess.run(["scancel", project.submission(1)["job_id"]], check=True)
+    project.wait_for_end(1)
+    assert (project.info(1)["status"], project.info(1)["error"]["type"]) == ("CANCELLED", "SIGTERM")
+    assert (project.logs / "1" / "metadata" / "exit_code").read_text() == "143\n"
+
+
+def test_a_failing_program_fails_its_job_even_with_a_last_line_that_succeeds(project: Project) -> None:
+    """Bug: Slurm says COMPLETED of a job whose program failed, as the last line of the template was an echo."""
+    project.write(**{"job.sh": "#!/bin/bash\n#SBATCH --time=5\npython main.py\necho bye\n"})
+    project.commit()
+    project.run(*WAIT, "hydra.launcher.template=job.sh", "do=raise,exit3", code=1)
+    job_id = project.submission(1)["job_id"]
+    until(lambda: sorted(accounted(job_id, "State,ExitCode")) == ["FAILED|1:0", "FAILED|3:0"], 30)
+    assert (project.logs / "1" / "log.stdout").read_text().endswith("bye\n")
+
+
+def test_the_users_own_output_line_is_where_the_output_goes(project: Project, tmp_path: Path) -> None:
+    """Bug: --output of the template overridden, or an empty file there."""
+    header = f"#SBATCH --output={tmp_path}/own-%a.txt"
+    project.run(*WAIT, "seed=1,2", f"hydra.launcher.header='{header}'")
+    for index in (1, 2):
+        assert json.loads((tmp_path / f"own-{index}.txt").read_text())["code"] == "A"
+    assert not (project.logs / "1" / "log.stdout").exists()
+
+
+def test_a_requeued_job_is_the_next_attempt_of_its_run(project: Project, tmp_path: Path) -> None:
+    """Bug: seen with MLXP 1.0.5: a requeue appends every step a second time."""
+    flag = tmp_path / "flag"
+    project.run(*SLURM, "do=hold", f"flag='{flag}'", "hydra.launcher.header='#SBATCH --requeue'")
+    job_id = project.submission(1)["job_id"]
+    until(lambda: project.info(1)["status"] == "RUNNING" and (project.logs / "1" / "metrics" / "train.json").exists())
+    subprocess.run(["scontrol", "requeue", job_id], check=True)
+    until(lambda: project.info(1)["attempt"] == 2, 60)
+    flag.touch()
+    until(lambda: queue_is_empty(job_id), 60)
+    assert project.info(1)["status"] == "COMPLETE"
+    lines = (project.logs / "1" / "metrics" / "train.json").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [0, 1, 2]
+
+
+def test_another_user_submits_from_a_repository_of_their_own(project: Project) -> None:
+    """Bug: paths, permissions or a spool that only root has."""
+    user = pwd.getpwnam("mlxp-test")
+    home = Path(user.pw_dir) / "my experiments"
+    shutil.rmtree(home, ignore_errors=True)
+    shutil.copytree(project.dir, home)
+    packages = readable_packages(Path(user.pw_dir) / "packages")
+    for folder in (home, packages):
+        subprocess.run(["chown", "-R", f"{user.pw_uid}:{user.pw_gid}", str(folder)], check=True)
+    environment = {"HOME": user.pw_dir, "USER": user.pw_name, "PYTHONPATH": str(packages), "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(
+        ["/usr/bin/python3", "main.py", *WAIT, "seed=1,2"],
+        cwd=home,
+        env={**environment, "PATH": os.environ["PATH"], "SLURM_CONF": os.environ["SLURM_CONF"]},
+        user=user.pw_uid,
+        group=user.pw_gid,
+        extra_groups=[],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in "12":
+        path = home / "logs" / name / "metadata" / "info.yaml"
+        assert (read_yaml(path)["status"], read_yaml(path)["user"]) == ("COMPLETE", "mlxp-test")
+        assert path.stat().st_uid == user.pw_uid
+
+
+def readable_packages(folder: Path) -> Path:
+    """What a launch imports, where another user can read it: the environment of the tests may lie in root's home."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for name in ("hydra", "omegaconf", "antlr4", "yaml", "packaging", "git", "gitdb", "smmap"):
+        found = importlib.util.find_spec(name)
+        assert found is not None
+        assert found.origin is not None
+        shutil.copytree(Path(found.origin).parent, folder / name)
+    for name in ("mlxp_core", "hydra_plugins"):
+        shutil.copytree(ROOT / name, folder / name)
+    return folder

@@ -1,0 +1,172 @@
+"""The code that jobs run: HEAD, whole, once, and nothing of the user's touched."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import git
+
+from mlxp_core.errors import SnapshotError
+from mlxp_core.layout import LogDir
+from mlxp_core.snapshot import take_snapshot
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    """A repository with what a copy may lose: modes, links, odd names, attributes."""
+    top = tmp_path / "re po"
+    (top / "sub dir").mkdir(parents=True)
+    (top / "main.py").write_text("A")
+    (top / "sub dir" / "ünï\tname").write_text("x")
+    (top / "run.sh").write_text("#!/bin/sh\n")
+    (top / "run.sh").chmod(0o755)
+    (top / "link").symlink_to("main.py")
+    (top / "kept.txt").write_text("kept")
+    (top / ".gitattributes").write_text("kept.txt export-ignore\n")
+    (top / ".gitignore").write_text("ignored\n")
+    git("init", "--quiet", cwd=top)
+    git("add", "--all", cwd=top)
+    git("commit", "--quiet", "--message", "A", cwd=top)
+    return top
+
+
+def test_the_copy_is_the_commit_and_not_the_work_tree(repo: Path) -> None:
+    """Bug: changes that nobody committed run, or files that git archive leaves out are missing."""
+    commit = git("rev-parse", "HEAD", cwd=repo)
+    (repo / "main.py").write_text("B")
+    (repo / "new.py").write_text("new")
+    (repo / "ignored").write_text("ignored")
+    code = take_snapshot(repo / "main.py", LogDir(repo / "logs"))
+    assert code.commit == commit
+    assert code.copy == repo / "logs" / ".mlxp" / "code" / commit
+    assert (code.copy / "main.py").read_text() == "A"
+    assert (code.copy / "kept.txt").read_text() == "kept"
+    assert (code.copy / "sub dir" / "ünï\tname").read_text() == "x"
+    assert os.access(code.copy / "run.sh", os.X_OK)
+    assert os.readlink(code.copy / "link") == "main.py"
+    assert not (code.copy / "new.py").exists()
+    assert not (code.copy / ".git").exists()
+
+
+def test_what_is_not_committed_is_listed_and_the_log_directory_is_no_part_of_it(repo: Path) -> None:
+    """Bug: a dirty tree that nobody hears of; or `?? logs/` at every launch."""
+    (repo / "main.py").write_text("B")
+    (repo / "new file.py").write_text("new")
+    (repo / "logs" / "1").mkdir(parents=True)
+    (repo / "logs" / "1" / "x").touch()
+    git("mv", "kept.txt", "renamed.txt", cwd=repo)
+    code = take_snapshot(repo / "main.py", LogDir(repo / "logs"))
+    assert sorted(map(str, code.uncommitted)) == [" M main.py", "?? new file.py", "R  renamed.txt"]
+
+
+def test_the_users_index_branch_and_files_stay_as_they_are(repo: Path) -> None:
+    """Bug: git stash, git add, a checkout in the user's own tree."""
+    (repo / "main.py").write_text("staged")
+    git("add", "main.py", cwd=repo)
+    (repo / "main.py").write_text("changed again")
+    index = (repo / ".git" / "index").read_bytes()
+    status, refs = git("status", "--porcelain", cwd=repo), git("for-each-ref", cwd=repo)
+    take_snapshot(repo / "main.py", LogDir(repo.parent / "logs"))
+    assert (repo / ".git" / "index").read_bytes() == index
+    assert (git("status", "--porcelain", cwd=repo), git("for-each-ref", cwd=repo)) == (status, refs)
+
+
+def test_a_commit_is_copied_once(repo: Path) -> None:
+    """Bug: a copy for each launch."""
+    logs = LogDir(repo / "logs")
+    first = take_snapshot(repo / "main.py", logs)
+    (first.copy / "mark").touch()
+    assert take_snapshot(repo / "main.py", logs).copy == first.copy
+    assert (first.copy / "mark").exists()
+    assert os.listdir(logs.code) == [first.commit]
+
+
+RACER = """
+import sys
+from pathlib import Path
+from mlxp_core.layout import LogDir
+from mlxp_core.snapshot import take_snapshot
+sys.stdin.readline()
+code = take_snapshot(Path(sys.argv[1]) / "main.py", LogDir(Path(sys.argv[1]) / "logs"))
+print((code.copy / "main.py").read_text(), len(list(code.copy.iterdir())))
+"""
+
+
+def test_launches_that_race_all_get_the_same_whole_copy(repo: Path) -> None:
+    """Bug: rename onto a folder that another launch has just published; or a half copy taken for a whole one."""
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACER, str(repo)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(5)
+    ]
+    for racer in racers:
+        assert racer.stdin
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    answers = [racer.communicate(timeout=60)[0].strip() for racer in racers]
+    assert answers == ["A 7"] * 5
+    commit = git("rev-parse", "HEAD", cwd=repo)
+    assert os.listdir(repo / "logs" / ".mlxp" / "code") == [commit]
+
+
+def test_what_a_killed_launch_left_is_not_taken_for_a_copy(repo: Path) -> None:
+    """Bug of MLXP 1.0.5: an interrupted clone is a complete copy ever after."""
+    logs = LogDir(repo / "logs")
+    commit = git("rev-parse", "HEAD", cwd=repo)
+    half = logs.code / f".{commit}.4711.deadbeef"
+    half.mkdir(parents=True)
+    (half / "main.py").write_text("half")
+    assert (take_snapshot(repo / "main.py", logs).copy / "main.py").read_text() == "A"
+
+
+def test_a_place_in_the_work_tree_is_found_in_the_copy(repo: Path) -> None:
+    """Bug: a job that starts in the repository's top although it was launched from a folder of it."""
+    code = take_snapshot(repo / "main.py", LogDir(repo / "logs"))
+    assert code.place(repo / "sub dir") == code.copy / "sub dir"
+    assert code.place(Path("/elsewhere/x")) == Path("/elsewhere/x")
+
+
+def test_without_a_repository_or_a_commit_the_error_says_what_to_do(tmp_path: Path) -> None:
+    """Bug: InvalidGitRepositoryError, or jobs that run whatever is there."""
+    (tmp_path / "main.py").touch()
+    with pytest.raises(SnapshotError, match=r"no git repository.*git init.*snapshot=none"):
+        take_snapshot(tmp_path / "main.py", LogDir(tmp_path / "logs"))
+    git("init", "--quiet", cwd=tmp_path)
+    with pytest.raises(SnapshotError, match=r"no commit yet.*snapshot=none"):
+        take_snapshot(tmp_path / "main.py", LogDir(tmp_path / "logs"))
+
+
+def test_a_program_that_is_not_committed_is_refused_before_its_jobs_fail(repo: Path) -> None:
+    """Bug: a sweep of `python: can't open file`."""
+    (repo / "new.py").touch()
+    with pytest.raises(SnapshotError, match=r"new\.py is not in the commit"):
+        take_snapshot(repo / "new.py", LogDir(repo / "logs"))
+
+
+def test_submodules_are_said_to_be_missing(repo: Path, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    """Bug: an empty folder, and ImportError on the cluster."""
+    other = tmp_path / "other"
+    other.mkdir()
+    git("init", "--quiet", cwd=other)
+    (other / "x").touch()
+    git("add", "x", cwd=other)
+    git("commit", "--quiet", "--message", "x", cwd=other)
+    git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(other), "lib", cwd=repo)
+    git("commit", "--quiet", "--message", "submodule", cwd=repo)
+    take_snapshot(repo / "main.py", LogDir(repo / "logs"))
+    assert "these folders empty: lib" in caplog.text
+
+
+def test_a_linked_work_tree_is_a_repository_too(repo: Path, tmp_path: Path) -> None:
+    """Bug: .git is a file there; HEAD of the main work tree is taken."""
+    git("worktree", "add", "--quiet", "-b", "side", str(tmp_path / "side"), cwd=repo)
+    (tmp_path / "side" / "main.py").write_text("side")
+    git("commit", "--quiet", "--all", "--message", "side", cwd=tmp_path / "side")
+    code = take_snapshot(tmp_path / "side" / "main.py", LogDir(tmp_path / "side" / "logs"))
+    assert (code.copy / "main.py").read_text() == "side"
+    assert (repo / "main.py").read_text() == "A"
