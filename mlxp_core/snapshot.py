@@ -46,10 +46,12 @@ class Code:
 
     def place(self, path: Path) -> Path:
         """Where a path of the work tree lies in the copy; a path outside of the repository stays."""
-        path = Path(os.path.abspath(path))  # noqa: PTH100  (resolve() would follow links out of the repository)
-        for top in (self.repo, self.repo.resolve()):
-            if path.is_relative_to(top):
-                return self.copy / path.relative_to(top)
+        path = Path(os.path.abspath(path))  # noqa: PTH100
+        # a home is often a link to somewhere else; the last part may be a link that is committed as such, and stays
+        for place in (path, path.parent.resolve() / path.name):
+            for top in (self.repo, self.repo.resolve()):
+                if place.is_relative_to(top):
+                    return self.copy / place.relative_to(top)
         return path
 
 
@@ -58,8 +60,10 @@ def take_snapshot(program: Path, log_dir: LogDir) -> Code:
 
     Raises SnapshotError where there is no repository, no commit, or git fails; then nothing is left behind.
     """
-    import git  # noqa: PLC0415  (an import that only a launch should pay for)
-
+    try:
+        import git  # noqa: PLC0415  (an import that only a launch should pay for)
+    except ImportError as error:  # which is what GitPython raises where there is no program git
+        raise SnapshotError(f"the code cannot be frozen without git: install it, {_OPT_OUT}.\n{error}") from error
     try:
         repo = git.Repo(program if program.is_dir() else program.parent, search_parent_directories=True)
     except (git.InvalidGitRepositoryError, git.NoSuchPathError):

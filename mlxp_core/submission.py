@@ -25,8 +25,6 @@ from mlxp_core.store import numbered_folder
 
 log = logging.getLogger(__name__)
 
-ASK_EVERY = 10.0  # seconds between two questions to a scheduler
-
 
 @dataclass(frozen=True)
 class Planned:
@@ -100,8 +98,8 @@ def submit(runs: Sequence[RunDir], batch: Batch) -> list[Submitted]:
 def wait(submitted: Sequence[Submitted], batch: Batch, on_end: Callable[[RunDir, Status], None]) -> list[Status]:
     """Stay until every run has ended; give their statuses in order.
 
-    The run folders are looked at often, the scheduler every 10 s, for jobs that ended without a word: cancelled
-    while queued, killed with their node.
+    The run folders are looked at often, the scheduler seldom, for jobs that ended without a word: cancelled while
+    queued, killed with their node.
     """
     ended: dict[Submitted, Status] = {}
     missing: dict[Submitted, int] = {}  # how often the queue has not shown a job
@@ -113,7 +111,7 @@ def wait(submitted: Sequence[Submitted], batch: Batch, on_end: Callable[[RunDir,
                 on_end(one.run, ended[one])
         if len(ended) == len(submitted):
             return [ended[one] for one in submitted]
-        if time.monotonic() - asked >= ASK_EVERY:
+        if time.monotonic() - asked >= batch.scheduler.ask_every:
             for one, status in _ended_in_queue([one for one in submitted if one not in ended], batch, missing).items():
                 ended[one] = status
                 on_end(one.run, status)

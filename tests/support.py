@@ -133,6 +133,15 @@ class Project:
         """A run's submission.yaml."""
         return read_yaml(self.logs / str(run) / "metadata" / "submission.yaml")
 
+    def status(self, run: int | str) -> str | None:
+        """A run's recorded status; None while there is none."""
+        return self.info(run)["status"] if (self.logs / str(run) / "metadata" / "info.yaml").exists() else None
+
+    def job_id(self, run: int | str) -> str | None:
+        """A run's job id; None while it is not submitted."""
+        there = (self.logs / str(run) / "metadata" / "submission.yaml").exists()
+        return self.submission(run)["job_id"] if there else None
+
     def runs(self) -> list[str]:
         """Names of the run folders, in order."""
         names = (path.name for path in self.logs.iterdir() if path.is_dir() and not path.name.startswith("."))

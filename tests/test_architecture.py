@@ -131,6 +131,14 @@ def test_hydras_scan_of_the_plugins_loads_nothing_heavy(tmp_path: Path) -> None:
     }
 
 
+def test_hydras_scan_of_the_plugins_has_nothing_to_warn_of(tmp_path: Path) -> None:
+    """Bug: a deprecated call at import time, which Hydra reports at the start of every program of the environment."""
+    scan = "from hydra.core.plugins import Plugins; Plugins.instance()"
+    command = [sys.executable, "-W", "always", "-c", scan]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "mlxp" not in done.stderr
+
+
 def test_the_package_itself_loads_nothing_until_it_is_asked(tmp_path: Path) -> None:
     """Bug of MLXP 1.0.5: importing it takes 880 ms."""
     assert {name for name in loaded("import mlxp_core", tmp_path) if name.startswith("mlxp")} == {"mlxp_core"}

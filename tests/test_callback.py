@@ -154,6 +154,13 @@ def test_hydras_change_of_directory_is_kept(project: Project) -> None:
     assert project.info(1)["status"] == "COMPLETE"
 
 
+def test_a_launcher_without_multirun_is_said_to_submit_nothing(project: Project) -> None:
+    """Bug: a training on the login node by somebody who forgot -m."""
+    done = project.run("hydra/launcher=mlxp_slurm")
+    assert "without -m (--multirun) nothing is submitted: hydra/launcher=mlxp_slurm is not used" in done.stdout
+    assert project.info(1)["status"] == "COMPLETE"
+
+
 @pytest.mark.parametrize(
     "arguments", [("--cfg", "hydra", "--resolve"), ("--cfg", "all"), ("--info", "config"), ("--help",)]
 )

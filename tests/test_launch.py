@@ -122,7 +122,7 @@ def test_a_failed_job_fails_the_launch_that_waits_and_names_its_logs(project: Pr
 
 
 def test_a_launch_that_waits_ends_when_its_queue_was_killed(project: Project, tmp_path: Path) -> None:
-    """Bug: waiting for ever for a job that died with its node. (Takes two looks at the queue, 10 s apart.)"""
+    """Bug: waiting for ever for a job that died with its node."""
     process = project.start(
         *WAIT, "do=wait", f"flag='{tmp_path / 'flag'}'", "seed=1,2", "hydra.launcher.max_parallel=1"
     )
@@ -142,7 +142,7 @@ def test_ctrl_c_while_waiting_leaves_the_jobs(project: Project, tmp_path: Path) 
     """Bug: an interrupt that kills the sweep, or that prints nothing of what goes on."""
     flag = tmp_path / "flag"
     process = project.start(*WAIT, "do=hold", f"flag='{flag}'", "seed=1,2")
-    until(lambda: project.logs.exists() and [*project.runs()] == ["1", "2"] and statuses(project) == ["RUNNING"] * 2)
+    until(lambda: [project.status(1), project.status(2)] == ["RUNNING"] * 2)
     process.send_signal(signal.SIGINT)
     stdout, _ = process.communicate(timeout=30)
     assert process.returncode != 0
@@ -180,6 +180,7 @@ def test_a_templates_lines_run_in_every_job(project: Project) -> None:
         (("hydra.launcher.header='--foo'",), "a directive starts with #LOCAL"),
         (("hydra.launcher.max_parallel=0",), "at least one job must run"),
         (("hydra.launcher.snapshot=head",), "not one of auto, commit, none"),
+        (("hydra.launcher.scheduler=cron",), "hydra.launcher.scheduler=cron is not one of local, slurm"),
         (("hydra.launcher.templat=x",), "templat"),
         (("optimizer=rmsprop",), "rmsprop"),
         (("nosuchkey=1",), "nosuchkey"),
@@ -305,6 +306,19 @@ def test_a_program_started_as_a_module_from_a_sub_directory_runs_as_one(project:
     assert project.said(1)["cwd"].endswith("/src")
     assert project.said(1)["cwd"] != str(project.dir / "src")
     assert " -O -m pkg.app " in (project.logs / "1" / "script.sh").read_text()
+
+
+def test_a_repository_reached_through_a_link_is_the_same_repository(project: Project, tmp_path: Path) -> None:
+    """Bug: /home is a link to /data/home, the script is not found below the repository, and runs from the work tree."""
+    (tmp_path / "link").symlink_to(project.dir)
+    project.write(**{"main.py": (project.dir / "main.py").read_text().replace('"A"', '"B"')})
+    project.command = [sys.executable, str(tmp_path / "link" / "main.py")]
+    project.run(*WAIT, "seed=1")
+    project.dir = tmp_path / "link"
+    project.run(*WAIT, "seed=2")
+    assert [project.said(name)["code"] for name in project.runs()] == ["A", "A"]
+    assert "/.mlxp/code/" in project.said(1)["file"]
+    assert "/.mlxp/code/" in project.said(2)["cwd"]
 
 
 def test_a_pythonpath_into_the_repository_leads_into_the_copy(project: Project) -> None:

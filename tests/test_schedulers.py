@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -185,7 +186,7 @@ def test_the_local_queue_outlives_the_shell_that_submitted(queue: LocalQueue) ->
         f"#!/bin/bash\nwhile [ ! -e {queue.folder}/go ]; do sleep 0.05; done; echo done >{queue.folder}/out\n"
     )
     shell = subprocess.Popen(
-        ["bash", "-c", f"{' '.join(QUEUE)} submit {queue.folder}/job.sh; kill -HUP 0"],
+        ["bash", "-c", f"{shlex.join(QUEUE)} submit {queue.folder}/job.sh; kill -HUP 0"],
         env=queue.environment,
         stdout=subprocess.DEVNULL,
         start_new_session=True,

@@ -6,8 +6,10 @@ import importlib.util
 import json
 import os
 import pwd
+import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -84,7 +86,7 @@ def test_six_jobs_are_submitted_as_one_array_left_and_read_back(project: Project
     until(lambda: accounted(job_id, "State") == ["COMPLETED"] * 6, 30)
     script = (project.logs / "1" / "script.sh").read_text()
     assert "\n#SBATCH\t--mem=50\n" in script
-    assert "\nsrun --ntasks=1 /" in script
+    assert f"\nsrun --ntasks=1 {shlex.quote(sys.executable)} " in script
 
 
 def test_jobs_that_wait_run_the_code_that_they_were_submitted_with(project: Project, tmp_path: Path) -> None:
@@ -133,7 +135,7 @@ def test_a_refused_submission_says_what_slurm_said_and_leaves_nothing_in_the_que
 def test_a_job_cancelled_while_it_waits_ends_the_wait(project: Project) -> None:
     """Bug: waiting for ever for a job that never wrote anything."""
     process = project.start(*WAIT, "seed=1,2", "hydra.launcher.header='#SBATCH --hold'")
-    until(lambda: project.logs.exists() and len(project.runs()) == 2 and project.submission(2)["job_id"])
+    until(lambda: project.job_id(2))
     subprocess.run(["scancel", project.submission(1)["job_id"]], check=True)
     _, stderr = process.communicate(timeout=90)
     assert process.returncode == 1

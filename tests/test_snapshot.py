@@ -141,6 +141,18 @@ def test_without_a_repository_or_a_commit_the_error_says_what_to_do(tmp_path: Pa
         take_snapshot(tmp_path / "main.py", LogDir(tmp_path / "logs"))
 
 
+def test_without_the_program_git_the_error_says_so(tmp_path: Path) -> None:
+    """Bug: ImportError: Bad git executable, with a page of advice on GitPython."""
+    program = (
+        "from pathlib import Path; from mlxp_core.layout import LogDir; from mlxp_core.snapshot import take_snapshot\n"
+        "try: take_snapshot(Path('main.py'), LogDir(Path('logs')))\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    environment = {**os.environ, "PATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("SnapshotError the code cannot be frozen without git: install it, or")
+
+
 def test_a_program_that_is_not_committed_is_refused_before_its_jobs_fail(repo: Path) -> None:
     """Bug: a sweep of `python: can't open file`."""
     (repo / "new.py").touch()

@@ -105,6 +105,8 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
 
 def _template(launcher: MlxpLauncher, program: Program) -> script.Template:
     options = launcher.options
+    if options.scheduler not in SCHEDULERS:
+        raise ConfigurationError(f"hydra.launcher.scheduler={options.scheduler} is not one of {', '.join(SCHEDULERS)}")
     scheduler = SCHEDULERS[options.scheduler]
     if options.snapshot not in _SNAPSHOTS:
         raise ConfigurationError(f"hydra.launcher.snapshot={options.snapshot} is not one of {', '.join(_SNAPSHOTS)}")

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from hydra_plugins.mlxp import _config
 from hydra_plugins.mlxp._endings import watch_endings
 from hydra_plugins.mlxp._folders import choose_run_dir
+from hydra_plugins.mlxp.config import LAUNCHER
 from mlxp_core import logger as current
 from mlxp_core import metadata
 from mlxp_core.errors import ConfigurationChangedError, StoreError
@@ -57,6 +58,11 @@ def on_run_start(config: DictConfig) -> None:
         raise SystemExit(f"{type(error).__name__}: {error}") from error
     if _is_launched(run):
         _take_over(config, run)
+    elif config.hydra.launcher.get("_target_") == LAUNCHER:
+        name = config.hydra.runtime.choices.get("hydra/launcher")
+        log.warning(
+            "without -m (--multirun) nothing is submitted: hydra/launcher=%s is not used, the run is here", name
+        )
 
 
 @_remembers_failure

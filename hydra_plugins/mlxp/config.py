@@ -4,6 +4,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+import omegaconf
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
@@ -73,7 +74,10 @@ def register() -> None:
         store.store(group="hydra/launcher", name=f"mlxp_{name}", node=node, package="_global_", provider="hydra-mlxp")
     node = {"hydra": _folders()}
     store.store(group="hydra/callbacks", name="mlxp", node=node, package="_global_", provider="hydra-mlxp")
-    OmegaConf.register_new_resolver("mlxp_run_id", run_id, replace=True)
+    # OmegaConf 2.4 warns of register_new_resolver; its register_resolver is another one before
+    is_new = [int(part) for part in omegaconf.__version__.split(".")[:2]] >= [2, 4]
+    register_resolver: Any = OmegaConf.register_resolver if is_new else OmegaConf.register_new_resolver
+    register_resolver("mlxp_run_id", run_id, replace=True)
 
 
 def run_id(*, _root_: DictConfig) -> str:

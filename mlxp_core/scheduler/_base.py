@@ -48,6 +48,7 @@ class Scheduler:
     quote_path: Callable[[str, str], str]  # a path, and a pattern that follows it, as the value of an output option
     index_pattern: str  # stands for the index in such a pattern
     whole_file: bool  # directives count anywhere in the script, not only before its first command
+    ask_every: float = 10.0  # seconds between two questions to it
     submit_environment: Mapping[str, str] = field(default_factory=dict)  # set for the submit command
 
     def status_of(self, native: str) -> Status | None:

@@ -55,4 +55,5 @@ LOCAL = Scheduler(
     quote_path=_quote_path,
     index_pattern="%a",
     whole_file=False,
+    ask_every=1.0,  # a file to read, on this machine
 )
