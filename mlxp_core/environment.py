@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import platform
+import pwd
 import sys
 from typing import Any
 
@@ -28,6 +28,6 @@ def take_environment() -> dict[str, Any]:
 def user_name() -> str:
     """Name the user, or give the uid where it has no name (containers)."""
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
         return str(os.getuid())

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlxp_core import artifacts
 from mlxp_core.errors import ArtifactError, ArtifactNotFoundError, NoActiveRunError
 from mlxp_core.files import beside, write_whole
 from mlxp_core.layout import RunDir
@@ -60,6 +59,8 @@ class Run:
         Types: pickle, json, text, numpy (an array, or a dict of arrays), torch, image (a matplotlib figure), and
         those added with ``register_artifact_type``. An artifact of the same type and name is replaced.
         """
+        from mlxp_core import artifacts  # noqa: PLC0415  (every run imports this module, few have artifacts)
+
         kind = artifacts.artifact_type(artifact_type)
         path = self._artifact_file(artifact_type, artifact_name)
         artifacts.save_artifact(kind, artifact, path)
@@ -73,6 +74,8 @@ class Run:
         The type may be left out where only one type has that name. Loading a pickle runs what its writer put there.
         Raises ArtifactNotFoundError with what there is.
         """
+        from mlxp_core import artifacts  # noqa: PLC0415
+
         layout = self.layout if root is None else RunDir(Path(root))
         if artifact_type is None:
             artifact_type = _only_type(layout, artifact_name)
@@ -84,6 +87,8 @@ class Run:
 
     def register_artifact_type(self, name: str, save: Callable[[Any, str], None], load: Callable[[str], Any]) -> None:
         """Add a type of artifact for this process: ``save(object, path)`` makes the file, ``load(path)`` reads it."""
+        from mlxp_core import artifacts  # noqa: PLC0415
+
         artifacts.register_artifact_type(name, save, load)
 
     def log_checkpoint(self, checkpoint: Any, log_name: str = "checkpoint") -> Path:

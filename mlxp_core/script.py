@@ -15,8 +15,7 @@ from pathlib import Path, PurePath
 
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.layout import RunDir
-from mlxp_core.scheduler import Scheduler
-from mlxp_core.scheduler._base import Option, has_option
+from mlxp_core.scheduler._base import Option, Scheduler, has_option
 
 _SHELLS = ("bash", "dash", "ksh", "sh", "zsh")
 _LAUNCHERS = {

@@ -19,7 +19,8 @@ from mlxp_core.errors import CommandError, ConfigurationError, SubmissionRefused
 from mlxp_core.files import load_yaml_if_there, write_whole, write_yaml
 from mlxp_core.layout import ENDED, LogDir, RunDir, Status, derive_status, read_exit_code
 from mlxp_core.process import is_alive
-from mlxp_core.scheduler import Scheduler, _run
+from mlxp_core.scheduler import _run
+from mlxp_core.scheduler._base import Scheduler
 from mlxp_core.script import Job, Template
 from mlxp_core.store import numbered_folder
 

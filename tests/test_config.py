@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.mlxp._command import Program, job_overrides, quote
+from hydra_plugins.mlxp._command import Program, job_overrides
 from hydra_plugins.mlxp._config import differences, pin, resolved, unresolved
+from hydra_plugins.mlxp._folders import quote
 from mlxp_core.layout import RunDir
 from mlxp_core.metadata import to_plain
 

@@ -13,11 +13,11 @@ import pytest
 from mlxp_core import script
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.layout import RunDir
-from mlxp_core.scheduler import SCHEDULERS
+from mlxp_core.scheduler import load_scheduler
 from mlxp_core.script import Job, Template, read_template
 
-SLURM = SCHEDULERS["slurm"]
-LOCAL = SCHEDULERS["local"]
+SLURM = load_scheduler("slurm")
+LOCAL = load_scheduler("local")
 PLAIN = Template()
 
 NATIVE = """\

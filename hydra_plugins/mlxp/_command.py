@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
-from hydra.core.override_parser.types import Quote, QuotedString
 
+from hydra_plugins.mlxp._folders import quote
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.layout import RunDir, is_run_id
 
@@ -54,7 +54,8 @@ def find_program(overrides: Sequence[str]) -> Program:
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     file = getattr(main, "__file__", None)
-    given = {override for override in overrides if not override.startswith("hydra.mode=")}  # which Hydra adds for -m
+    added = ("hydra.mode=", "hydra.sweep.")  # by Hydra for -m, and by our callback
+    given = {override for override in overrides if not override.startswith(added)}
     whole = sys.orig_argv[len(sys.orig_argv) - len(arguments) :] == arguments and given <= set(arguments)
     if not head or file is None or not whole:
         raise ConfigurationError(
@@ -84,20 +85,16 @@ def job_overrides(
         *(override for override in hydra_overrides if not _NOT_PASSED_ON.match(override)),
         *task_overrides,
         "hydra.mode=RUN",
-        f"hydra.run.dir={quote(str(run.path))}",
-        f"hydra.sweep.dir={quote(str(log_dir))}",
-        f"hydra.sweep.subdir={quote(name)}",
+        f"hydra.run.dir={_quote(str(run.path))}",
+        f"hydra.sweep.dir={_quote(str(log_dir))}",
+        f"hydra.sweep.subdir={_quote(name)}",
         f"hydra.job.num={number}",
-        f"hydra.job.id={quote(name)}",
+        f"hydra.job.id={_quote(name)}",
     ]
 
 
-def quote(text: str) -> str:
-    """A string as Hydra's override grammar takes it, whatever it holds; bare where that is safe."""
-    if re.fullmatch(r"/[A-Za-z0-9_./+-]+", text) or is_run_id(text):
-        return text
-    quoted: str = QuotedString(text=text.replace("${", "\\${"), quote=Quote.single).with_quotes()
-    return quoted
+def _quote(text: str) -> str:
+    return text if re.fullmatch(r"/[A-Za-z0-9_./+-]+", text) or is_run_id(text) else quote(text)
 
 
 def _before_module(head: Sequence[str]) -> tuple[str, ...]:

@@ -1,41 +1,74 @@
-"""Which folder a run without a launcher of ours gets. The work behind ``${mlxp_run_id:}``."""
+"""Which folder a run gets: what ``{log_dir}`` and ``{id}`` stand for in hydra.run.dir, hydra.sweep.dir and subdir."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from hydra_plugins.mlxp._config import raw
-from hydra_plugins.mlxp.config import RUN_ID
+from hydra_plugins.mlxp.config import ID, LAUNCHER, LOG_DIR, RUN_ID
 from mlxp_core.layout import RunDir
 from mlxp_core.store import RunStore
+
+
+def choose_run_dir(config: DictConfig) -> Path:
+    """Settle ``hydra.run.dir`` of a single run: a new id where it ends in ``{id}``, else where the user says."""
+    path = Path(config.hydra.runtime.cwd, _with_log_dir(config, str(config.hydra.run.dir)))
+    if path.name == ID:
+        path = _allocate(path.parent).path
+    with flag_override(config.hydra, ["struct", "readonly"], [False, False]):
+        config.hydra.run.dir = str(path)
+    return path
+
+
+def settle_sweep(config: DictConfig) -> None:
+    """Settle ``hydra.sweep.dir`` of a multirun, and have each of its jobs ask for an id when it starts.
+
+    A job's configuration is composed anew, from the overrides of the multirun's, so what is settled is added to these.
+    """
+    settled = {}
+    directory, subdir = str(config.hydra.sweep.dir), raw(config, "hydra.sweep", "subdir")
+    if LOG_DIR in directory:
+        settled["dir"] = _with_log_dir(config, directory)
+    if subdir == ID:
+        settled["subdir"] = RUN_ID
+    with flag_override(config.hydra, ["struct", "readonly"], [False, False]):
+        for key, value in settled.items():
+            config.hydra.sweep[key] = value
+            config.hydra.overrides.hydra.append(f"hydra.sweep.{key}={value if value == RUN_ID else quote(value)}")
 
 
 def run_id_of(config: DictConfig) -> str:
     """The id of a job of a multirun, from its composed configuration, whose ``hydra.sweep.subdir`` it becomes.
 
-    Hydra asks for it once a job is about to start, when ``hydra.job.num`` is known; before that, and for
-    ``--cfg hydra --resolve``, no run is made.
+    Hydra asks for it once a job is about to start, when ``hydra.job.num`` is known; asked before, no run is made.
     """
     if OmegaConf.is_missing(config.hydra.job, "num"):
-        return "{id}"
-    run = _allocate(config, str(config.hydra.sweep.dir))
+        return ID
+    run = _allocate(Path(config.hydra.runtime.cwd, str(config.hydra.sweep.dir)))
     with flag_override(config.hydra, ["struct", "readonly"], [False, False]):
         config.hydra.sweep.subdir = run.path.name  # asked again, it is the same
     return run.path.name
 
 
-def choose_run_dir(config: DictConfig) -> Path:
-    """Settle ``hydra.run.dir`` of a single run: a new id, unless the user's own run.dir says where."""
-    pattern = raw(config, "hydra.run", "dir")
-    if isinstance(pattern, str) and RUN_ID in pattern:
-        with flag_override(config.hydra, ["struct", "readonly"], [False, False]):
-            config.hydra.run.dir = pattern.replace(RUN_ID, "")
-            config.hydra.run.dir = str(_allocate(config, str(config.hydra.run.dir)).path)
-    return Path(config.hydra.runtime.cwd, str(config.hydra.run.dir))
+def quote(text: str) -> str:
+    """A string as Hydra's override grammar takes it, whatever it holds."""
+    quoted: str = QuotedString(text=text.replace("${", "\\${"), quote=Quote.single).with_quotes()
+    return quoted
 
 
-def _allocate(config: DictConfig, log_dir: str) -> RunDir:
-    with RunStore(Path(config.hydra.runtime.cwd, log_dir)) as store:
+def _with_log_dir(config: DictConfig, path: str) -> str:
+    if LOG_DIR not in path:
+        return path
+    chosen = str(OmegaConf.select(config, "hydra.callbacks.mlxp.log_dir") or "logs")
+    launcher = config.hydra.launcher
+    if launcher.get("_target_") == LAUNCHER and chosen == "logs":
+        chosen = str(launcher.log_dir)  # either says it, with the callback's group chosen beside the launcher's
+    return path.replace(LOG_DIR, chosen)
+
+
+def _allocate(log_dir: Path) -> RunDir:
+    with RunStore(log_dir) as store:
         return store.allocate()

@@ -20,11 +20,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from hydra_plugins.mlxp import _config
 from hydra_plugins.mlxp._command import Program, find_program, job_overrides
+from hydra_plugins.mlxp._folders import settle_sweep
 from hydra_plugins.mlxp.config import RUN_ID
 from mlxp_core import __version__, script, submission
 from mlxp_core.errors import ConfigurationError, JobFailedError
 from mlxp_core.layout import LogDir, RunDir, Status
-from mlxp_core.scheduler import SCHEDULERS
+from mlxp_core.scheduler import load_scheduler
 from mlxp_core.snapshot import Code, take_snapshot
 from mlxp_core.store import RunStore
 from mlxp_core.submission import Batch, Planned, Submitted
@@ -76,6 +77,7 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
     setup_globals()
     config, options = launcher.config, launcher.options
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    settle_sweep(config)  # which the callback has done, unless the user took it away
     # what can be wrong is found out before anything is written
     program = find_program([*_config.overrides(config, "hydra"), *_config.overrides(config, "task")])
     template = _template(launcher, program)
@@ -87,7 +89,7 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
         log_dir=log_dir,
         name=script.legal_name(config.hydra.job.name),
         template=template,
-        scheduler=SCHEDULERS[options.scheduler],
+        scheduler=load_scheduler(options.scheduler),
         array=options.array,
         max_parallel=options.max_parallel,
         command_timeout=options.command_timeout,
@@ -105,9 +107,7 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
 
 def _template(launcher: MlxpLauncher, program: Program) -> script.Template:
     options = launcher.options
-    if options.scheduler not in SCHEDULERS:
-        raise ConfigurationError(f"hydra.launcher.scheduler={options.scheduler} is not one of {', '.join(SCHEDULERS)}")
-    scheduler = SCHEDULERS[options.scheduler]
+    scheduler = load_scheduler(options.scheduler)
     if options.snapshot not in _SNAPSHOTS:
         raise ConfigurationError(f"hydra.launcher.snapshot={options.snapshot} is not one of {', '.join(_SNAPSHOTS)}")
     if options.max_parallel is not None and options.max_parallel < 1:

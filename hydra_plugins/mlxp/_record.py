@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from hydra_plugins.mlxp import _config
 from hydra_plugins.mlxp._endings import watch_endings
-from hydra_plugins.mlxp._folders import choose_run_dir
+from hydra_plugins.mlxp._folders import choose_run_dir, settle_sweep
 from hydra_plugins.mlxp.config import LAUNCHER
 from mlxp_core import logger as current
 from mlxp_core import metadata
@@ -63,6 +63,12 @@ def on_run_start(config: DictConfig) -> None:
         log.warning(
             "without -m (--multirun) nothing is submitted: hydra/launcher=%s is not used, the run is here", name
         )
+
+
+@_remembers_failure
+def on_multirun_start(config: DictConfig) -> None:
+    """Choose the log directory."""
+    settle_sweep(config)
 
 
 @_remembers_failure

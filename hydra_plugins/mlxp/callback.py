@@ -15,7 +15,7 @@ class MlxpCallback(Callback):
     """Gives every run a numbered folder, and records how it starts and ends."""
 
     def __init__(self, log_dir: str) -> None:
-        """``log_dir`` is read from the configuration by ``hydra.run.dir`` and ``hydra.sweep.dir``."""
+        """``log_dir`` is what ``{log_dir}`` stands for in ``hydra.run.dir`` and ``hydra.sweep.dir``."""
         from ._record import watch  # noqa: PLC0415
 
         self.log_dir = log_dir
@@ -33,6 +33,12 @@ class MlxpCallback(Callback):
         from ._record import on_run_start  # noqa: PLC0415
 
         on_run_start(config)
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Choose the log directory, before the sweeper and the launcher look for it."""
+        from ._record import on_multirun_start  # noqa: PLC0415
+
+        on_multirun_start(config)
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         """RUNNING."""

@@ -13,8 +13,11 @@ from mlxp_core.scheduler import SCHEDULERS
 CALLBACK = "hydra_plugins.mlxp.callback.MlxpCallback"
 LAUNCHER = "hydra_plugins.mlxp.launcher.MlxpLauncher"
 
-# stands for the run's id in hydra.run.dir and hydra.sweep.subdir
-RUN_ID = "${mlxp_run_id:}"
+# in hydra.run.dir, hydra.sweep.dir and hydra.sweep.subdir: plain text and no interpolations, which Hydra would resolve,
+# with a parser, at every merge of every composition
+LOG_DIR, ID = "{log_dir}", "{id}"
+# what ``{id}`` becomes in a multirun: an interpolation, for Hydra asks for each job's folder at the last moment
+RUN_ID = "${mlxp:run_id}"
 
 
 @dataclass
@@ -52,36 +55,36 @@ class CallbackConf:
 
     _target_: str = CALLBACK
     # as log_dir of the launchers, also for single runs; a hydra.run.dir or hydra.sweep.dir of your own wins
-    log_dir: str = "${oc.select:hydra.launcher.log_dir,logs}"
-
-
-def _folders() -> dict[str, Any]:
-    log_dir = "${hydra.callbacks.mlxp.log_dir}"
-    return {
-        "callbacks": {"mlxp": CallbackConf},
-        "run": {"dir": f"{log_dir}/{RUN_ID}"},
-        "sweep": {"dir": log_dir, "subdir": RUN_ID},
-    }
+    log_dir: str = "logs"
 
 
 def register() -> None:
-    """Make the groups known to Hydra, and the resolver that names run folders."""
-    store = ConfigStore.instance()
+    """Make the groups known to Hydra, and the resolver that names run folders.
+
+    Every Hydra program of the environment waits for this, so what all launchers share is stored once, and each of
+    them is a few words. ``_global_``: a group may bring nodes other than its own (so on 1.3 and 1.4).
+    """
+
+    def store(group: str, name: str, node: dict[str, Any]) -> None:
+        ConfigStore.instance().store(group=group, name=name, node=node, package="_global_", provider="hydra-mlxp")
+
+    # plain values and not the classes, which cost twice as much; the launcher checks the types when it is made
+    folders = {"run": {"dir": f"{LOG_DIR}/{ID}"}, "sweep": {"dir": LOG_DIR, "subdir": ID}}
+    store("hydra/callbacks", "mlxp", {"hydra": {"callbacks": {"mlxp": vars(CallbackConf())}, **folders}})
+    store("hydra/launcher", "_mlxp", {"hydra": {"launcher": vars(LauncherConf())}})
     for name in SCHEDULERS:
-        launcher = LauncherConf(scheduler=name)
-        # _global_: the group brings callback and folders along (on 1.3 and 1.4 it may set these nodes)
-        node = {"hydra": {"launcher": launcher, **_folders()}}
-        store.store(group="hydra/launcher", name=f"mlxp_{name}", node=node, package="_global_", provider="hydra-mlxp")
-    node = {"hydra": _folders()}
-    store.store(group="hydra/callbacks", name="mlxp", node=node, package="_global_", provider="hydra-mlxp")
+        defaults = ["/hydra/callbacks/mlxp", "_mlxp", "_self_"]
+        store("hydra/launcher", f"mlxp_{name}", {"defaults": defaults, "hydra": {"launcher": {"scheduler": name}}})
     # OmegaConf 2.4 warns of register_new_resolver; its register_resolver is another one before
     is_new = [int(part) for part in omegaconf.__version__.split(".")[:2]] >= [2, 4]
     register_resolver: Any = OmegaConf.register_resolver if is_new else OmegaConf.register_new_resolver
-    register_resolver("mlxp_run_id", run_id, replace=True)
+    register_resolver("mlxp", resolve, replace=True)
 
 
-def run_id(*, _root_: DictConfig) -> str:
-    """Resolve ``${mlxp_run_id:}``: the run's id, allocated the first time that a job of a multirun asks."""
+def resolve(what: str, *, _root_: DictConfig) -> str:
+    """Resolve ``${mlxp:run_id}``: the run's id, allocated the first time that a job of a multirun asks."""
+    if what != "run_id":
+        raise ValueError(f"${{mlxp:{what}}} means nothing: there is ${{mlxp:run_id}}")
     from ._folders import run_id_of  # noqa: PLC0415
 
     return run_id_of(_root_)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
+from omegaconf import OmegaConf
 
 from hydra_plugins.mlxp.config import LauncherConf
 from mlxp_core.errors import MlxpError
@@ -28,8 +29,9 @@ class MlxpLauncher(Launcher):
     task_function: TaskFunction
 
     def __init__(self, **options: Any) -> None:
-        """Take the fields of LauncherConf."""
-        self.options = LauncherConf(**options)
+        """Take the fields of LauncherConf. Raises OmegaConf's ValidationError for a value of another type."""
+        checked = OmegaConf.merge(OmegaConf.structured(LauncherConf), options)
+        self.options = cast("LauncherConf", OmegaConf.to_object(checked))
         self.code: Code | None = None  # taken once: all batches of a sweep run the same
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:

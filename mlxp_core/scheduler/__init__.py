@@ -1,9 +1,24 @@
 """The schedulers, by name. A new one is a file, and a name in this tuple."""
 
-from mlxp_core.scheduler._base import Scheduler
-from mlxp_core.scheduler.local import LOCAL
-from mlxp_core.scheduler.slurm import SLURM
+from __future__ import annotations
 
-__all__ = ["SCHEDULERS", "Scheduler"]
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-SCHEDULERS: dict[str, Scheduler] = {scheduler.name: scheduler for scheduler in (LOCAL, SLURM)}
+from mlxp_core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from mlxp_core.scheduler._base import Scheduler
+
+# names only: every Hydra program of the environment imports this to register the launchers, few submit anything
+SCHEDULERS = ("local", "slurm")
+
+
+@cache
+def load_scheduler(name: str) -> Scheduler:
+    """Give the scheduler of a name. Raises ConfigurationError for one that is not known."""
+    if name not in SCHEDULERS:
+        raise ConfigurationError(f"there is no scheduler {name!r}: the known ones are {', '.join(SCHEDULERS)}")
+    scheduler: Scheduler = getattr(import_module(f"{__name__}.{name}"), name.upper())
+    return scheduler
