@@ -10,9 +10,14 @@ from typing import Any
 
 
 def this_process() -> dict[str, Any]:
-    """Host, pid and start time of this process, as info.yaml holds them."""
+    """Host, pid, start time and parent of this process, as info.yaml holds them."""
     pid = os.getpid()
-    return {"hostname": socket.gethostname(), "process_id": pid, "process_start": start_time(pid)}
+    return {
+        "hostname": socket.gethostname(),
+        "process_id": pid,
+        "process_start": start_time(pid),
+        "parent_process_id": os.getppid(),
+    }
 
 
 def start_time(pid: int) -> int | None:

@@ -16,7 +16,7 @@ from mlxp_core.environment import take_environment, user_name
 from mlxp_core.files import load_yaml_if_there, write_yaml
 from mlxp_core.layout import RunDir, Status
 from mlxp_core.logger import Run
-from mlxp_core.process import this_process
+from mlxp_core.process import is_alive, this_process
 from mlxp_core.store import RunStore
 
 log = logging.getLogger(__name__)
@@ -67,6 +67,14 @@ def finish(run: Run, status: Status, error: Mapping[str, Any] | None = None) -> 
         log.warning("%r: attempt %s has taken over, this one (%s) records nothing more", run, before, run.attempt)
         return
     write_yaml(run.layout.info, metadata.ended(before, status, error))
+
+
+def close_for_dead_child(layout: RunDir, error: BaseException) -> None:
+    """Write how a run ended whose process, a child of this one, was killed before it could."""
+    info = load_yaml_if_there(layout.info)
+    ours = info.get("parent_process_id") == os.getpid()
+    if ours and info.get("status") == Status.RUNNING and is_alive(info) is False:
+        write_yaml(layout.info, metadata.ended(info, *metadata.verdict(error)))
 
 
 @contextmanager

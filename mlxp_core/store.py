@@ -37,6 +37,11 @@ class RunStore:
             ) from error
         self._last = self._first_guess()
 
+    @property
+    def last_id(self) -> int:
+        """An id up to which all are taken, as far as this store knows."""
+        return self._last
+
     def close(self) -> None:
         """Give the hint file back."""
         os.close(self._hint)

@@ -106,7 +106,7 @@ class Project:
         """The hash of HEAD."""
         return git("rev-parse", "HEAD", cwd=self.dir)
 
-    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, new_session: bool = False, **environment: str) -> subprocess.Popen[str]:
         """Start the program, and leave it running."""
         return subprocess.Popen(
             [*self.command, *arguments],
@@ -116,6 +116,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=new_session,
         )
 
     def run(self, *arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:

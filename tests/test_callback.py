@@ -112,6 +112,22 @@ def test_a_job_of_joblib_that_exits_is_recorded(project: Project) -> None:
     assert (project.info(1)["status"], project.info(1)["error"]["message"]) == ("FAILED", "3")
 
 
+def test_ctrl_c_cancels_the_runs_of_joblibs_workers_even_of_one_that_was_killed_first(project: Project) -> None:
+    """Bug: joblib kills its workers on Ctrl-C, now and then before one has written that it was interrupted.
+
+    The second worker is killed here by the test, so that it never writes.
+    """
+    arguments = ("-m", CALLBACK, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "do=wait", "seed=1,2")
+    with project.start(*arguments, "flag=flag-${seed}", new_session=True) as process:
+        until(lambda: all((project.dir / f"flag-{seed}").exists() for seed in (1, 2)))
+        os.kill(project.info(2)["process_id"], signal.SIGSTOP)  # it cannot see the interrupt, only be killed
+        os.killpg(process.pid, signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+    assert [project.info(name)["status"] for name in project.runs()] == ["CANCELLED", "CANCELLED"]
+    assert project.info(2)["error"]["type"] == "KeyboardInterrupt"
+
+
 def test_a_failing_job_of_a_multirun_leaves_the_others_as_they_are(project: Project) -> None:
     """Bug: a status of one job written into another's folder."""
     project.run("-m", CALLBACK, "do=null,raise", code=1)
@@ -147,6 +163,15 @@ def test_the_log_directory_can_be_chosen(project: Project) -> None:
     assert {"1", "2", "3", "4"} <= set(os.listdir(project.dir / "elsewhere" / "deep"))
 
 
+def test_a_folder_of_the_users_own_may_have_numbers_as_well(project: Project) -> None:
+    """Bug: {id} taken for a name."""
+    project.run(CALLBACK, "hydra.run.dir='mine/{id}'")
+    project.run(CALLBACK, "hydra.run.dir='mine/{id}'")
+    assert [read_yaml(project.dir / "mine" / name / "metadata" / "info.yaml")["status"] for name in "12"] == [
+        "COMPLETE"
+    ] * 2
+
+
 def test_hydras_change_of_directory_is_kept(project: Project) -> None:
     """Bug: run folder relative to the directory that Hydra has changed into."""
     done = project.run(CALLBACK, "hydra.job.chdir=true")
@@ -170,14 +195,13 @@ def test_looking_at_the_configuration_makes_no_run(project: Project, arguments: 
     assert not project.logs.exists()
 
 
-def test_where_nothing_can_be_recorded_current_run_says_why(project: Project) -> None:
+def test_where_nothing_can_be_recorded_the_program_ends_and_says_why(project: Project) -> None:
     """Bug: `no run is being recorded`, with the callback on."""
     project.write(logs="a file")
-    process = project.start(CALLBACK)
-    _, stderr = process.communicate(timeout=30)
-    assert process.returncode == 1
-    assert "StoreError" in stderr
-    assert f"no runs can be recorded in the log directory {project.logs}" in stderr
+    for arguments in ((CALLBACK,), ("-m", CALLBACK, "seed=1,2")):
+        done = project.run(*arguments, code=1)
+        assert f"StoreError: no runs can be recorded in the log directory {project.logs}" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_a_program_without_the_callback_is_told_how_to_switch_it_on(project: Project) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -14,6 +15,7 @@ from omegaconf import DictConfig
 from hydra_plugins.mlxp import _config
 from hydra_plugins.mlxp._endings import watch_endings
 from hydra_plugins.mlxp._folders import choose_run_dir, settle_sweep
+from hydra_plugins.mlxp._workers import watch_workers
 from hydra_plugins.mlxp.config import LAUNCHER
 from mlxp_core import logger as current
 from mlxp_core import metadata
@@ -43,6 +45,15 @@ def _remembers_failure(hook: _Hook) -> _Hook:
     return cast("_Hook", wrapped)
 
 
+@contextmanager
+def _ending_the_program() -> Iterator[None]:
+    """Hydra turns other exceptions into a warning and goes on, here with a folder that it cannot make either."""
+    try:
+        yield
+    except StoreError as error:
+        raise SystemExit(f"{type(error).__name__}: {error}") from error
+
+
 def watch() -> None:
     """See the ends that Hydra does not report."""
     watch_endings(_close)
@@ -51,11 +62,8 @@ def watch() -> None:
 @_remembers_failure
 def on_run_start(config: DictConfig) -> None:
     """Choose the folder; in a launched job take over what was decided at its submission."""
-    try:
+    with _ending_the_program():
         run = RunDir(choose_run_dir(config))
-    except StoreError as error:
-        # Hydra turns any other exception into a warning and goes on, here to a folder that cannot be made either
-        raise SystemExit(f"{type(error).__name__}: {error}") from error
     if _is_launched(run):
         _take_over(config, run)
     elif config.hydra.launcher.get("_target_") == LAUNCHER:
@@ -69,6 +77,9 @@ def on_run_start(config: DictConfig) -> None:
 def on_multirun_start(config: DictConfig) -> None:
     """Choose the log directory."""
     settle_sweep(config)
+    if config.hydra.launcher.get("_target_") != LAUNCHER:  # whose jobs are not children of this process
+        with _ending_the_program():
+            watch_workers(Path(config.hydra.runtime.cwd, str(config.hydra.sweep.dir)))
 
 
 @_remembers_failure
