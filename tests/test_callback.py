@@ -230,7 +230,7 @@ def test_a_killed_run_is_lost_and_not_running(project: Project, tmp_path: Path) 
 def test_the_callback_loads_nothing_heavy(project: Project) -> None:
     """Bug: an import at module level that every run pays for."""
     program = (project.dir / "main.py").read_text()
-    heavy = ("polars", "pandas", "git", "numpy", "torch", "lark", "mlxp_core.reader", "subprocess")
+    heavy = ("polars", "pandas", "git", "numpy", "torch", "lark", "mlxp_core.reader")
     extra = (
         f'import sys\n    loaded = [name for name in {heavy!r} if name in sys.modules]\n    print("loaded", loaded)\n'
     )
