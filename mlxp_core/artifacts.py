@@ -7,7 +7,6 @@ file) can run code that its writer put there, so it happens only when a caller a
 from __future__ import annotations
 
 import json
-import os
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mlxp_core.errors import ArtifactError
-from mlxp_core.files import beside
+from mlxp_core.files import whole
 
 Save = Callable[[Any, str], None]  # the object, and the path of a file to make
 Load = Callable[[str], Any]
@@ -130,12 +129,5 @@ def artifact_type(name: str) -> ArtifactType:
 def save_artifact(kind: ArtifactType, artifact: Any, path: Path) -> None:
     """Save beside the place and rename onto it: an interrupted save leaves the earlier file as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = beside(path).with_suffix(path.suffix)  # some writers choose the format by the suffix
-    try:
+    with whole(path, durable=True) as temporary:
         kind.save(artifact, str(temporary))
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

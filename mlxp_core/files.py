@@ -6,7 +6,8 @@ A file is written beside its place and renamed onto it, so a reader sees the old
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,35 +18,37 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
-def beside(path: Path) -> Path:
-    """A name in the same folder that no other process uses and no reader looks at."""
-    return path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-
-
 def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> None:
     """Put ``content`` at ``path``, whole or not at all.
 
     ``durable`` waits until the disk has it: for what a power cut must not take, such as a checkpoint.
     """
-    data = content.encode() if isinstance(content, str) else content
-    temporary = beside(path)
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
+    with whole(path, durable=durable) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """Give a place to make a file at, which then becomes ``path``; nothing is left of it if the block raises.
+
+    The place has the suffix of ``path``, by which some writers choose the format.
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.{os.urandom(4).hex()}{path.suffix}")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
+        yield temporary
+        if durable:
+            _sync(temporary)
         temporary.replace(path)
         if durable:
-            _sync_folder(path.parent)
+            _sync(path.parent)  # a rename is an entry of the folder
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
-def _sync_folder(folder: Path) -> None:
-    """Wait until the disk has the names in a folder: a rename is an entry of it."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -59,8 +62,23 @@ def write_yaml(path: Path, content: Mapping[str, Any]) -> None:
 
 def dump_yaml(content: Mapping[str, Any]) -> str:
     """Plain values as YAML text, keys in the order given."""
-    text: str = yaml.dump(dict(content), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
+    try:
+        return _dump(dict(content))
+    except UnicodeEncodeError:  # file names that are no UTF-8 come as lone surrogates, in messages for example
+        return _dump(_escaped(content))
+
+
+def _dump(content: Any) -> str:
+    text: str = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
     return text
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {_escaped(key): _escaped(item) for key, item in value.items()}
+    return [_escaped(item) for item in value] if isinstance(value, list) else value
 
 
 def load_yaml(path: Path) -> dict[str, Any]:

@@ -29,6 +29,7 @@ class Status(str, enum.Enum):
         return self.value
 
 
+_STOPPED = (128 + 2, 128 + 15)  # what a shell says of a program that SIGINT or SIGTERM ended
 ENDED = frozenset(Status) - {Status.PENDING, Status.RUNNING}
 
 
@@ -196,8 +197,11 @@ def derive_status(
         return recorded
     if said in ENDED and said is not Status.COMPLETE:
         return said
+    if exit_code in _STOPPED:
+        return Status.CANCELLED
     if exit_code is not None:
-        return Status.COMPLETE if exit_code == 0 else Status.FAILED
+        # with 0 from a program that never said that it started, something else has run
+        return Status.COMPLETE if exit_code == 0 and recorded is Status.RUNNING else Status.FAILED
     if said is Status.COMPLETE:
         return said
     if recorded is Status.RUNNING and process_alive(info) is False:

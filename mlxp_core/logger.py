@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlxp_core.errors import ArtifactError, ArtifactNotFoundError, NoActiveRunError
-from mlxp_core.files import beside, write_whole
+from mlxp_core.files import whole, write_whole
 from mlxp_core.layout import RunDir
 from mlxp_core.metrics import Metrics, MetricsFile
 
@@ -24,6 +24,7 @@ class Run:
         """Attempt 1 is the first; a requeued job is the next attempt of the same run, in the same folder."""
         self.layout = layout
         self.attempt = attempt
+        self.pid = os.getpid()  # the process whose run it is; a forked child may log to it, not end it
         self._files: dict[str, MetricsFile] = {}
         self._restored = False
 
@@ -100,17 +101,9 @@ class Run:
         # pickle stops reading at its own end, so what follows can be added without a second file to keep in step
         standing = {"attempt": self.attempt, "metrics": {name: file.size() for name, file in self._files.items()}}
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = beside(path)
-        try:
-            with temporary.open("wb") as stream:
-                pickle.dump(checkpoint, stream, protocol=4)
-                stream.write(b"\n" + json.dumps(standing).encode())
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        with whole(path, durable=True) as temporary, temporary.open("wb") as stream:
+            pickle.dump(checkpoint, stream, protocol=4)
+            stream.write(b"\n" + json.dumps(standing).encode())
         return path
 
     def load_checkpoint(self, log_name: str = "checkpoint", root: str | os.PathLike[str] | None = None) -> Any:

@@ -59,9 +59,16 @@ def describe_error(error: BaseException) -> dict[str, Any]:
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     return {
         "type": name,
-        "message": str(error),
+        "message": _text(error),
         "traceback": "".join(traceback.format_exception(kind, error, error.__traceback__)),
     }
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as other:  # noqa: BLE001  (an exception of the user's may do anything)
+        return f"(its message cannot be had: {type(other).__name__})"
 
 
 def to_plain(value: Any) -> Any:

@@ -58,15 +58,20 @@ def begin(
 
 def finish(run: Run, status: Status, error: Mapping[str, Any] | None = None) -> None:
     """Write how the run ended; it is no longer the current one."""
-    sigterm.forget(run)
     current.leave(run)
-    run.close()
-    before = load_yaml_if_there(run.layout.info)
-    if before.get("attempt") != run.attempt:
-        # a node believed dead lets two attempts run at once; the later one owns the folder
-        log.warning("%r: attempt %s has taken over, this one (%s) records nothing more", run, before, run.attempt)
-        return
-    write_yaml(run.layout.info, metadata.ended(before, status, error))
+    if os.getpid() != run.pid:
+        return  # a forked child that comes to an end of its own; the run is its parent's
+    try:
+        run.close()
+        before = load_yaml_if_there(run.layout.info)
+        attempt = before.get("attempt")
+        if attempt == run.attempt:
+            write_yaml(run.layout.info, metadata.ended(before, status, error))
+        else:
+            # a node believed dead lets two attempts run at once; the later one owns the folder
+            log.warning("%r: attempt %s has taken over, this one (%s) records nothing more", run, attempt, run.attempt)
+    finally:
+        sigterm.forget(run)
 
 
 def close_for_dead_child(layout: RunDir, error: BaseException) -> None:

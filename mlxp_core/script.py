@@ -1,49 +1,17 @@
-"""Job scripts: reads the user's template, writes ``script.sh`` and the array's script. Text in, text out.
-
-A template is a native job script. Its directives and its set-up lines go into every job as they are, byte for byte
-and in order; the line that starts the program is replaced by the job's own command.
-"""
+"""Writes job scripts: ``script.sh`` of a run, and an array's script. Plain values in, text out."""
 
 from __future__ import annotations
 
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import takewhile
-from pathlib import Path, PurePath
+from dataclasses import dataclass
+from pathlib import Path
 
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.layout import RunDir
 from mlxp_core.scheduler._base import Option, Scheduler, has_option
-
-_SHELLS = ("bash", "dash", "ksh", "sh", "zsh")
-_LAUNCHERS = {
-    "#SBATCH": "mlxp_slurm",
-    "#OAR": "mlxp_oar",
-    "#PBS": "mlxp_torque or mlxp_pbs",
-    "#$": "mlxp_sge",
-    "#MSUB": "mlxp_mwm",
-    "#BSUB": "mlxp_lsf",
-    "#LOCAL": "mlxp_local",
-}
-
-
-@dataclass(frozen=True)
-class Template:
-    """A native job script, taken apart; every line as the user wrote it."""
-
-    shebang: str = "#!/bin/bash"
-    header: tuple[str, ...] = ()  # the scheduler's directives
-    setup: tuple[str, ...] = ()  # all else before the program
-    prefix: str = ""  # what stands before the interpreter on the program's line, such as "srun " or "FOO=1 "
-    after: tuple[str, ...] = ()  # all after the program
-    ignored: tuple[str, ...] = ()  # directives where the scheduler does not read any
-
-    @property
-    def interpreter(self) -> str:
-        """What runs the script, as text for a shell."""
-        return self.shebang[2:].strip()
+from mlxp_core.template import Template
 
 
 @dataclass(frozen=True)
@@ -55,48 +23,6 @@ class Job:
     command: tuple[str, ...]
     work_dir: str
     environment: Mapping[str, str]  # variables that the script sets
-
-
-def read_template(text: str, scheduler: Scheduler, program: str, *, source: str = "the template") -> Template:
-    """Take a native job script apart.
-
-    ``program`` is how the program is called: a script's file name, or the module of ``python -m``. Raises
-    ConfigurationError for a script that is another scheduler's, or no shell's.
-    """
-    lines = text.replace("\r\n", "\n").split("\n")
-    shebang = Template.shebang
-    if lines[0].startswith("#!"):
-        shebang = lines.pop(0).rstrip()
-        _check_shell(shebang, source)
-    directives = [line for line in lines if _is_directive(line, scheduler.directive)]
-    read = directives
-    if not scheduler.whole_file:
-        top = list(takewhile(lambda line: not line.strip() or line.startswith("#"), lines))
-        read = [line for line in top if line in directives]
-    if not directives:
-        _check_not_of_another(lines, scheduler, source)
-    setup, prefix, after = _split_at_program([line for line in lines if line not in directives], program)
-    return Template(shebang, tuple(read), _trim(setup), prefix, _trim(after), tuple(directives[len(read) :]))
-
-
-def add_header(template: Template, text: str | None, scheduler: Scheduler) -> Template:
-    """Add directives given as text (``hydra.launcher.header``).
-
-    Raises ConfigurationError for a line that the scheduler would not read as one.
-    """
-    lines = [line for line in (text or "").splitlines() if line.strip()]
-    for line in lines:
-        if not _is_directive(line, scheduler.directive):
-            raise ConfigurationError(
-                f"hydra.launcher.header has the line\n  {line}\nwhich {scheduler.name} would not read: a directive "
-                f"starts with {scheduler.directive} in the first column. Shell lines go into hydra.launcher.setup."
-            )
-    return replace(template, header=(*template.header, *lines))
-
-
-def add_setup(template: Template, lines: Iterable[str]) -> Template:
-    """Add set-up lines (``hydra.launcher.setup``) after those of the template."""
-    return replace(template, setup=(*template.setup, *lines))
 
 
 def render_job(job: Job, template: Template, scheduler: Scheduler) -> str:
@@ -132,6 +58,20 @@ def render_job(job: Job, template: Template, scheduler: Scheduler) -> str:
     )
 
 
+def check_array(template: Template, scheduler: Scheduler) -> Option:
+    """Give the scheduler's array option. Raises ConfigurationError where it has none, or the user's header uses it."""
+    array = scheduler.array
+    if array is None:
+        raise ConfigurationError(f"{scheduler.name} has no arrays: use hydra.launcher.array=false")
+    if _has(template, scheduler, array):
+        raise ConfigurationError(
+            f"the header sets {' or '.join(array.yields_to)} itself, which is how the launcher submits a batch. "
+            "Take that line out (hydra.launcher.max_parallel limits how many run at once), or set "
+            "hydra.launcher.array=false."
+        )
+    return array
+
+
 def render_array(
     runs: Sequence[RunDir],
     *,
@@ -142,15 +82,7 @@ def render_array(
     max_parallel: int | None,
 ) -> str:
     """Script of an array: each task looks its run up in the manifest, by its index, and becomes that run's script."""
-    array = scheduler.array
-    if array is None:
-        raise ConfigurationError(f"{scheduler.name} has no arrays: use hydra.launcher.array=false")
-    if _has(template, scheduler, array):
-        raise ConfigurationError(
-            f"the header sets {' or '.join(array.yields_to)} itself, which is how the launcher submits a batch. "
-            "Take that line out (hydra.launcher.max_parallel limits how many run at once), or set "
-            "hydra.launcher.array=false."
-        )
+    array = check_array(template, scheduler)
     throttle = scheduler.throttle.format(max_parallel) if max_parallel else ""
     output = scheduler.quote_path(f"{manifest.parent}/", f"{scheduler.index_pattern}.out")
     values = {"name": name, "stdout": output, "stderr": output, "array": f"{len(runs)}{throttle}"}
@@ -197,69 +129,6 @@ def _directives(
 def _has(template: Template, scheduler: Scheduler, option: Option) -> bool:
     text = "\n".join(line[len(scheduler.directive) :] for line in template.header)
     return has_option(text, option.yields_to)
-
-
-def _is_directive(line: str, directive: str) -> bool:
-    # Slurm reads "#SBATCH--time=3" as well; "#SBATCHX" is a comment, "##SBATCH" does not start with it
-    return line.startswith(directive) and not line[len(directive) : len(directive) + 1].isalnum()
-
-
-def _check_shell(shebang: str, source: str) -> None:
-    words = [PurePath(word).name for word in shebang[2:].split()]
-    shell = words[1] if words[:1] == ["env"] and len(words) > 1 else (words or [""])[0]
-    if shell not in _SHELLS:
-        raise ConfigurationError(
-            f"{source} starts with {shebang!r}, but its set-up lines are run by a shell: one of {', '.join(_SHELLS)}"
-        )
-
-
-def _check_not_of_another(lines: Iterable[str], scheduler: Scheduler, source: str) -> None:
-    for line in lines:
-        for directive, launcher in _LAUNCHERS.items():
-            if directive != scheduler.directive and re.match(re.escape(directive) + r"\s+-", line):
-                raise ConfigurationError(
-                    f"{source} has no {scheduler.directive} line, but\n  {line}\n"
-                    f"Is it for another scheduler? Its launcher is hydra/launcher={launcher}."
-                )
-
-
-def _split_at_program(lines: Sequence[str], program: str) -> tuple[list[str], str, list[str]]:
-    """Lines before the program's, what stands before its interpreter, lines after; all lines where it has none."""
-    first = 0
-    while first < len(lines):
-        last = first
-        while lines[last].endswith("\\") and last + 1 < len(lines):
-            last += 1
-        prefix = _before_interpreter(lines[first], program)
-        if prefix is not None:
-            return list(lines[:first]), prefix, list(lines[last + 1 :])
-        first = last + 1
-    return list(lines), "", []
-
-
-def _before_interpreter(line: str, program: str) -> str | None:
-    """What stands before the interpreter on a line that starts the program; None for any other line.
-
-    Such a line runs a Python on the very program that is launched (``srun python -u src/main.py``, ``python -m
-    pkg.app``), or starts with its path (``./main.py``). The mere word python means nothing.
-    """
-    words = [(found.start(), found[0].strip("'\"")) for found in re.finditer(r"\S+", line)]
-    names = [PurePath(word).name for _, word in words]
-    if program not in names or names[0].startswith("#"):
-        return None
-    at = names.index(program)
-    before = [i for i in range(at) if re.fullmatch(r"python[\d.]*", names[i])]
-    if before:
-        return line[: words[before[-1]][0]].lstrip()
-    return "" if at == 0 else None
-
-
-def _trim(lines: list[str]) -> tuple[str, ...]:
-    while lines and not lines[-1].strip():
-        lines.pop()
-    while lines and not lines[0].strip():
-        lines.pop(0)
-    return tuple(lines)
 
 
 def _one_line(path: Path) -> str:

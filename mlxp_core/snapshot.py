@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mlxp_core.errors import SnapshotError
-from mlxp_core.files import beside
 from mlxp_core.layout import LogDir
 
 if TYPE_CHECKING:
@@ -43,6 +42,7 @@ class Code:
     commit: str  # its full hash
     copy: Path  # the commit's files
     uncommitted: tuple[Change, ...]  # what the copy does not have
+    ignored: tuple[Change, ...]  # what git is told to ignore; the copy does not have it either
 
     def place(self, path: Path) -> Path:
         """Where a path of the work tree lies in the copy; a path outside of the repository stays."""
@@ -75,15 +75,19 @@ def take_snapshot(program: Path, log_dir: LogDir) -> Code:
         if repo.working_tree_dir is None:
             raise SnapshotError(f"{repo.git_dir} is a bare repository: launch from a checkout, {_OPT_OUT}.")
         top = Path(repo.working_tree_dir)
+        # `git status` would refresh the user's index, and read-tree run the user's hooks
+        repo.git.update_environment(GIT_OPTIONAL_LOCKS="0")
+        repo.git.set_persistent_git_options(c="core.hooksPath=/dev/null")
         try:
-            commit = repo.head.commit.hexsha
-            uncommitted = _uncommitted(repo, top, log_dir)
+            commit = repo.git.rev_parse("--verify", "HEAD")
+            changes = _changes(repo, top, log_dir)
             copy = _publish(repo, commit, log_dir)
-        except ValueError as error:
-            raise SnapshotError(f"the repository {top} has no commit yet ({error}): commit, {_OPT_OUT}.") from error
         except (git.GitCommandError, OSError) as error:
-            raise SnapshotError(f"the code of {top} could not be copied: {error}") from error
-        code = Code(top, commit, copy, uncommitted)
+            if "Needed a single revision" in str(error):
+                raise SnapshotError(f"the repository {top} has no commit yet: commit, {_OPT_OUT}.") from error
+            raise SnapshotError(f"the code of {top} could not be copied, {_OPT_OUT}: {error}") from error
+        ignored = tuple(change for change in changes if change.state == "!!")
+        code = Code(top, commit, copy, tuple(change for change in changes if change.state != "!!"), ignored)
         if not code.place(program).exists():
             raise SnapshotError(
                 f"{program} is not in the commit {commit[:10]} that the jobs would run: commit it, {_OPT_OUT}."
@@ -91,8 +95,8 @@ def take_snapshot(program: Path, log_dir: LogDir) -> Code:
         return code
 
 
-def _uncommitted(repo: git.Repo, top: Path, log_dir: LogDir) -> tuple[Change, ...]:
-    entries = iter(repo.git.status("--porcelain", "-z", "--untracked-files=normal").split("\0"))
+def _changes(repo: git.Repo, top: Path, log_dir: LogDir) -> list[Change]:
+    entries = iter(repo.git.status("--porcelain", "-z", "--untracked-files=normal", "--ignored").split("\0"))
     own = log_dir.path.resolve()  # what the runs wrote is no change of the code
     changes = []
     for entry in entries:
@@ -103,7 +107,7 @@ def _uncommitted(repo: git.Repo, top: Path, log_dir: LogDir) -> tuple[Change, ..
             next(entries, None)  # the old name of what was renamed or copied
         if not (top / name).resolve().is_relative_to(own):
             changes.append(Change(state, name))
-    return tuple(changes)
+    return changes
 
 
 def _publish(repo: git.Repo, commit: str, log_dir: LogDir) -> Path:
@@ -111,7 +115,7 @@ def _publish(repo: git.Repo, commit: str, log_dir: LogDir) -> Path:
     if target.is_dir():
         return target
     log_dir.code.mkdir(parents=True, exist_ok=True)
-    temporary = beside(target)
+    temporary = target.with_name(f".{commit}.{os.getpid()}.{os.urandom(4).hex()}")
     index = temporary.with_name(temporary.name + ".index")
     try:
         # an index of its own, so that what is staged stays; not `git archive`, which leaves out what is export-ignore

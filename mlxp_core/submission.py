@@ -5,6 +5,7 @@ What happened is in the folders before and after every step, so that nothing is 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import time
@@ -15,14 +16,15 @@ from typing import Any
 
 from mlxp_core import metadata, script
 from mlxp_core.environment import user_name
-from mlxp_core.errors import CommandError, ConfigurationError, SubmissionRefusedError, SubmissionUnclearError
+from mlxp_core.errors import CommandError, SubmissionRefusedError, SubmissionUnclearError
 from mlxp_core.files import load_yaml_if_there, write_whole, write_yaml
 from mlxp_core.layout import ENDED, LogDir, RunDir, Status, derive_status, read_exit_code
 from mlxp_core.process import is_alive
 from mlxp_core.scheduler import _run
 from mlxp_core.scheduler._base import Scheduler
-from mlxp_core.script import Job, Template
+from mlxp_core.script import Job
 from mlxp_core.store import numbered_folder
+from mlxp_core.template import Template
 
 log = logging.getLogger(__name__)
 
@@ -60,14 +62,30 @@ class Submitted:
     array_index: int | None
 
 
+def check(batch: Batch, count: int) -> None:
+    """Raise ConfigurationError for what would keep ``count`` runs from being submitted; nothing is written."""
+    if _as_array(batch, count):
+        script.check_array(batch.template, batch.scheduler)
+
+
+def abandon(runs: Sequence[RunDir], batch: Batch, error: BaseException) -> None:
+    """Have the folders of runs that were not submitted say so, after an error or an interrupt in between."""
+    stopped = isinstance(error, KeyboardInterrupt)
+    why = "interrupted before it was submitted" if stopped else f"not submitted: {error}"
+    for run in runs:
+        submission = load_yaml_if_there(run.submission)
+        if not submission and run.info.exists():
+            with contextlib.suppress(OSError):  # a full disk, perhaps, which was the error
+                state = Status.CANCELLED if stopped else Status.FAILED
+                _note(run, batch, run.script, state=str(state), error=why)
+        elif stopped and submission.get("job_id") is None:
+            log.warning("interrupted while %s was being submitted: look for it in the queue", submission.get("script"))
+            return
+
+
 def write_run(planned: Planned, batch: Batch) -> None:
     """Fill a run's folder: configuration, settings, script, status PENDING. The status comes last."""
     run = planned.job.run
-    if run.info.exists():
-        raise ConfigurationError(
-            f"{run.path} holds a run already, which this one would overwrite. Leave hydra.sweep.subdir as it is, "
-            "so that every run gets a number of its own, or make it name a new folder."
-        )
     run.metadata.mkdir(parents=True, exist_ok=True)
     write_yaml(run.config, planned.config)
     write_yaml(run.config_unresolved, planned.config_unresolved)
@@ -82,7 +100,7 @@ def submit(runs: Sequence[RunDir], batch: Batch) -> list[Submitted]:
 
     Raises the error of the first submission that fails; the folders say which runs are submitted and which are not.
     """
-    if batch.array and batch.scheduler.array is not None and len(runs) > 1:
+    if _as_array(batch, len(runs)):
         return _submit_array(runs, batch)
     submitted: list[Submitted] = []
     for run in runs:
@@ -129,6 +147,10 @@ def status_of(run: RunDir) -> Status:
         scheduler_state=load_yaml_if_there(run.submission).get("state"),
         process_alive=is_alive,
     )
+
+
+def _as_array(batch: Batch, count: int) -> bool:
+    return batch.array and batch.scheduler.array is not None and count > 1
 
 
 def _submit_array(runs: Sequence[RunDir], batch: Batch) -> list[Submitted]:

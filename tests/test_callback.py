@@ -84,6 +84,26 @@ def test_a_run_that_is_stopped_says_so_and_dies_of_the_signal(
     assert (info["status"], info["error"]["type"]) == ("CANCELLED", kind)
 
 
+@pytest.mark.parametrize("message", ["os.fsdecode(b'caf\\xe9')", "type('E', (), {'__str__': None})()"])
+def test_an_error_that_cannot_be_written_as_it_is_is_still_recorded(project: Project, message: str) -> None:
+    """Bug: a file name that is no UTF-8 in the message: the status stays RUNNING."""
+    main = (project.dir / "main.py").read_text()
+    project.write(**{"main.py": main.replace('ValueError("no luck")', f"ValueError({message})")})
+    project.run(CALLBACK, "do=raise", code=1)
+    assert (project.info(1)["status"], project.info(1)["error"]["type"]) == ("FAILED", "ValueError")
+
+
+def test_a_forked_child_that_raises_does_not_end_its_parents_run(project: Project) -> None:
+    """Bug: FAILED, by a worker, while the training goes on."""
+    main = (project.dir / "main.py").read_text()
+    fork = "    if os.fork() == 0:\n        raise ValueError('child')\n    os.wait()\n"
+    show = "    print(open(run.layout.info).read())\n"
+    project.write(**{"main.py": main.replace("    if cfg.do ==", f"{fork}{show}    if cfg.do ==", 1)})
+    done = project.run(CALLBACK)
+    assert "status: RUNNING" in done.stdout
+    assert project.info(1)["status"] == "COMPLETE"
+
+
 def test_a_multirun_with_hydras_own_launcher_is_a_run_a_job(project: Project) -> None:
     """Bug: ids allocated twice (resolved again), jobs in one folder, or a folder for the multirun itself."""
     project.run("-m", CALLBACK, "optimizer.lr=1,2", "seed=5,6")

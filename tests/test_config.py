@@ -139,6 +139,6 @@ def test_the_command_of_a_job_starts_as_the_launching_one_did(tmp_path: Path, mo
     assert script.words("/py", place) == [
         *("/py", "-O", "/copy/main.py", "--config-name", "a", "--config-dir", "/copy/extra"),
     ]
-    module = Program((), None, "pkg.app", (("--config-path", "conf"),))
+    module = Program((), tmp_path / "pkg" / "app.py", "pkg.app", (("--config-path", "conf"),))
     assert module.words("/py", place) == ["/py", "-m", "pkg.app", "--config-path", "conf"]
     assert (script.called, module.called) == ("main.py", "pkg.app")

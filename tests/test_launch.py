@@ -186,13 +186,15 @@ def test_a_templates_lines_run_in_every_job(project: Project) -> None:
         (("optimizer=rmsprop",), "rmsprop"),
         (("nosuchkey=1",), "nosuchkey"),
         (("hydra.sweep.subdir=same",), "several jobs the same folder"),
+        (("hydra.launcher.header='#LOCAL --array=1-2'",), "the header sets --array itself"),
+        (("hydra.launcher.template=pipe.sh",), "is not a line that the launcher can replace"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_written(
     project: Project, arguments: tuple[str, ...], message: str
 ) -> None:
     """Bug: run folders of jobs that were never submitted, or a stack trace instead of a sentence."""
-    project.write(**{"pbs.sh": "#!/bin/bash\n#PBS -l walltime=1\n"})
+    project.write(**{"pbs.sh": "#!/bin/bash\n#PBS -l walltime=1\n", "pipe.sh": "#!/bin/sh\npython main.py | tee x\n"})
     done = project.run(*LOCAL, "seed=1,2", *arguments, code=1)
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -224,6 +226,42 @@ def test_without_arrays_each_job_is_submitted_on_its_own(project: Project) -> No
     assert [project.submission(name)["array_index"] for name in project.runs()] == [None, None]
     assert statuses(project) == ["COMPLETE"] * 2
     assert "local job 2" in done.stdout
+
+
+def test_a_launch_that_is_interrupted_leaves_no_run_pending(project: Project) -> None:
+    """Bug: Ctrl-C while the folders are written: runs that are PENDING for ever, and in no queue."""
+    process = project.start(*LOCAL, "seed=range(0,60)")
+    until((project.logs / "1" / "metadata" / "info.yaml").exists)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode != 0
+    written = [name for name in project.runs() if project.status(name)]
+    assert written
+    assert {project.submission(name)["state"] for name in written} == {"CANCELLED"}
+
+
+def test_a_launch_from_a_folder_that_git_does_not_know_runs_there(project: Project) -> None:
+    """Bug: every job fails at `cd`, hours later."""
+    (project.dir / "scratch").mkdir()
+    command = [sys.executable, "../main.py", *WAIT, "seed=1"]
+    done = subprocess.run(
+        command, cwd=project.dir / "scratch", env=project.environment, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads((project.dir / "scratch" / "logs" / "1" / "log.stdout").read_text().splitlines()[-1])
+    assert said["cwd"] == str(project.dir / "scratch")
+    assert "/.mlxp/code/" in said["file"]
+
+
+def test_a_configuration_that_git_ignores_is_refused_at_once(project: Project) -> None:
+    """Bug: accepted here, `Cannot find primary config` in every job."""
+    project.write(**{".gitignore": "logs/\nlocal.yaml\n"})
+    project.commit()
+    project.write(**{"conf/optimizer/local.yaml": "lr: 3\n"})
+    done = project.run(*LOCAL, "optimizer=local", code=1)
+    assert "Commit the changed files" in done.stderr
+    project.run(*WAIT, "optimizer=adam")
+    assert statuses(project) == ["COMPLETE"]
 
 
 def test_batches_of_a_sweep_are_arrays_of_their_own(project: Project) -> None:
@@ -330,6 +368,21 @@ def test_a_pythonpath_into_the_repository_leads_into_the_copy(project: Project) 
     project.commit()
     project.write(**{"lib/mylib.py": "CODE = 'B'\n"})
     project.run(*WAIT, "seed=1", PYTHONPATH=str(project.dir / "lib"))
+    assert project.said(1)["code"] == "A"
+
+
+def test_a_package_of_the_repository_that_is_installed_editable_is_imported_from_the_copy(project: Project) -> None:
+    """Bug: the edited package of the work tree, beside the frozen script and the recorded commit."""
+    project.write(**{"src/mylib.py": "CODE = 'A'\n"})
+    main = (project.dir / "main.py").read_text().replace('"code": "A"', '"code": __import__("mylib").CODE')
+    project.write(**{"main.py": main})
+    project.commit()
+    # what an editable install of a src layout comes to: a line in a .pth file of the environment
+    site = project.dir.parent / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(f"import sys\nsys.path.append({str(project.dir / 'src')!r})\n")
+    project.write(**{"src/mylib.py": "CODE = 'B'\n"})
+    project.run(*WAIT, "seed=1", PYTHONPATH=str(site))
     assert project.said(1)["code"] == "A"
 
 

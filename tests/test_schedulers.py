@@ -106,6 +106,15 @@ def test_a_client_that_hangs_is_given_up_and_the_queue_is_asked(clients: Path) -
     assert _run.submit(SLURM, Path("/x/array.sh"), limit=0.5) == "9"
 
 
+def test_a_client_that_may_not_be_run_is_an_error_of_ours(clients: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: PermissionError with a stack trace, and runs that stay PENDING."""
+    client(clients, "sbatch", "")
+    (clients / "sbatch").chmod(0o644)
+    monkeypatch.setenv("PATH", str(clients))
+    with pytest.raises(CommandError, match=r"sbatch --parsable /x\.sh cannot be run"):
+        _run.submit(SLURM, Path("/x.sh"), limit=10)
+
+
 def test_an_absent_client_is_named_with_a_way_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Bug: FileNotFoundError: [Errno 2] 'sbatch'."""
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -225,6 +234,14 @@ def test_cancelling_in_the_local_queue_ends_what_runs_and_starts_nothing_more(qu
     assert queue.call("cancel", "99").returncode == 1
 
 
+def test_a_task_that_cannot_start_fails_alone(queue: LocalQueue) -> None:
+    """Bug: an output that cannot be made ends the queue, and every other task with it."""
+    (queue.folder / "2.txt").mkdir()
+    queue.submit(f"#!/bin/bash\n#LOCAL --array=1-3%1 --output={queue.folder}/%a.txt\necho $MLXP_LOCAL_TASK_ID\n")
+    until(queue.ended)
+    assert queue.states() == [("1", "1", "COMPLETED"), ("1", "2", "FAILED"), ("1", "3", "COMPLETED")]
+
+
 def test_the_local_queue_refuses_what_it_does_not_know(queue: LocalQueue) -> None:
     """Bug: a misspelt directive that is ignored."""
     path = queue.folder / "job.sh"
@@ -232,6 +249,7 @@ def test_the_local_queue_refuses_what_it_does_not_know(queue: LocalQueue) -> Non
         ("#!/bin/sh\n#LOCAL --foo=1\n", "unrecognized arguments: --foo=1"),
         ("#!/bin/sh\n#LOCAL --array=0-3\n", "invalid --array=0-3"),
         ("true\n", "no script"),
+        ("#!/no/such/shell\n", "there is no /no/such/shell here"),
     ]:
         path.write_text(text)
         done = queue.call("submit", str(path))

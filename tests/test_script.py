@@ -14,7 +14,8 @@ from mlxp_core import script
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.layout import RunDir
 from mlxp_core.scheduler import load_scheduler
-from mlxp_core.script import Job, Template, read_template
+from mlxp_core.script import Job
+from mlxp_core.template import Template, add_header, read_template
 
 SLURM = load_scheduler("slurm")
 LOCAL = load_scheduler("local")
@@ -64,6 +65,8 @@ def test_a_native_script_is_taken_apart_byte_for_byte() -> None:
         ("echo python other.py", None),
         ("# python main.py", None),
         ("cp main.py /tmp", None),
+        ("test -f main.py && echo 'python main.py is there' # python main.py", None),
+        ("FOO='a b' BAR=$X srun -n 2 --label python main.py", "FOO='a b' BAR=$X srun -n 2 --label "),
         ("conda create -n x python=3.10", None),
         ("python main.pyc", None),
     ],
@@ -76,6 +79,28 @@ def test_the_program_line_is_known_by_the_program_and_not_by_the_word_python(lin
     else:
         assert template.setup == ()
         assert template.prefix == prefix
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'bash -c "python main.py"',
+        'apptainer exec img bash -c "cd /x && python main.py"',
+        "torchrun --nproc-per-node 2 main.py",
+        "uv run main.py",
+        "python main.py | tee out.txt",
+        "python main.py >out.txt",
+        "python main.py &",
+        "if [ -f main.py ]; then python main.py; fi",
+        "for i in 1 2; do python main.py; done",
+        "python main.py 'open quote",
+        "python main.py\npython main.py",
+    ],
+)
+def test_a_line_that_names_the_program_and_cannot_be_replaced_is_refused(line: str) -> None:
+    """Bug: the program runs from the work tree beside the job, or half a line does: COMPLETE, and nothing was run."""
+    with pytest.raises(ConfigurationError, match="not a line that the launcher can replace"):
+        read_template(f"#!/bin/bash\n{line}\n", SLURM, "main.py")
 
 
 def test_a_module_is_found_as_such() -> None:
@@ -107,8 +132,8 @@ def test_a_template_that_no_shell_runs_is_refused() -> None:
 def test_a_header_line_that_is_no_directive_is_refused() -> None:
     """Bug: `SBATCH --mem=1G` without its # is a shell command of every job."""
     with pytest.raises(ConfigurationError, match=r"SBATCH --mem=1G\n.*first column"):
-        script.add_header(Template(), "#SBATCH --time=1\n SBATCH --mem=1G", SLURM)
-    assert script.add_header(Template(), "#SBATCH --time=1\n\n", SLURM).header == ("#SBATCH --time=1",)
+        add_header(Template(), "#SBATCH --time=1\n SBATCH --mem=1G", SLURM)
+    assert add_header(Template(), "#SBATCH --time=1\n\n", SLURM).header == ("#SBATCH --time=1",)
 
 
 @pytest.mark.parametrize("own", ["-o x.out", "--output=x.out", "--output x.out", "-ox.out", "-n 1 -o x.out"])

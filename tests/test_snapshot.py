@@ -75,6 +75,18 @@ def test_the_users_index_branch_and_files_stay_as_they_are(repo: Path) -> None:
     assert (git("status", "--porcelain", cwd=repo), git("for-each-ref", cwd=repo)) == (status, refs)
 
 
+def test_taking_a_snapshot_runs_no_hook_and_leaves_the_index_alone(repo: Path) -> None:
+    """Bug: `git status` refreshes the index, `read-tree` runs post-index-change."""
+    hook = repo / ".git" / "hooks" / "post-index-change"
+    hook.write_text(f"#!/bin/sh\ntouch '{repo}/hook ran'\n")
+    hook.chmod(0o755)
+    os.utime(repo / "main.py")  # what makes git want to refresh its index
+    before = (repo / ".git" / "index").stat().st_mtime_ns
+    take_snapshot(repo / "main.py", LogDir(repo / "logs"))
+    assert (repo / ".git" / "index").stat().st_mtime_ns == before
+    assert not (repo / "hook ran").exists()
+
+
 def test_a_commit_is_copied_once(repo: Path) -> None:
     """Bug: a copy for each launch."""
     logs = LogDir(repo / "logs")

@@ -23,6 +23,9 @@ from mlxp_core.process import is_alive, start_time, this_process
         ("RUNNING", 137, None, False, "FAILED"),  # script.sh outlived its program
         ("RUNNING", 0, None, False, "COMPLETE"),  # the program left by os._exit(0)
         ("PENDING", 1, None, None, "FAILED"),  # the set-up lines failed
+        ("PENDING", 0, None, None, "FAILED"),  # the command ended well, and was not the program
+        ("PENDING", 143, None, None, "CANCELLED"),  # stopped before Python was up
+        ("RUNNING", 130, None, False, "CANCELLED"),
         ("PENDING", None, "CANCELLED", None, "CANCELLED"),  # cancelled while queued
         ("PENDING", None, "FAILED", None, "FAILED"),  # refused
         ("RUNNING", None, "LOST", None, "LOST"),

@@ -23,18 +23,18 @@ class Program:
     """How a Hydra program was started."""
 
     options: tuple[str, ...]  # the interpreter's, such as -u or -W error
-    script: Path | None  # absolute; None for a module
-    module: str | None  # of `python -m`
+    file: Path  # absolute, of the script or the module
+    module: str | None  # of `python -m`; None for a script
     flags: tuple[tuple[str, str], ...]  # --config-name, --config-path, --config-dir
 
     @property
     def called(self) -> str:
         """What stands on a command line for it: the script's file name, or the module's name."""
-        return self.script.name if self.script else str(self.module)
+        return self.module or self.file.name
 
     def words(self, python: str, place: Callable[[Path], Path]) -> list[str]:
         """The command up to the overrides; ``place`` says where a file lies in the code that the job runs."""
-        what = [str(place(self.script))] if self.script else ["-m", str(self.module)]
+        what = ["-m", self.module] if self.module else [str(place(self.file))]
         flags = []
         for flag, value in self.flags:
             path = Path(value)
@@ -72,7 +72,7 @@ def find_program(overrides: Sequence[str]) -> Program:
     said = tuple((flag, value) for flag, value in flags if value is not None)
     if spec is not None:
         # `python -m pkg` runs pkg.__main__; the words before are options and the -m, which may end a group: -um
-        return Program(_before_module(head), None, spec.name.removesuffix(".__main__"), said)
+        return Program(_before_module(head), Path(file).absolute(), spec.name.removesuffix(".__main__"), said)
     return Program(tuple(head[:-1]), Path(file).absolute(), None, said)
 
 

@@ -29,6 +29,7 @@ from mlxp_core.scheduler import load_scheduler
 from mlxp_core.snapshot import Code, take_snapshot
 from mlxp_core.store import RunStore
 from mlxp_core.submission import Batch, Planned, Submitted
+from mlxp_core.template import Template, add_header, add_setup, read_template
 
 if TYPE_CHECKING:
     from hydra_plugins.mlxp.launcher import MlxpLauncher
@@ -83,8 +84,6 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
     template = _template(launcher, program)
     jobs = [_compose(launcher, list(job), initial_job_idx + number) for number, job in enumerate(overrides)]
     log_dir = LogDir(Path(config.hydra.runtime.cwd, str(config.hydra.sweep.dir)))
-    if options.snapshot != "none" and launcher.code is None:
-        launcher.code = _freeze(launcher, program, jobs, log_dir)
     batch = Batch(
         log_dir=log_dir,
         name=script.legal_name(config.hydra.job.name),
@@ -94,25 +93,32 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
         max_parallel=options.max_parallel,
         command_timeout=options.command_timeout,
     )
+    submission.check(batch, len(jobs))
+    if options.snapshot != "none" and launcher.code is None:
+        launcher.code = _freeze(launcher, program, jobs, log_dir)
     runs = _folders(jobs, batch.log_dir)
-    planned = [_plan(launcher, program, job, run) for job, run in zip(jobs, runs, strict=True)]
-    for one in planned:
-        submission.write_run(one, batch)
-    submitted = submission.submit(runs, batch)
+    try:
+        planned = [_plan(launcher, program, job, run) for job, run in zip(jobs, runs, strict=True)]
+        for one in planned:
+            submission.write_run(one, batch)
+        submitted = submission.submit(runs, batch)
+    except BaseException as error:
+        submission.abandon(runs, batch, error)
+        raise
     _tell(jobs, submitted, batch)
     if options.wait:
         return _wait(jobs, submitted, batch)
     return [_job_return(job, one, batch) for job, one in zip(jobs, submitted, strict=True)]
 
 
-def _template(launcher: MlxpLauncher, program: Program) -> script.Template:
+def _template(launcher: MlxpLauncher, program: Program) -> Template:
     options = launcher.options
     scheduler = load_scheduler(options.scheduler)
     if options.snapshot not in _SNAPSHOTS:
         raise ConfigurationError(f"hydra.launcher.snapshot={options.snapshot} is not one of {', '.join(_SNAPSHOTS)}")
     if options.max_parallel is not None and options.max_parallel < 1:
         raise ConfigurationError(f"hydra.launcher.max_parallel={options.max_parallel}: at least one job must run")
-    template = script.Template()
+    template = Template()
     if options.template is not None:
         path = Path(launcher.config.hydra.runtime.cwd, os.path.expanduser(options.template))  # noqa: PTH111
         try:
@@ -121,11 +127,11 @@ def _template(launcher: MlxpLauncher, program: Program) -> script.Template:
             raise ConfigurationError(
                 f"the template {path} (hydra.launcher.template={options.template}) cannot be read: {error.strerror}"
             ) from error
-        template = script.read_template(text, scheduler, program.called, source=f"the template {path}")
+        template = read_template(text, scheduler, program.called, source=f"the template {path}")
         for line in template.ignored:
             log.warning("%s does not read directives after the first command: %s", scheduler.name, line)
-    template = script.add_header(template, options.header, scheduler)
-    return script.add_setup(template, options.setup)
+    template = add_header(template, options.header, scheduler)
+    return add_setup(template, options.setup)
 
 
 def _compose(launcher: MlxpLauncher, overrides: list[str], number: int) -> _Composed:
@@ -136,7 +142,7 @@ def _compose(launcher: MlxpLauncher, overrides: list[str], number: int) -> _Comp
 
 
 def _freeze(launcher: MlxpLauncher, program: Program, jobs: Sequence[_Composed], log_dir: LogDir) -> Code:
-    code = take_snapshot(program.script or Path.cwd(), log_dir)
+    code = take_snapshot(program.file, log_dir)
     if code.uncommitted:
         log.warning(
             "the jobs run commit %s of %s, without these changes, which are not committed:\n  %s",
@@ -144,7 +150,7 @@ def _freeze(launcher: MlxpLauncher, program: Program, jobs: Sequence[_Composed],
             code.repo,
             "\n  ".join(str(change) for change in code.uncommitted),
         )
-        _check_committed_configuration(launcher, jobs, code)
+    _check_committed_configuration(launcher, jobs, code)
     return code
 
 
@@ -152,6 +158,7 @@ def _check_committed_configuration(launcher: MlxpLauncher, jobs: Sequence[_Compo
     """Refuse what every job would refuse hours later: a configuration that the commit does not compose."""
     search_path = copy.deepcopy(launcher.hydra_context.config_loader.get_search_path())
     changed = [code.repo / change.path for change in code.uncommitted]
+    changed += [code.repo / change.path for change in code.ignored if change.path.endswith((".yaml", ".yml"))]
     concerned = False
     for element in search_path.get_path():
         folder = Path(element.path.removeprefix("file://"))
@@ -187,12 +194,19 @@ def _folders(jobs: Sequence[_Composed], log_dir: LogDir) -> list[RunDir]:
             f"hydra.sweep.subdir={subdirs[0]} gives several jobs the same folder. Leave it as it is, so that every run "
             "gets a number of its own, or make it differ, with ${hydra.job.num}."
         )
+    for run in runs:
+        if run.info.exists():
+            raise ConfigurationError(
+                f"{run.path} holds a run already, which this one would overwrite. Leave hydra.sweep.subdir as it is, "
+                "so that every run gets a number of its own, or make it name a new folder."
+            )
     return runs
 
 
 def _plan(launcher: MlxpLauncher, program: Program, job: _Composed, run: RunDir) -> Planned:
     options, code, cwd = launcher.options, launcher.code, Path(launcher.config.hydra.runtime.cwd)
     place = code.place if code else Path
+    work_dir = place(cwd) if place(cwd).is_dir() else cwd  # a folder of the launch that git does not know
     with open_dict(job.config):
         job.config.hydra.job.id = run.path.name
         job.config.hydra.sweep.subdir = run.path.name
@@ -207,14 +221,14 @@ def _plan(launcher: MlxpLauncher, program: Program, job: _Composed, run: RunDir)
             run=run,
             name=script.legal_name(f"{job.config.hydra.job.name}-{run.path.name}"),
             command=command,
-            work_dir=str(place(cwd)),
+            work_dir=str(work_dir),
             environment=_environment(job.config, place),
         ),
         config=full,
         config_unresolved=raw,
         facts={
             "command": list(command),
-            "work_dir": str(place(cwd)),
+            "work_dir": str(work_dir),
             "hydra": {"job_name": job.config.hydra.job.name, "overrides": job.overrides},
             "version_manager": _version(code),
         },
@@ -235,10 +249,13 @@ def _version(code: Code | None) -> dict[str, Any]:
 def _environment(config: DictConfig, place: Any) -> dict[str, str]:
     """Variables that a job needs: those that Hydra copies from here, a PYTHONPATH that leads into the frozen code."""
     variables = {name: os.environ[name] for name in config.hydra.job.env_copy if name in os.environ}
-    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    entries = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     placed = [str(place(Path(entry))) if Path(entry).is_absolute() else entry for entry in entries]
+    # an editable install puts folders of the repository on the path, behind those of PYTHONPATH
+    others = [(Path(entry), place(Path(entry))) for entry in sys.path[1:] if entry]
+    placed += [str(copied) for entry, copied in others if copied != entry and copied.is_dir()]
     if placed != entries:
-        variables["PYTHONPATH"] = os.pathsep.join(placed)
+        variables["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(placed))
     return variables
 
 

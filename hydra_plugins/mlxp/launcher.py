@@ -46,6 +46,6 @@ class MlxpLauncher(Launcher):
 
         try:
             return _launch.launch(self, job_overrides, initial_job_idx)
-        except MlxpError as error:
+        except (MlxpError, OSError) as error:
             # Hydra shows the message of its own exceptions, and a stack trace of any other
             raise CompactHydraException(f"{type(error).__name__}: {error}") from error

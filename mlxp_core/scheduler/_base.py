@@ -61,6 +61,11 @@ def find(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.MULTILINE)
 
 
+def quote_path(path: str, pattern: str) -> str:
+    """A path, and a pattern behind it, where ``%`` starts a pattern and double quotes keep spaces, as in Slurm."""
+    return '"' + path.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"') + pattern + '"'
+
+
 def has_option(directives: str, spellings: tuple[str, ...]) -> bool:
     """Whether directive lines (without their prefix) set an option under one of its spellings.
 

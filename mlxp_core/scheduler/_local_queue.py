@@ -7,8 +7,7 @@
 A submission gets a process that outlives the shell that made it (a session of its own), runs the script, or each task
 of its array with at most P at once, and keeps their states in a spool folder. Directives are lines ``#LOCAL --option``:
 ``--array=1-N[%P]``, ``--job-name``, ``--output`` and ``--error`` (``%a`` is the index, ``%%`` a percent sign), read
-up to the first command. Standard library only, so
-that a submission starts at once; Linux and macOS.
+up to the first command. Standard library only, so that a submission starts at once. Linux and macOS.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -76,12 +76,15 @@ def submit(path: Path) -> int:
     if not script.startswith("#!"):
         sys.exit(f"mlxp_local: {path} is no script: its first line must be #! and an interpreter")
     options = read_directives(script)
+    interpreter = shlex.split(script.splitlines()[0][2:]) or [""]
     forget_old()
+    if shutil.which(interpreter[0]) is None:
+        sys.exit(f"mlxp_local: {path} starts with {script.splitlines()[0]}, and there is no {interpreter[0]} here")
     job_id, folder = new_job()
     job = {
         "script": str(path.absolute()),
         "count": options.count,
-        "interpreter": shlex.split(script.splitlines()[0][2:]),
+        "interpreter": interpreter,
     }
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
     ready, says_ready = os.pipe()
@@ -154,24 +157,31 @@ class Queue:
         self.cancelled = False
 
     def run(self) -> None:
-        while self.waiting or self.running:
-            while self.waiting and len(self.running) < self.options.parallel:
+        while self.running or (self.waiting and not self.cancelled):
+            while self.waiting and not self.cancelled and len(self.running) < self.options.parallel:
                 self.start(self.waiting.pop(0))
-            self.reap()
+            if self.running:
+                self.reap()
+        for index in self.waiting:
+            self.note(index, "CANCELLED")
 
     def start(self, index: int | None) -> None:
         environment = dict(os.environ)
         environment.pop(INDEX, None)
         if index is not None:
             environment[INDEX] = str(index)
-        task = subprocess.Popen(  # noqa: S603  (the user's own job)
-            [*self.job["interpreter"], self.job["script"]],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=self.open(self.options.output, index),
-            stderr=self.open(self.options.error or self.options.output, index),
-            start_new_session=True,  # so that a cancel reaches all that the task has started
-        )
+        try:
+            task = subprocess.Popen(  # noqa: S603  (the user's own job)
+                [*self.job["interpreter"], self.job["script"]],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=self.open(self.options.output, index),
+                stderr=self.open(self.options.error or self.options.output, index),
+                start_new_session=True,  # so that a cancel reaches all that the task has started
+            )
+        except OSError as error:  # an output that cannot be made: this task's misfortune, not the queue's
+            self.note(index, "FAILED", str(error).replace("\n", " "))
+            return
         self.running[task.pid] = index, task
         self.note(index, "RUNNING")
         if self.cancelled:  # meanwhile
@@ -194,8 +204,6 @@ class Queue:
     def cancel(self, *_: object) -> None:
         """On SIGTERM: start nothing more, end what runs, kill what does not end in time."""
         self.cancelled = True
-        while self.waiting:
-            self.note(self.waiting.pop(0), "CANCELLED")
         self.signal_all(signal.SIGTERM)
         signal.signal(signal.SIGALRM, lambda *_: self.signal_all(signal.SIGKILL))
         signal.alarm(GRACE)

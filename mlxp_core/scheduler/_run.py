@@ -51,6 +51,8 @@ def ask(command: tuple[str, ...], *, limit: float, environment: Mapping[str, str
             f"{command[0]} is not on this machine's PATH, so there is nothing to submit to. Launch from a machine "
             "where it is (a login node), or take another launcher, such as hydra/launcher=mlxp_local."
         ) from error
+    except OSError as error:
+        raise CommandError(f"{shlex.join(command)} cannot be run: {error}") from error
     except subprocess.TimeoutExpired as late:
         return Answer(command, None, _text(late.stdout), _text(late.stderr), limit)
     return Answer(command, done.returncode, _text(done.stdout), _text(done.stderr), limit)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from mlxp_core.layout import Status
-from mlxp_core.scheduler._base import NativeJob, Option, Scheduler, find
+from mlxp_core.scheduler._base import NativeJob, Option, Scheduler, find, quote_path
 
 # by its path: no package needs to be importable, and nothing else is loaded
 _PROGRAM = (sys.executable, str(Path(__file__).with_name("_local_queue.py")))
@@ -22,10 +22,6 @@ def _read_status(answer: str) -> list[NativeJob]:
         job_id, index, state, reason, script = line.split("|", 4)
         jobs.append(NativeJob(job_id, int(index) if index else None, state, reason, script))
     return jobs
-
-
-def _quote_path(path: str, pattern: str) -> str:
-    return '"' + path.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"') + pattern + '"'
 
 
 LOCAL = Scheduler(
@@ -52,7 +48,7 @@ LOCAL = Scheduler(
         "LOST": Status.LOST,  # the queue's process was killed
     },
     cancel=(*_PROGRAM, "cancel"),
-    quote_path=_quote_path,
+    quote_path=quote_path,
     index_pattern="%a",
     whole_file=False,
     ask_every=1.0,  # a file to read, on this machine

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlxp_core.layout import Status
-from mlxp_core.scheduler._base import NativeJob, Option, Scheduler, find
+from mlxp_core.scheduler._base import NativeJob, Option, Scheduler, find, quote_path
 
 _FORMAT = "%F|%K|%T|%r|%o"  # array's or job's id, index in the array, state, reason, script
 
@@ -21,11 +21,6 @@ def _read_status(answer: str) -> list[NativeJob]:
             job_id, index, state, reason, script = fields
             jobs.append(NativeJob(job_id, int(index) if index.isdigit() else None, state, reason, script))
     return jobs
-
-
-def _quote_path(path: str, pattern: str) -> str:
-    # "%" starts a pattern in a file name; quotes keep spaces, and a quote inside is escaped
-    return '"' + path.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"') + pattern + '"'
 
 
 SLURM = Scheduler(
@@ -74,7 +69,7 @@ SLURM = Scheduler(
     cancel=("scancel",),
     # sbatch also obeys #PBS and #BSUB lines, anywhere in a script, which a template for several schedulers has
     submit_environment={"SBATCH_IGNORE_PBS": "1"},
-    quote_path=_quote_path,
+    quote_path=quote_path,
     index_pattern="%a",
     whole_file=False,
 )

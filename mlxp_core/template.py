@@ -1,0 +1,212 @@
+"""Reads the user's template: a native job script, taken apart. Text in, plain values out.
+
+Its directives and its set-up lines go into every job as they are, byte for byte and in order; the line that starts the
+program is replaced by the job's own command. A line that names the program in any other way is an error, for it
+would run the program beside the job, or a half of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from pathlib import PurePath
+
+from mlxp_core.errors import ConfigurationError
+from mlxp_core.scheduler._base import Scheduler
+
+_SHELLS = ("bash", "dash", "ksh", "sh", "zsh")
+_LAUNCHERS = {
+    "#SBATCH": "mlxp_slurm",
+    "#OAR": "mlxp_oar",
+    "#PBS": "mlxp_torque or mlxp_pbs",
+    "#$": "mlxp_sge",
+    "#MSUB": "mlxp_mwm",
+    "#BSUB": "mlxp_lsf",
+    "#LOCAL": "mlxp_local",
+}
+# commands that may name the program's file and do not run it
+_HARMLESS = frozenset(
+    "[ [[ : cat chmod cp echo git grep head ls md5sum mv printf sed sha256sum tail test touch".split()  # noqa: SIM905
+)
+# words and operators of a line of shell; anything else, such as an open quote, is no match
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<operator>[|&;<>()]+)|(?P<word>(?:\\.|'[^']*'|"(?:\\.|[^"\\])*"|[^\s|&;<>()'"\\])+))"""
+)
+
+
+@dataclass(frozen=True)
+class Template:
+    """A native job script, taken apart; every line as the user wrote it."""
+
+    shebang: str = "#!/bin/bash"
+    header: tuple[str, ...] = ()  # the scheduler's directives
+    setup: tuple[str, ...] = ()  # all else before the program
+    prefix: str = ""  # what stands before the interpreter on the program's line, such as "srun " or "FOO=1 "
+    after: tuple[str, ...] = ()  # all after the program
+    ignored: tuple[str, ...] = ()  # directives where the scheduler does not read any
+
+    @property
+    def interpreter(self) -> str:
+        """What runs the script, as text for a shell."""
+        return self.shebang[2:].strip()
+
+
+def read_template(text: str, scheduler: Scheduler, program: str, *, source: str = "the template") -> Template:
+    """Take a native job script apart.
+
+    ``program`` is how the program is called: a script's file name, or the module of ``python -m``. Raises
+    ConfigurationError for a script that is another scheduler's, or no shell's.
+    """
+    lines = text.replace("\r\n", "\n").split("\n")
+    shebang = Template.shebang
+    if lines[0].startswith("#!"):
+        shebang = lines.pop(0).rstrip()
+        _check_shell(shebang, source)
+    directives = [line for line in lines if is_directive(line, scheduler.directive)]
+    read = directives
+    if not scheduler.whole_file:
+        top = list(takewhile(lambda line: not line.strip() or line.startswith("#"), lines))
+        read = [line for line in top if line in directives]
+    if not directives:
+        _check_not_of_another(lines, scheduler, source)
+    setup, prefix, after = _split_at_program([line for line in lines if line not in directives], program, source)
+    return Template(shebang, tuple(read), _trim(setup), prefix, _trim(after), tuple(directives[len(read) :]))
+
+
+def add_header(template: Template, text: str | None, scheduler: Scheduler) -> Template:
+    """Add directives given as text (``hydra.launcher.header``).
+
+    Raises ConfigurationError for a line that the scheduler would not read as one.
+    """
+    lines = [line for line in (text or "").splitlines() if line.strip()]
+    for line in lines:
+        if not is_directive(line, scheduler.directive):
+            raise ConfigurationError(
+                f"hydra.launcher.header has the line\n  {line}\nwhich {scheduler.name} would not read: a directive "
+                f"starts with {scheduler.directive} in the first column. Shell lines go into hydra.launcher.setup."
+            )
+    return replace(template, header=(*template.header, *lines))
+
+
+def add_setup(template: Template, lines: Iterable[str]) -> Template:
+    """Add set-up lines (``hydra.launcher.setup``) after those of the template."""
+    return replace(template, setup=(*template.setup, *lines))
+
+
+def is_directive(line: str, directive: str) -> bool:
+    """Whether a line is a directive of the scheduler."""
+    # Slurm reads "#SBATCH--time=3" as well; "#SBATCHX" is a comment, "##SBATCH" does not start with it
+    return line.startswith(directive) and not line[len(directive) : len(directive) + 1].isalnum()
+
+
+def _check_shell(shebang: str, source: str) -> None:
+    words = [PurePath(word).name for word in shebang[2:].split()]
+    shell = words[1] if words[:1] == ["env"] and len(words) > 1 else (words or [""])[0]
+    if shell not in _SHELLS:
+        raise ConfigurationError(
+            f"{source} starts with {shebang!r}, but its set-up lines are run by a shell: one of {', '.join(_SHELLS)}"
+        )
+
+
+def _check_not_of_another(lines: Iterable[str], scheduler: Scheduler, source: str) -> None:
+    for line in lines:
+        for directive, launcher in _LAUNCHERS.items():
+            if directive != scheduler.directive and re.match(re.escape(directive) + r"\s+-", line):
+                raise ConfigurationError(
+                    f"{source} has no {scheduler.directive} line, but\n  {line}\n"
+                    f"Is it for another scheduler? Its launcher is hydra/launcher={launcher}."
+                )
+
+
+@dataclass(frozen=True)
+class _Command:
+    """One simple command of a line: where its words start, and the words without their quotes."""
+
+    starts: tuple[int, ...]
+    words: tuple[str, ...]
+
+    def names(self, program: str) -> bool:
+        """Whether a word is the program, or holds it, as a quoted command line does."""
+        return any(re.search(rf"(?<![\w.]){re.escape(program)}(?![\w.])", word) for word in self.words)
+
+    def interpreter(self, program: str) -> int | None:
+        """Where in the line stands what runs the program: ``srun python -u main.py``, ``./main.py``."""
+        files = [PurePath(word).name for word in self.words]
+        if files.count(program) != 1 or self.words[0] in _HARMLESS:
+            return None
+        at = files.index(program)
+        before = [index for index in range(at) if re.fullmatch(r"python[\d.]*", files[index])]
+        if before:
+            return self.starts[before[-1]]
+        return self.starts[0] if at == 0 else None
+
+
+def _split_at_program(lines: Sequence[str], program: str, source: str) -> tuple[list[str], str, list[str]]:
+    """Lines before the program's, what stands before its interpreter, lines after; all lines where it has none."""
+    before: list[str] = []
+    after: list[str] = []
+    prefix: str | None = None
+    for raw in _joined(lines):
+        line = raw.replace("\\\n", "  ")  # as long, so that places stay
+        commands = None if line.lstrip().startswith("#") else list(_commands(line))
+        if commands and any(command.names(program) and command.words[0] not in _HARMLESS for command in commands):
+            start = commands[0].interpreter(program) if len(commands) == 1 else None
+            if start is None or prefix is not None:
+                raise ConfigurationError(
+                    f"{source} has the line\n  {raw.strip()}\n"
+                    f"which names {program}, but is not a line that the launcher can replace by a job's own command: one "
+                    f"`python … {program} …`, at most behind variables and words such as srun, with nothing around it. "
+                    "Write it so, or leave it out: the command then comes last."
+                )
+            prefix = line[:start].lstrip()
+        else:
+            (before if prefix is None else after).extend(raw.split("\n"))
+    return before, prefix or "", after
+
+
+def _joined(lines: Sequence[str]) -> Iterator[str]:
+    """Lines, with those that a backslash continues as one."""
+    pending: list[str] = []
+    for line in lines:
+        pending.append(line)
+        if not line.endswith("\\") or line.lstrip().startswith("#"):
+            yield "\n".join(pending)
+            pending = []
+    if pending:
+        yield "\n".join(pending)
+
+
+def _commands(line: str) -> Iterator[_Command]:
+    """The simple commands of a line, split at its operators; an operator makes the line more than one command."""
+    starts: list[int] = []
+    words: list[str] = []
+    at = 0
+    while at < len(line.rstrip()):
+        found = _TOKEN.match(line, at)
+        if found is None:  # an open quote: the rest is no command that could be replaced
+            yield _Command((at,), (line[at:],))
+            break
+        word = found["word"]
+        if word is not None and word.startswith("#"):
+            break
+        if word is not None:
+            starts.append(found.start("word"))
+            words.append(re.sub(r"""\\(.)|['"]""", r"\1", word))
+        else:
+            if words:
+                yield _Command(tuple(starts), tuple(words))
+            starts, words = [], []
+            yield _Command((found.start("operator"),), (found["operator"],))
+        at = found.end()
+    if words:
+        yield _Command(tuple(starts), tuple(words))
+
+
+def _trim(lines: list[str]) -> tuple[str, ...]:
+    while lines and not lines[-1].strip():
+        lines.pop()
+    while lines and not lines[0].strip():
+        lines.pop(0)
+    return tuple(lines)
