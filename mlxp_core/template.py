@@ -155,10 +155,10 @@ def _split_at_program(lines: Sequence[str], program: str, source: str) -> tuple[
             start = commands[0].interpreter(program) if len(commands) == 1 else None
             if start is None or prefix is not None:
                 raise ConfigurationError(
-                    f"{source} has the line\n  {raw.strip()}\n"
-                    f"which names {program}, but is not a line that the launcher can replace by a job's own command: one "
-                    f"`python … {program} …`, at most behind variables and words such as srun, with nothing around it. "
-                    "Write it so, or leave it out: the command then comes last."
+                    f"{source} has the line\n  {raw.strip()}\nwhich names {program}, but is not a line that "
+                    f"the launcher can replace by a job's own command: one `python … {program} …`, at most behind "
+                    "variables and words such as srun, with nothing around it. Write it so, or leave it out: the "
+                    "command then comes last."
                 )
             prefix = line[:start].lstrip()
         else:

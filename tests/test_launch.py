@@ -179,7 +179,7 @@ def test_a_templates_lines_run_in_every_job(project: Project) -> None:
         (("hydra.launcher.template=pbs.sh",), "Its launcher is hydra/launcher=mlxp_torque or mlxp_pbs"),
         (("hydra.launcher.header='--foo'",), "a directive starts with #LOCAL"),
         (("hydra.launcher.max_parallel=0",), "at least one job must run"),
-        (("hydra.launcher.max_parallel=many",), "Value 'many' of type 'str' could not be converted to Integer"),
+        (("hydra.launcher.max_parallel=many",), "hydra.launcher.max_parallel=many: Value 'many' of type 'str'"),
         (("hydra.launcher.snapshot=head",), "not one of auto, commit, none"),
         (("hydra.launcher.scheduler=cron",), "there is no scheduler 'cron': the known ones are local, slurm"),
         (("hydra.launcher.templat=x",), "templat"),

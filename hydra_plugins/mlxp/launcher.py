@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.mlxp.config import LauncherConf
-from mlxp_core.errors import MlxpError
+from mlxp_core.errors import ConfigurationError, MlxpError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,10 +31,19 @@ class MlxpLauncher(Launcher):
     task_function: TaskFunction
 
     def __init__(self, **options: Any) -> None:
-        """Take the fields of LauncherConf. Raises OmegaConf's ValidationError for a value of another type."""
-        checked = OmegaConf.merge(OmegaConf.structured(LauncherConf), options)
-        self.options = cast("LauncherConf", OmegaConf.to_object(checked))
+        """Take the fields of LauncherConf; their types are checked at the launch."""
+        self._given = options
         self.code: Code | None = None  # taken once: all batches of a sweep run the same
+
+    @cached_property
+    def options(self) -> LauncherConf:
+        """The options. Raises ConfigurationError for a value of another type than its field's."""
+        try:
+            checked = OmegaConf.merge(OmegaConf.structured(LauncherConf), self._given)
+        except OmegaConfBaseException as error:
+            key = error.full_key or "?"
+            raise ConfigurationError(f"hydra.launcher.{key}={self._given.get(key)}: {error.msg}") from error
+        return cast("LauncherConf", OmegaConf.to_object(checked))
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what Hydra gives."""
