@@ -18,13 +18,11 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
-def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> None:
-    """Put ``content`` at ``path``, whole or not at all.
-
-    ``durable`` waits until the disk has it: for what a power cut must not take, such as a checkpoint.
-    """
-    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
-    with whole(path, durable=durable) as temporary:
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Put ``content`` at ``path``, whole or not at all."""
+    # a script may name files that are no UTF-8: their bytes go through as they are
+    data = content.encode(errors="surrogateescape") if isinstance(content, str) else content
+    with whole(path) as temporary:
         temporary.write_bytes(data)
 
 
@@ -32,7 +30,8 @@ def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> N
 def whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Give a place to make a file at, which then becomes ``path``; nothing is left of it if the block raises.
 
-    The place has the suffix of ``path``, by which some writers choose the format.
+    The place has the suffix of ``path``, by which some writers choose the format. ``durable`` waits until the disk has
+    the file: for what a power cut must not take, such as a checkpoint.
     """
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.{os.urandom(4).hex()}{path.suffix}")
     try:

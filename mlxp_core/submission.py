@@ -78,7 +78,7 @@ def abandon(runs: Sequence[RunDir], batch: Batch, error: BaseException) -> None:
             with contextlib.suppress(OSError):  # a full disk, perhaps, which was the error
                 state = Status.CANCELLED if stopped else Status.FAILED
                 _note(run, batch, run.script, state=str(state), error=why)
-        elif stopped and submission.get("job_id") is None:
+        elif stopped and submission and submission.get("job_id") is None:
             log.warning("interrupted while %s was being submitted: look for it in the queue", submission.get("script"))
             return
 

@@ -233,11 +233,12 @@ def test_a_launch_that_is_interrupted_leaves_no_run_pending(project: Project) ->
     process = project.start(*LOCAL, "seed=range(0,60)")
     until((project.logs / "1" / "metadata" / "info.yaml").exists)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    stdout, _ = process.communicate(timeout=30)
     assert process.returncode != 0
     written = [name for name in project.runs() if project.status(name)]
     assert written
     assert {project.submission(name)["state"] for name in written} == {"CANCELLED"}
+    assert "None was being submitted" not in stdout
 
 
 def test_a_launch_from_a_folder_that_git_does_not_know_runs_there(project: Project) -> None:

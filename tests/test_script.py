@@ -12,6 +12,7 @@ import pytest
 
 from mlxp_core import script
 from mlxp_core.errors import ConfigurationError
+from mlxp_core.files import write_whole
 from mlxp_core.layout import RunDir
 from mlxp_core.scheduler import load_scheduler
 from mlxp_core.script import Job
@@ -198,6 +199,16 @@ def test_arguments_reach_the_program_unharmed(tmp_path: Path, shell: str) -> Non
     show = "import json, sys; print(json.dumps(sys.argv[1:]))"
     done = execute(job(tmp_path / "a 'b' $c" / "1", sys.executable, "-c", show, *HOSTILE), shell=shell)
     assert json.loads(done.stdout) == HOSTILE, done.stderr
+
+
+def test_a_folder_whose_name_is_no_utf8_is_reached(tmp_path: Path) -> None:
+    r"""Bug: a script that goes to `caf\udce9`, spelt out, and not to the folder."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    one = job(tmp_path / "1", "touch", "here", work_dir=str(folder))
+    write_whole(one.run.script, script.render_job(one, PLAIN, LOCAL))
+    subprocess.run(["bash", str(one.run.script)], check=True)
+    assert os.listdir(os.fsencode(folder)) == [b"here"]
 
 
 def test_variables_and_the_working_directory_reach_the_program_unharmed(tmp_path: Path) -> None:

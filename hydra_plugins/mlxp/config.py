@@ -31,7 +31,7 @@ class LauncherConf:
     log_dir: str = "logs"
     # a native job script: its directives and set-up lines go into every job
     template: Optional[str] = None  # noqa: UP045  (Hydra 1.3's structured configs)
-    # native directives as text, instead of a template's or before them
+    # native directives as text, after those of the template if there is one
     header: Optional[str] = None  # noqa: UP045
     # shell lines that every job runs before the program, after those of the template
     setup: list[str] = field(default_factory=list)
@@ -68,7 +68,7 @@ def register() -> None:
     def store(group: str, name: str, node: dict[str, Any]) -> None:
         ConfigStore.instance().store(group=group, name=name, node=node, package="_global_", provider="hydra-mlxp")
 
-    # plain values and not the classes, which cost twice as much; the launcher checks the types when it is made
+    # plain values and not the classes, which cost twice as much; types are checked at the launch
     folders = {"run": {"dir": f"{LOG_DIR}/{ID}"}, "sweep": {"dir": LOG_DIR, "subdir": ID}}
     store("hydra/callbacks", "mlxp", {"hydra": {"callbacks": {"mlxp": vars(CallbackConf())}, **folders}})
     store("hydra/launcher", "_mlxp", {"hydra": {"launcher": vars(LauncherConf())}})
