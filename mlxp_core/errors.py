@@ -8,6 +8,7 @@ MlxpError
   SnapshotError (RuntimeError)          the code cannot be frozen
   CommandError (RuntimeError)           a scheduler's command failed
     SubmissionRefusedError              the scheduler said no: nothing was submitted
+      SubmissionBusyError               … and may say yes later: a limit is reached, the server is away
     SubmissionUnclearError              no clear answer: the job may or may not be there
   JobFailedError (RuntimeError)         a job that was waited for did not complete
   ArtifactError (ValueError)            an artifact or checkpoint that cannot be saved or loaded
@@ -50,6 +51,10 @@ class CommandError(MlxpError, RuntimeError):
 
 class SubmissionRefusedError(CommandError):
     """The scheduler refused the submission: nothing was submitted."""
+
+
+class SubmissionBusyError(SubmissionRefusedError):
+    """The scheduler refused the submission for a reason that passes by itself."""
 
 
 class SubmissionUnclearError(CommandError):

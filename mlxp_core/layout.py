@@ -90,8 +90,13 @@ class RunDir:
         return self.metadata / "exit_code"
 
     @property
+    def starts(self) -> Path:
+        """A line for each time that script.sh has started: time, host, the scheduler's job id."""
+        return self.metadata / "starts"
+
+    @property
     def settings(self) -> Path:
-        """This package's own settings for the run."""
+        """This package's own settings for the run, and how it is submitted."""
         return self.metadata / "mlxp.yaml"
 
     @property
@@ -149,8 +154,18 @@ class LogDir:
 
     @property
     def submissions(self) -> Path:
-        """One numbered folder for each submission: array script, manifest of runs."""
+        """One numbered folder for each submission: its script, its manifest of runs, its job id."""
         return self.own / "submissions"
+
+    @property
+    def launches(self) -> Path:
+        """A numbered folder for each launch that has not submitted all of its runs."""
+        return self.own / "launches"
+
+    @property
+    def lock(self) -> Path:
+        """Held by whoever submits runs of this directory again."""
+        return self.own / "lock"
 
     @property
     def code(self) -> Path:
@@ -173,6 +188,14 @@ def read_exit_code(run: RunDir) -> int | None:
         return int(run.exit_code.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
+
+
+def read_starts(run: RunDir) -> int:
+    """How often script.sh has started: the number of attempts there have been."""
+    try:
+        return run.starts.read_bytes().count(b"\n")
+    except OSError:
+        return 0
 
 
 def derive_status(

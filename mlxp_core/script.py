@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,9 +28,9 @@ class Job:
 def render_job(job: Job, template: Template, scheduler: Scheduler) -> str:
     """``script.sh`` of one run: header, set-up, the program; its exit code is kept, however it ends."""
     values = {
-        "name": job.name,
-        "stdout": scheduler.quote_path(str(job.run.stdout), ""),
-        "stderr": scheduler.quote_path(str(job.run.stderr), ""),
+        "name": job.name[: scheduler.name_limit],
+        "stdout": scheduler.quote_path(str(job.run.stdout), "") or "/dev/null",
+        "stderr": scheduler.quote_path(str(job.run.stderr), "") or "/dev/null",
     }
     program = template.prefix + shlex.join(job.command)
     if template.after:
@@ -39,7 +39,8 @@ def render_job(job: Job, template: Template, scheduler: Scheduler) -> str:
         last = [program if template.prefix else f"exec {program}"]
     return _lines(
         template.shebang,
-        *_directives(template, scheduler, scheduler.options, values),
+        *_directives(template.header, scheduler, values),
+        *template.header,
         "",
         f"# run {job.run.path.name} of {_one_line(job.run.path.parent)}; `bash script.sh` runs it again",
         f"mlxp_metadata={shlex.quote(str(job.run.metadata))}",
@@ -58,56 +59,149 @@ def render_job(job: Job, template: Template, scheduler: Scheduler) -> str:
     )
 
 
-def check_array(template: Template, scheduler: Scheduler) -> Option:
-    """Give the scheduler's array option. Raises ConfigurationError where it has none, or the user's header uses it."""
+@dataclass(frozen=True)
+class Submission:
+    """What is submitted in one piece: one job, or an array of them, each for one run or for several side by side."""
+
+    tasks: Sequence[Sequence[RunDir]]
+    name: str
+    shebang: str
+    header: tuple[str, ...]  # the user's directives
+    folder: Path  # its manifest, and what the scheduler itself has to say
+    relative: bool  # it is submitted from its folder, as a path that the scheduler cannot take leads there
+    throttle: int | None
+
+
+def check_array(header: Sequence[str], scheduler: Scheduler) -> None:
+    """Raise ConfigurationError where the user's header has an array of its own."""
     array = scheduler.array
-    if array is None:
-        raise ConfigurationError(f"{scheduler.name} has no arrays: use hydra.launcher.array=false")
-    if _has(template, scheduler, array):
+    if array is not None and _has(header, scheduler, array):
         raise ConfigurationError(
             f"the header sets {' or '.join(array.yields_to)} itself, which is how the launcher submits a batch. "
             "Take that line out (hydra.launcher.max_parallel limits how many run at once), or set "
             "hydra.launcher.array=false."
         )
-    return array
 
 
-def render_array(
-    runs: Sequence[RunDir],
-    *,
-    name: str,
-    template: Template,
-    scheduler: Scheduler,
-    manifest: Path,
-    max_parallel: int | None,
-) -> str:
-    """Script of an array: each task looks its run up in the manifest, by its index, and becomes that run's script."""
-    array = check_array(template, scheduler)
-    throttle = scheduler.throttle.format(max_parallel) if max_parallel else ""
-    output = scheduler.quote_path(f"{manifest.parent}/", f"{scheduler.index_pattern}.out")
-    values = {"name": name, "stdout": output, "stderr": output, "array": f"{len(runs)}{throttle}"}
-    # the user's own --output or --error is where the user looks: what the pack would have set stays unset
-    redirect = {"stdout": '>>"$mlxp_run/log.stdout"', "stderr": '2>>"$mlxp_run/log.stderr"'}
-    redirects = [
-        redirect[option.sets]
-        for option in scheduler.options
-        if option.sets in redirect and not _has(template, scheduler, option)
-    ]
-    log_dir = runs[0].path.parent
+def array_words(
+    scheduler: Scheduler, name: str, header: Sequence[str], count: int, throttle: int | None
+) -> tuple[str, ...]:
+    """Arguments of the submit command that make an array, for a scheduler whose header cannot."""
+    if not scheduler.array_on_command_line:
+        return ()
+    return tuple(shlex.split(_array_text(scheduler, _own_name(scheduler, header) or name, count, throttle)))
+
+
+def render_submission(submission: Submission, scheduler: Scheduler) -> str:
+    """The script that is submitted: it finds its runs in the manifest, by its index, and becomes their script.
+
+    A run whose script has started before keeps what that attempt printed, beside its metadata.
+    """
+    count = len(submission.tasks)
+    pattern = f"{scheduler.index_pattern if count > 1 else 'job'}.out"
+    output = scheduler.quote_path(*(("", pattern) if submission.relative else (f"{submission.folder}/", pattern)))
+    values = {"name": submission.name, "stdout": output or "/dev/null", "stderr": output or "/dev/null"}
+    header = submission.header
+    lines = _directives(header, scheduler, values)
+    if count > 1 and not scheduler.array_on_command_line:
+        lines.append(f"{scheduler.directive} {_array_text(scheduler, submission.name, count, submission.throttle)}")
+    runs = [run for task in submission.tasks for run in task]
+    size = max(map(len, submission.tasks))
+    first = f"$(({scheduler.array_index} * {size} - {size - 1}))" if count > 1 else "1"
+    packed = size > 1
     return _lines(
-        template.shebang,
-        *_directives(template, scheduler, (*scheduler.options, array), values),
+        submission.shebang,
+        *lines,
+        *header,
         "",
-        f"# runs {runs[0].path.name} to {runs[-1].path.name} of {_one_line(log_dir)}",
-        f'mlxp_id=$(sed -n "${{{scheduler.array_index}}}p" {shlex.quote(str(manifest))}) || exit',
-        f'mlxp_run={shlex.quote(str(log_dir))}/"$mlxp_id"',
-        " ".join(["exec", template.interpreter, '"$mlxp_run/script.sh"', *redirects]),
+        f"# runs {runs[0].path.name} to {runs[-1].path.name} of {_one_line(runs[0].path.parent)}",
+        "mlxp_start() { # mlxp_start RUN: become its script",
+        '  if [ -s "$1/metadata/starts" ]; then',
+        '    mlxp_earlier=$1/metadata/attempts/$(($(wc -l <"$1/metadata/starts")))',
+        '    mkdir -p "$mlxp_earlier"',
+        "    for mlxp_log in log.stdout log.stderr; do",
+        '      [ ! -e "$1/$mlxp_log" ] || mv "$1/$mlxp_log" "$mlxp_earlier/$mlxp_log"',
+        "    done",
+        "  fi",
+        f'  exec {submission.shebang[2:].strip()} "$1/script.sh"{_redirects(header, scheduler)}',
+        "}",
+        f"mlxp_first={first}",
+        *(_SIDE_BY_SIDE if packed else _ALONE)
+        .format(
+            manifest=shlex.quote(str(submission.folder / "manifest")),
+            more=size - 1,
+            requeue=_requeue(header, scheduler),
+        )
+        .splitlines(),
     )
 
 
-def render_manifest(runs: Sequence[RunDir]) -> str:
-    """One id a line, in the order of the indices."""
-    return _lines(*(run.path.name for run in runs))
+_ALONE = """\
+mlxp_run=$(sed -n "${{mlxp_first}}p" {manifest})
+[ -n "$mlxp_run" ] || exit
+mlxp_start "$mlxp_run"
+"""
+
+# what a run of the same job has completed before the job was started again is not run again
+_SIDE_BY_SIDE = """\
+mlxp_signal() {{
+  mlxp_signalled=yes
+  for mlxp_child in $mlxp_children; do kill -s "$1" "$mlxp_child" 2>/dev/null; done
+}}
+trap 'mlxp_signal TERM' TERM
+trap 'mlxp_signal USR1' USR1
+trap 'mlxp_signal USR2' USR2
+export MLXP_PACKED=1
+mlxp_children=
+while IFS= read -r mlxp_run <&3; do
+  case $(cat "$mlxp_run/metadata/exit_code" 2>/dev/null) in "0 "*) continue ;; esac
+  mlxp_start "$mlxp_run" </dev/null 3<&- &
+  mlxp_children="$mlxp_children $!"
+done 3<<mlxp_end
+$(sed -n "${{mlxp_first}},$((mlxp_first + {more}))p" {manifest})
+mlxp_end
+mlxp_code=0
+for mlxp_child in $mlxp_children; do
+  while :; do
+    mlxp_signalled=
+    wait "$mlxp_child"
+    mlxp_one=$?
+    [ -n "$mlxp_signalled" ] && kill -0 "$mlxp_child" 2>/dev/null || break
+  done
+  [ "$mlxp_one" = 0 ] || [ "$mlxp_code" = 99 ] || mlxp_code=$mlxp_one
+done
+[ "$mlxp_code" != 99 ] || {{
+  {requeue}
+}}
+exit "$mlxp_code"
+"""
+
+
+def _requeue(header: Sequence[str], scheduler: Scheduler) -> str:
+    asked = scheduler.requeue_asked
+    wanted = asked is not None and asked.search(_options_of(header, scheduler))
+    return f"{scheduler.requeue}\n  exit" if wanted else "exit 75"
+
+
+def _redirects(header: Sequence[str], scheduler: Scheduler) -> str:
+    """Where a job's output goes: into its run, but for what the user's own directives send elsewhere."""
+    has = {option.sets: _has(header, scheduler, option) for option in scheduler.options}
+    out = "" if has.get("stdout") else ' >>"$1/log.stdout"'
+    if scheduler.joins is not None and scheduler.joins.search(_options_of(header, scheduler)):
+        return f"{out} 2>&1"
+    return out if has.get("stderr") else f'{out} 2>>"$1/log.stderr"'
+
+
+def _array_text(scheduler: Scheduler, name: str, count: int, throttle: int | None) -> str:
+    if scheduler.array is None:
+        raise ConfigurationError(f"{scheduler.name} has no arrays: use hydra.launcher.array=false")
+    limit = "" if throttle is None or scheduler.throttle is None else scheduler.throttle.format(throttle)
+    return scheduler.array.text.format(name=name, count=count, throttle=limit)
+
+
+def render_manifest(tasks: Sequence[Sequence[RunDir]]) -> str:
+    """One run a line, in the order of the indices; those of a packed job follow one another."""
+    return _lines(*(str(run.path) for task in tasks for run in task))
 
 
 def legal_name(name: str) -> str:
@@ -116,19 +210,31 @@ def legal_name(name: str) -> str:
     return clean if clean[:1].isalpha() else f"j{clean}"
 
 
-def _directives(
-    template: Template, scheduler: Scheduler, options: Iterable[Option], values: Mapping[str, str]
-) -> list[str]:
-    """The pack's own directives, those that the user has not, then the user's."""
-    own = [option for option in options if not _has(template, scheduler, option)]
-    return [f"{scheduler.directive} {option.text.format(values.get(option.sets))}" for option in own] + list(
-        template.header
-    )
+def _directives(header: Sequence[str], scheduler: Scheduler, values: Mapping[str, str]) -> list[str]:
+    """The pack's own directives, those that the user has not."""
+    own = [option for option in scheduler.options if not _has(header, scheduler, option)]
+    return [f"{scheduler.directive} {option.text.format(**values)}" for option in own]
 
 
-def _has(template: Template, scheduler: Scheduler, option: Option) -> bool:
-    text = "\n".join(line[len(scheduler.directive) :] for line in template.header)
-    return has_option(text, option.yields_to)
+def _has(header: Sequence[str], scheduler: Scheduler, option: Option) -> bool:
+    return has_option(_options_of(header, scheduler), option.yields_to, attached=scheduler.attached)
+
+
+def _own_name(scheduler: Scheduler, header: Sequence[str]) -> str | None:
+    """The name that the user's header gives the job."""
+    (spellings,) = (option.yields_to for option in scheduler.options if option.sets == "name")
+    for spelling in spellings:
+        found = re.search(rf"""(?:^|\s){re.escape(spelling)}[=\s]+("[^"]*"|\S+)""", _options_of(header, scheduler))
+        if found:
+            return found[1].strip('"')
+    return None
+
+
+def _options_of(header: Sequence[str], scheduler: Scheduler) -> str:
+    """Directive lines without what they start with."""
+    prefixes = (scheduler.directive, *scheduler.also_reads)
+    cut = [next((len(prefix) for prefix in prefixes if line.startswith(prefix)), 0) for line in header]
+    return "\n".join(line[number:] for line, number in zip(header, cut, strict=True))
 
 
 def _one_line(path: Path) -> str:

@@ -1,27 +1,33 @@
-"""From jobs to a scheduler's queue: writes the run folders of a batch, submits them, waits for them.
+"""From runs to a scheduler's queue: writes the run folders, makes submissions of them, and submits these.
 
-What happened is in the folders before and after every step, so that nothing is submitted that no folder knows of.
+What happened is in the folders before and after every step: nothing is submitted that no folder knows of, and nothing
+is submitted again of which it is not known what became of it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mlxp_core import metadata, script
 from mlxp_core.environment import user_name
-from mlxp_core.errors import CommandError, SubmissionRefusedError, SubmissionUnclearError
+from mlxp_core.errors import (
+    CommandError,
+    ConfigurationError,
+    SubmissionRefusedError,
+    SubmissionUnclearError,
+)
 from mlxp_core.files import load_yaml_if_there, write_whole, write_yaml
-from mlxp_core.layout import ENDED, LogDir, RunDir, Status, derive_status, read_exit_code
-from mlxp_core.process import is_alive
-from mlxp_core.scheduler import _run
-from mlxp_core.scheduler._base import Scheduler
+from mlxp_core.layout import LogDir, RunDir, Status, read_starts
+from mlxp_core.scheduler import _run, load_scheduler
+from mlxp_core.scheduler._base import NativeJob, Question, Scheduler, plain_path
+from mlxp_core.scheduler._submit import Call, find_job, submit_once
 from mlxp_core.script import Job
 from mlxp_core.store import numbered_folder
 from mlxp_core.template import Template
@@ -30,27 +36,47 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Order:
+    """How a run is submitted. Kept in its folder (mlxp.yaml), so that it can be submitted again as it was."""
+
+    scheduler: str
+    name: str  # of its job
+    shebang: str
+    header: tuple[str, ...]  # the user's directives, byte for byte
+    directory: str  # where the submit command is run: the launch directory
+    array: bool = True
+    max_parallel: int | None = None  # runs at once, of those that are submitted together
+    pack: int = 1  # runs side by side in one job
+    command_timeout: float = 60.0  # seconds
+    submit_timeout: float = 300.0  # seconds of trying
+
+    @classmethod
+    def load(cls, run: RunDir) -> Order:
+        """Read a run's order. Raises ConfigurationError where the run has none: no launcher of ours made it."""
+        order = load_yaml_if_there(run.settings).get("order")
+        if not isinstance(order, dict):
+            raise ConfigurationError(
+                f"{run.path} was not made by a launcher of hydra-mlxp, so it is not known how to submit it again"
+            )
+        return cls(**{**order, "header": tuple(order["header"])})
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The order in plain values."""
+        return {**asdict(self), "header": list(self.header)}
+
+
+@dataclass(frozen=True)
 class Planned:
     """One run before its submission: its job, and what its folder says of it."""
 
     job: Job
+    template: Template
+    order: Order
     config: Mapping[str, Any]
     config_unresolved: Mapping[str, Any]
     facts: Mapping[str, Any]  # fields of info.yaml
-    settings: Mapping[str, Any]  # mlxp.yaml
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What is submitted together, and how."""
-
-    log_dir: LogDir
-    name: str
-    template: Template
-    scheduler: Scheduler
-    array: bool
-    max_parallel: int | None
-    command_timeout: float  # seconds
+    settings: Mapping[str, Any]  # mlxp.yaml, but for the order
 
 
 @dataclass(frozen=True)
@@ -58,188 +84,286 @@ class Submitted:
     """A run in a scheduler's queue."""
 
     run: RunDir
+    scheduler: str
     job_id: str
     array_index: int | None
 
 
-def check(batch: Batch, count: int) -> None:
-    """Raise ConfigurationError for what would keep ``count`` runs from being submitted; nothing is written."""
-    if _as_array(batch, count):
-        script.check_array(batch.template, batch.scheduler)
+def check(order: Order, count: int) -> None:
+    """Raise ConfigurationError for what would keep ``count`` such runs from being submitted; nothing is written."""
+    scheduler = load_scheduler(order.scheduler)
+    if order.pack < 1:
+        raise ConfigurationError(f"hydra.launcher.pack={order.pack}: at least one run is in each job")
+    if order.max_parallel is not None:
+        _check_max_parallel(order, scheduler)
+    if order.array and count > 1:
+        script.check_array(order.header, scheduler)
 
 
-def abandon(runs: Sequence[RunDir], batch: Batch, error: BaseException) -> None:
-    """Have the folders of runs that were not submitted say so, after an error or an interrupt in between."""
-    stopped = isinstance(error, KeyboardInterrupt)
-    why = "interrupted before it was submitted" if stopped else f"not submitted: {error}"
-    for run in runs:
-        submission = load_yaml_if_there(run.submission)
-        if not submission and run.info.exists():
-            with contextlib.suppress(OSError):  # a full disk, perhaps, which was the error
-                state = Status.CANCELLED if stopped else Status.FAILED
-                _note(run, batch, run.script, state=str(state), error=why)
-        elif stopped and submission and submission.get("job_id") is None:
-            log.warning("interrupted while %s was being submitted: look for it in the queue", submission.get("script"))
-            return
+def _check_max_parallel(order: Order, scheduler: Scheduler) -> None:
+    if scheduler.throttle is None:
+        raise ConfigurationError(
+            f"{scheduler.name} cannot limit how many jobs of an array run at once, so hydra.launcher.max_parallel="
+            f"{order.max_parallel} cannot be kept. Leave it out; hydra.launcher.pack runs several in one allocation."
+        )
+    if not order.array:
+        raise ConfigurationError(
+            f"hydra.launcher.max_parallel={order.max_parallel} is the throttle of an array, and hydra.launcher.array="
+            "false asks for none: leave one of them out"
+        )
 
 
-def write_run(planned: Planned, batch: Batch) -> None:
+def write_run(planned: Planned) -> None:
     """Fill a run's folder: configuration, settings, script, status PENDING. The status comes last."""
-    run = planned.job.run
+    run, scheduler = planned.job.run, load_scheduler(planned.order.scheduler)
     run.metadata.mkdir(parents=True, exist_ok=True)
     write_yaml(run.config, planned.config)
     write_yaml(run.config_unresolved, planned.config_unresolved)
-    write_yaml(run.settings, planned.settings)
-    write_whole(run.script, script.render_job(planned.job, batch.template, batch.scheduler))
+    write_yaml(run.settings, {**planned.settings, "order": planned.order.plain})
+    write_whole(run.script, script.render_job(planned.job, planned.template, scheduler))
     run.script.chmod(0o755)
     write_yaml(run.info, metadata.pending(run, planned.facts))
 
 
-def submit(runs: Sequence[RunDir], batch: Batch) -> list[Submitted]:
-    """Submit runs whose folders are written: one array, or one after the other.
+def abandon(runs: Sequence[RunDir], error: BaseException) -> None:
+    """Have the folders of runs that were not submitted say so, after an error or an interrupt in between."""
+    stopped = isinstance(error, KeyboardInterrupt)
+    why = "interrupted before it was submitted" if stopped else f"not submitted: {error}"
+    unclear = None
+    for run in runs:
+        submission = load_yaml_if_there(run.submission)
+        if run.info.exists() and not submission:
+            with contextlib.suppress(OSError):  # a full disk, perhaps, which was the error
+                state = Status.CANCELLED if stopped else Status.FAILED
+                write_yaml(run.submission, {"job_id": None, "time": metadata.now(), "state": str(state), "error": why})
+        elif stopped and submission.get("job_id") is None and submission.get("state") is None:
+            unclear = submission.get("script")
+    if unclear:
+        log.warning("interrupted while %s was being submitted: the same command again finds out", unclear)
+
+
+def submit(runs: Sequence[RunDir], log_dir: LogDir) -> list[Submitted]:
+    """Submit runs whose folders are written; those with the same order go together, as arrays where there are such.
 
     Raises the error of the first submission that fails; the folders say which runs are submitted and which are not.
     """
-    if _as_array(batch, len(runs)):
-        return _submit_array(runs, batch)
-    submitted: list[Submitted] = []
+    groups: dict[Order, list[RunDir]] = {}
     for run in runs:
-        try:
-            submitted += _submit_one([run], run.script, batch)
-        except CommandError as error:
-            left = runs[len(submitted) + 1 :]
-            for other in left:
-                _note(other, batch, other.script, state=str(Status.FAILED), error="not submitted, after another failed")
-            raise type(error)(f"{error}\n{_what_became_of(submitted, run, left)}") from error
-    return submitted
+        groups.setdefault(Order.load(run), []).append(run)
+    submitted: list[Submitted] = []
+    tried: set[RunDir] = set()
+    try:
+        for order, group in groups.items():
+            tasks = [group[at : at + order.pack] for at in range(0, len(group), order.pack)]
+            share = None if order.max_parallel is None else order.max_parallel * len(group) // len(runs)
+            for part in _submit_group(tasks, order, log_dir, share, tried):
+                submitted += part
+    except CommandError as error:
+        done = {one.run for one in submitted}
+        failed, left = [run for run in runs if run in tried - done], [run for run in runs if run not in tried]
+        for run in left:
+            write_yaml(
+                run.submission,
+                {
+                    "job_id": None,
+                    "time": metadata.now(),
+                    "state": str(Status.FAILED),
+                    "attempt": read_starts(run) + 1,
+                    "error": "not submitted, after another submission had failed",
+                },
+            )
+        if len(groups) > 1 or left or done:
+            raise type(error)(f"{error}\n{_what_became_of(submitted, failed, left)}") from error
+        raise
+    order_of = {one.run: one for one in submitted}
+    return [order_of[run] for run in runs]
 
 
-def wait(submitted: Sequence[Submitted], batch: Batch, on_end: Callable[[RunDir, Status], None]) -> list[Status]:
-    """Stay until every run has ended; give their statuses in order.
+def find_submitted(runs: Sequence[RunDir], *, limit: float) -> dict[RunDir, Submitted]:
+    """Which of these runs are in a queue, or have been; what is unclear is looked for.
 
-    The run folders are looked at often, the scheduler seldom, for jobs that ended without a word: cancelled while
-    queued, killed with their node.
+    Raises SubmissionUnclearError where a queue that has to be asked does not answer.
     """
-    ended: dict[Submitted, Status] = {}
-    missing: dict[Submitted, int] = {}  # how often the queue has not shown a job
-    asked, pause = time.monotonic(), 0.05
-    while True:
-        for one in submitted:
-            if one not in ended and read_exit_code(one.run) is not None:
-                ended[one] = status_of(one.run)
-                on_end(one.run, ended[one])
-        if len(ended) == len(submitted):
-            return [ended[one] for one in submitted]
-        if time.monotonic() - asked >= batch.scheduler.ask_every:
-            for one, status in _ended_in_queue([one for one in submitted if one not in ended], batch, missing).items():
-                ended[one] = status
-                on_end(one.run, status)
-            asked = time.monotonic()
-        time.sleep(pause)
-        pause = min(1.0, pause * 1.5)
+    open_ends: dict[str, list[RunDir]] = {}
+    for run in runs:
+        note = load_yaml_if_there(run.submission)
+        if note.get("script") and note.get("job_id") is None and note.get("state") is None:
+            open_ends.setdefault(note["scheduler"], []).append(run)
+    for name, unsettled in open_ends.items():
+        scheduler = load_scheduler(name)
+        settle(unsettled)  # by what the folders know
+        if all(load_yaml_if_there(run.submission).get("job_id") for run in unsettled):
+            continue
+        try:
+            jobs = _run.look(scheduler, scheduler.status, Question(user_name()), limit=limit)
+        except CommandError as error:
+            names = ", ".join(run.path.name for run in unsettled)
+            raise SubmissionUnclearError(
+                f"it is not known whether run {names} is in the queue, so nothing is submitted:\n{error}"
+            ) from error
+        settle(unsettled, jobs)
+    notes = {run: load_yaml_if_there(run.submission) for run in runs}
+    return {
+        run: Submitted(run, note["scheduler"], str(note["job_id"]), note.get("array_index"))
+        for run, note in notes.items()
+        if note.get("job_id") is not None
+    }
 
 
-def status_of(run: RunDir) -> Status:
-    """Where a run stands, by its folder."""
-    return derive_status(
-        load_yaml_if_there(run.info),
-        exit_code=read_exit_code(run),
-        scheduler_state=load_yaml_if_there(run.submission).get("state"),
-        process_alive=is_alive,
+def settle(runs: Sequence[RunDir], jobs: Sequence[NativeJob] = ()) -> None:
+    """Have runs whose submission was cut short know their job, where its folder or the queue does.
+
+    ``jobs`` is what the scheduler showed. A run that is in neither stays as it is.
+    """
+    for run in runs:
+        submission = load_yaml_if_there(run.submission)
+        if not submission.get("script") or submission.get("job_id") is not None:
+            continue
+        path = Path(submission["script"])
+        job_id = _read_job_id(path.parent) or find_job(jobs, path, submission.get("name", ""))
+        if job_id:
+            cleared = {key: value for key, value in submission.items() if key != "error"}
+            write_yaml(run.submission, {**cleared, "job_id": job_id, "state": None})
+
+
+def _submit_group(
+    tasks: list[list[RunDir]], order: Order, log_dir: LogDir, share: int | None, tried: set[RunDir]
+) -> Iterator[list[Submitted]]:
+    """Submit tasks (each the runs of one job) of one order."""
+    scheduler = load_scheduler(order.scheduler)
+    left = list(tasks)
+    size = _array_size(scheduler, order, len(tasks))
+    while left:
+        part = left[:size]
+        if len(part) < scheduler.array_least:
+            part = part[:1]
+        throttle = None if share is None else max(1, share * len(part) // (len(tasks) * order.pack))
+        tried.update(run for task in part for run in task)
+        try:
+            yield _submit_one(part, order, scheduler, log_dir, throttle)
+        except SubmissionRefusedError as error:
+            if len(part) == 1 or not (scheduler.too_many and scheduler.too_many.search(str(error))):
+                raise
+            asked = _run.array_limit(scheduler, limit=order.command_timeout)
+            size = asked if asked and asked < len(part) else len(part) // 2
+            log.warning("%s takes no array of %d jobs: trying with %d", scheduler.name, len(part), size)
+            if size == 1 and order.max_parallel is not None:
+                raise SubmissionRefusedError(
+                    f"{error}\nWithout arrays hydra.launcher.max_parallel={order.max_parallel} cannot be kept."
+                ) from error
+            continue
+        left = left[len(part) :]
+
+
+def _array_size(scheduler: Scheduler, order: Order, count: int) -> int:
+    """How many tasks one submission may have."""
+    if not order.array or scheduler.array is None:
+        return 1
+    known = scheduler.limit
+    if known is None or count <= known.at_least:
+        return count
+    if known.command is None:
+        return count  # learned from the refusal
+    return min(count, _run.array_limit(scheduler, limit=order.command_timeout) or known.at_least)
+
+
+def _submit_one(
+    tasks: Sequence[Sequence[RunDir]], order: Order, scheduler: Scheduler, log_dir: LogDir, throttle: int | None
+) -> list[Submitted]:
+    """Make one submission, and submit it until it is clear what became of it."""
+    folder = numbered_folder(log_dir.submissions)
+    directory = Path(order.directory) if Path(order.directory).is_dir() else folder
+    path = folder / "job.sh"
+    where, called = directory, path
+    if scheduler.plain_paths and not (plain_path(str(path), "") and plain_path(str(directory), "")):
+        where, called = folder, Path("./job.sh")  # from there on the path is plain
+    name = _unique(order.name, scheduler)
+    text = script.render_submission(
+        script.Submission(
+            tasks=tasks,
+            name=name,
+            shebang=order.shebang,
+            header=order.header,
+            folder=folder,
+            relative=where == folder,
+            throttle=throttle,
+        ),
+        scheduler,
     )
-
-
-def _as_array(batch: Batch, count: int) -> bool:
-    return batch.array and batch.scheduler.array is not None and count > 1
-
-
-def _submit_array(runs: Sequence[RunDir], batch: Batch) -> list[Submitted]:
-    folder = numbered_folder(batch.log_dir.submissions)
-    manifest, path = folder / "manifest", folder / "array.sh"
-    text = script.render_array(
-        runs,
-        name=batch.name,
-        template=batch.template,
-        scheduler=batch.scheduler,
-        manifest=manifest,
-        max_parallel=batch.max_parallel,
-    )
-    write_whole(manifest, script.render_manifest(runs))
+    write_whole(folder / "manifest", script.render_manifest(tasks))
     write_whole(path, text)
     path.chmod(0o755)
-    return _submit_one(runs, path, batch)
-
-
-def _submit_one(runs: Sequence[RunDir], path: Path, batch: Batch) -> list[Submitted]:
-    """One call of the submit command, for one run or an array of them."""
-    indices: list[int | None] = [None] if path == runs[0].script else list(range(1, len(runs) + 1))
-    for run, index in zip(runs, indices, strict=True):
-        _note(run, batch, path, index)
+    indices = [None] if len(tasks) == 1 else list(range(1, len(tasks) + 1))
+    notes = {
+        run: {
+            "scheduler": scheduler.name,
+            "job_id": None,  # being submitted, or it did not work out
+            "array_index": index,
+            "packed": len(task),
+            "script": str(path),
+            "name": name,
+            "hostname": socket.gethostname(),
+            "user": user_name(),
+            "time": metadata.now(),
+            "attempt": read_starts(run) + 1,  # that `state` speaks of
+            "state": None,  # what the scheduler last said, as a status
+        }
+        for task, index in zip(tasks, indices, strict=True)
+        for run in task
+    }
+    for run, note in notes.items():
+        write_yaml(run.submission, note)
+    extra = () if len(tasks) == 1 else script.array_words(scheduler, name, order.header, len(tasks), throttle)
     try:
-        job_id = _run.submit(batch.scheduler, path, limit=batch.command_timeout)
+        job_id = submit_once(
+            Call(
+                scheduler=scheduler,
+                script=path,
+                called=called,
+                extra=extra,
+                directory=where,
+                name=name,
+                command_timeout=order.command_timeout,
+                submit_timeout=order.submit_timeout,
+            )
+        )
     except CommandError as error:
         unclear = isinstance(error, SubmissionUnclearError)
-        for run, index in zip(runs, indices, strict=True):
-            _note(run, batch, path, index, state=None if unclear else str(Status.FAILED), error=str(error))
+        for run, note in notes.items():
+            write_yaml(run.submission, {**note, "state": None if unclear else str(Status.FAILED), "error": str(error)})
         if isinstance(error, SubmissionRefusedError):
-            lines = "\n".join(f"  {line}" for line in batch.template.header) or "  (none)"
-            raise SubmissionRefusedError(f"{error}\nThe directives of your header:\n{lines}") from error
+            lines = "\n".join(f"  {line}" for line in order.header) or "  (none)"
+            raise type(error)(f"{error}\nThe directives of your header:\n{lines}") from error
         raise
-    for run, index in zip(runs, indices, strict=True):
-        _note(run, batch, path, index, job_id=job_id)
-    return [Submitted(run, job_id, index) for run, index in zip(runs, indices, strict=True)]
+    # for all of them at once, before any of them says so: a launch that is killed in between is settled by it
+    write_whole(folder / "job_id", f"{job_id}\n")
+    for run, note in notes.items():
+        write_yaml(run.submission, {**note, "job_id": job_id})
+    return [
+        Submitted(run, scheduler.name, job_id, index)
+        for task, index in zip(tasks, indices, strict=True)
+        for run in task
+    ]
 
 
-def _note(
-    run: RunDir,
-    batch: Batch,
-    path: Path,
-    index: int | None = None,
-    *,
-    job_id: str | None = None,
-    state: str | None = None,
-    error: str | None = None,
-) -> None:
-    content = {
-        "scheduler": batch.scheduler.name,
-        "job_id": job_id,  # null: being submitted, or it did not work out
-        "array_index": index,
-        "script": str(path),
-        "hostname": socket.gethostname(),
-        "user": user_name(),
-        "time": metadata.now(),
-        "state": state,  # what the scheduler last said, as a status
-    }
-    write_yaml(run.submission, content if error is None else {**content, "error": error})
+def _read_job_id(folder: Path) -> str | None:
+    try:
+        return (folder / "job_id").read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
 
 
-def _what_became_of(submitted: Sequence[Submitted], failed: RunDir, left: Sequence[RunDir]) -> str:
+def _unique(name: str, scheduler: Scheduler) -> str:
+    """A name that no other submission has, within what the scheduler allows; by it a submission is found again."""
+    token = f"-{int.from_bytes(os.urandom(4), 'big') % 36**5:05x}"
+    return name[: scheduler.name_limit - len(token)] + token
+
+
+def _what_became_of(submitted: Sequence[Submitted], failed: Sequence[RunDir], left: Sequence[RunDir]) -> str:
     def names(runs: Sequence[RunDir]) -> str:
         return ", ".join(run.path.name for run in runs) or "none"
 
     return (
-        f"Submitted: run {names([one.run for one in submitted])}. Failed: run {failed.path.name}. "
-        f"Not submitted: run {names(left)}."
+        f"Submitted: run {names([one.run for one in submitted])}. Failed: run {names(failed)}. "
+        f"Not submitted: run {names(left)}. The same command again, or `mlxp rerun`, submits exactly the rest."
     )
-
-
-def _ended_in_queue(
-    waiting: Sequence[Submitted], batch: Batch, missing: dict[Submitted, int]
-) -> dict[Submitted, Status]:
-    """Runs that the scheduler says have ended; one look later than it says so, for the folder to have the last word."""
-    try:
-        jobs = _run.look(batch.scheduler, limit=batch.command_timeout)
-    except CommandError as error:
-        log.warning("%s", error)
-        return {}
-    states = {(job.job_id, job.index): batch.scheduler.status_of(job.state) for job in jobs}
-    ended = {}
-    for one in waiting:
-        key = (one.job_id, one.array_index)
-        said = states.get(key) if key in states else Status.LOST  # forgotten by the queue, and no exit code
-        missing[one] = missing.get(one, 0) + 1 if said in ENDED else 0
-        if missing[one] > 1 and said is not None:
-            submission = load_yaml_if_there(one.run.submission)
-            write_yaml(one.run.submission, {**submission, "time": metadata.now(), "state": str(said)})
-            ended[one] = status_of(one.run)
-    return ended

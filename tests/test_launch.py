@@ -181,7 +181,7 @@ def test_a_templates_lines_run_in_every_job(project: Project) -> None:
         (("hydra.launcher.max_parallel=0",), "at least one job must run"),
         (("hydra.launcher.max_parallel=many",), "hydra.launcher.max_parallel=many: Value 'many' of type 'str'"),
         (("hydra.launcher.snapshot=head",), "not one of auto, commit, none"),
-        (("hydra.launcher.scheduler=cron",), "there is no scheduler 'cron': the known ones are local, slurm"),
+        (("hydra.launcher.scheduler=cron",), "there is no scheduler 'cron': the known ones are local, slurm, "),
         (("hydra.launcher.templat=x",), "templat"),
         (("optimizer=rmsprop",), "rmsprop"),
         (("nosuchkey=1",), "nosuchkey"),
@@ -210,7 +210,7 @@ def test_a_refused_submission_is_said_with_its_header_and_in_the_run_folders(pro
     assert "#LOCAL --foo=1" in done.stderr
     assert "Traceback" not in done.stderr
     from mlxp_core.layout import RunDir
-    from mlxp_core.submission import status_of
+    from mlxp_core.queues import status_of
 
     for name in project.runs():
         submission = project.submission(name)

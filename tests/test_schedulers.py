@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from mlxp_core.errors import CommandError, SubmissionRefusedError, SubmissionUnc
 from mlxp_core.layout import Status
 from mlxp_core.scheduler import _run, load_scheduler
 from mlxp_core.scheduler._base import NativeJob
+from mlxp_core.scheduler._submit import Call, submit_once
 
 SLURM = load_scheduler("slurm")
 
@@ -43,14 +45,14 @@ SQUEUE = """\
 
 def test_slurms_queue_is_read() -> None:
     """Bug: a path with a bar in it, or N/A as an index."""
-    assert SLURM.read_status(SQUEUE) == [
+    assert SLURM.status.read(SQUEUE) == [
         NativeJob("84", 2, "PENDING", "JobArrayTaskLimit", "/l og/a|b.sh"),
-        NativeJob("84", 1, "RUNNING", "None", "/l og/a|b.sh"),
+        NativeJob("84", 1, "RUNNING", "", "/l og/a|b.sh"),
         NativeJob("40", None, "OUT_OF_MEMORY", "OutOfMemory", "/x/script.sh"),
-        NativeJob("39", None, "CANCELLED", "None", "(null)"),
-        NativeJob("38", None, "FROBNICATING", "None", "/y.sh"),
+        NativeJob("39", None, "CANCELLED", "", "(null)"),
+        NativeJob("38", None, "FROBNICATING", "", "/y.sh"),
     ]
-    statuses = [SLURM.status_of(job.state) for job in SLURM.read_status(SQUEUE)]
+    statuses = [SLURM.status_of(job) for job in SLURM.status.read(SQUEUE)]
     assert statuses == [Status.PENDING, Status.RUNNING, Status.FAILED, Status.CANCELLED, None]
 
 
@@ -81,29 +83,64 @@ def test_a_refusal_is_shown_whole(clients: Path) -> None:
 TIMED_OUT = "echo 'Batch job submission failed: Socket timed out on send/recv operation' >&2; exit 1"
 
 
+def call(script: str = "/x/array.sh", name: str = "n-abc", limit: float = 10, patience: float = 1.0) -> Call:
+    quick = replace(SLURM, ask_every=0.1)
+    return Call(quick, Path(script), Path(script), (), Path("/"), name, limit, patience)
+
+
 def test_a_failed_answer_for_a_job_that_was_accepted_is_no_refusal(clients: Path) -> None:
     """Bug: submitting again after `Socket timed out`: the job ran twice (seen on Slurm)."""
     client(clients, "sbatch", TIMED_OUT)
     client(clients, "squeue", "echo '7|1|PENDING|None|/x/array.sh'; echo '6|1|PENDING|None|/y/array.sh'")
-    assert _run.submit(SLURM, Path("/x/array.sh"), limit=10) == "7"
+    assert submit_once(call()) == "7"
+
+
+def test_what_is_unclear_is_submitted_again_only_when_the_queue_has_twice_not_had_it(
+    clients: Path, tmp_path: Path
+) -> None:
+    """Bug: a job that a busy controller shows a little late, and that is there twice."""
+    client(clients, "sbatch", f"echo x >>{tmp_path}/sbatch; [ -e {tmp_path}/two ] && echo 8 && exit\n{TIMED_OUT}")
+    client(clients, "squeue", f"[ ! -e {tmp_path}/one ] || touch {tmp_path}/two; touch {tmp_path}/one")
+    assert submit_once(call()) == "8"
+    assert (tmp_path / "sbatch").read_text() == "x\nx\n"
 
 
 def test_without_a_clear_answer_nothing_is_claimed(clients: Path) -> None:
-    """Bug: `refused`, for a job that may still appear."""
+    """Bug: `refused`, or a second submission, for a job that may still appear."""
     client(clients, "sbatch", TIMED_OUT)
-    client(clients, "squeue", "echo '6|1|PENDING|None|/y/array.sh'")
-    with pytest.raises(SubmissionUnclearError, match="may still appear"):
-        _run.submit(SLURM, Path("/x/array.sh"), limit=10)
     client(clients, "squeue", "echo down >&2; exit 1")
     with pytest.raises(SubmissionUnclearError, match=r"(?s)could not be asked.*down"):
-        _run.submit(SLURM, Path("/x/array.sh"), limit=10)
+        submit_once(call())
+    client(clients, "squeue", "echo what is this")
+    with pytest.raises(SubmissionUnclearError, match=r"(?s)could not be asked.*what is this"):
+        submit_once(call())
 
 
 def test_a_client_that_hangs_is_given_up_and_the_queue_is_asked(clients: Path) -> None:
     """Bug: a launcher that waits for ever for a frozen controller."""
     client(clients, "sbatch", "exec sleep 60")
     client(clients, "squeue", "echo '9|N/A|RUNNING|None|/x/array.sh'")
-    assert _run.submit(SLURM, Path("/x/array.sh"), limit=0.5) == "9"
+    assert submit_once(call(limit=0.5)) == "9"
+
+
+LIMIT = """\
+echo 'sbatch: error: AssocMaxSubmitJobLimit' >&2
+echo 'sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, ...)' >&2
+exit 1"""
+
+
+def test_a_refusal_that_passes_is_tried_again_with_growing_pauses(
+    clients: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Bug: a sweep that ends at the site's submit limit, or that hammers the controller."""
+    client(clients, "sbatch", f"[ -e {tmp_path}/full ] || {{ echo 5; exit; }}; rm {tmp_path}/full\n{LIMIT}")
+    (tmp_path / "full").touch()
+    assert submit_once(call(patience=10)) == "5"
+    assert "AssocMaxSubmitJobLimit" in caplog.text
+    assert "next try in 1 s" in caplog.text
+    client(clients, "sbatch", LIMIT)
+    with pytest.raises(SubmissionRefusedError, match=r"submit_timeout=0\.5 seconds"):
+        submit_once(call(patience=0.5))
 
 
 def test_a_client_that_may_not_be_run_is_an_error_of_ours(clients: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +188,7 @@ class LocalQueue:
         return done.stdout.strip()
 
     def states(self) -> list[tuple[str, str, str]]:
-        jobs = load_scheduler("local").read_status(self.call("status").stdout)
+        jobs = load_scheduler("local").status.read(self.call("status").stdout)
         return [(job.job_id, str(job.index), job.state) for job in jobs]
 
     def ended(self) -> bool:

@@ -266,30 +266,73 @@ def test_sigterm_to_the_whole_job_still_records_an_exit_code(tmp_path: Path) -> 
     assert one.run.exit_code.read_text() == "143\n"
 
 
-def test_an_array_task_becomes_its_own_run(tmp_path: Path) -> None:
-    """Bug: indices off by one; logs of one task in another's folder; a set -e of the header lost."""
+def several(tmp_path: Path, *numbers: int) -> list[RunDir]:
+    """Runs that say their number on stdout and stderr."""
     runs = []
-    for number in (3, 4, 12):
+    for number in numbers:
         one = job(tmp_path / "l o'g" / str(number), "sh", "-c", f"echo out {number}; echo err {number} >&2")
         one.run.script.write_text(script.render_job(one, Template(), LOCAL))
         runs.append(one.run)
-    manifest = tmp_path / "manifest"
-    manifest.write_text(script.render_manifest(runs))
-    text = script.render_array(runs, name="n", template=Template(), scheduler=LOCAL, manifest=manifest, max_parallel=2)
+    return runs
+
+
+def submission(
+    folder: Path, tasks: list[list[RunDir]], header: tuple[str, ...] = (), throttle: int | None = None
+) -> str:
+    folder.mkdir(exist_ok=True)
+    (folder / "manifest").write_text(script.render_manifest(tasks))
+    made = script.Submission(tasks, "n", "#!/bin/bash", (), folder, relative=False, throttle=throttle)
+    return script.render_submission(made, LOCAL)
+
+
+def run_task(text: str, index: int | None = None) -> int:
+    environment = {**os.environ, **({} if index is None else {"MLXP_LOCAL_TASK_ID": str(index)})}
+    return subprocess.run(["bash", "-c", text], env=environment, check=False).returncode
+
+
+def test_an_array_task_becomes_its_own_run(tmp_path: Path) -> None:
+    """Bug: indices off by one; logs of one task in another's folder; a set -e of the header lost."""
+    runs = several(tmp_path, 3, 4, 12)
+    text = submission(tmp_path / "it's", [[run] for run in runs], throttle=2)
     assert "#LOCAL --array=1-3%2\n" in text
     for index, run in enumerate(runs, start=1):
-        subprocess.run(["bash", "-c", text], env={**os.environ, "MLXP_LOCAL_TASK_ID": str(index)}, check=True)
+        assert run_task(text, index) == 0
         number = run.path.name
         assert (run.stdout.read_text(), run.stderr.read_text()) == (f"out {number}\n", f"err {number}\n")
 
 
-def test_a_header_with_an_array_of_its_own_is_refused(tmp_path: Path) -> None:
+def test_packed_runs_go_side_by_side_each_into_its_folder(tmp_path: Path) -> None:
+    """Bug: the last job, which is not full, runs a run of another; a run waits for its neighbour to end."""
+    runs = several(tmp_path, 1, 2, 3)
+    for run, other in ((1, 2), (2, 1)):  # each goes on when the other has begun
+        wait = f"touch {tmp_path}/{run}; while [ ! -e {tmp_path}/{other} ]; do sleep 0.02; done; exit {run + 2}"
+        one = script.Job(runs[run - 1], "n", ("sh", "-c", wait), "/", {})
+        one.run.script.write_text(script.render_job(one, Template(), LOCAL))
+    text = submission(tmp_path / "s", [runs[:2], runs[2:]])
+    assert "--array=1-2\n" in text
+    assert run_task(text, 1) in {3, 4}
+    assert not runs[2].stdout.exists()
+    assert run_task(text, 2) == 0
+    assert runs[2].stdout.read_text() == "out 3\n"
+    codes = [int(run.exit_code.read_text().split()[0]) for run in runs]
+    assert codes == [3, 4, 0]
+
+
+def test_an_earlier_attempt_keeps_what_it_printed(tmp_path: Path) -> None:
+    """Bug: the output of a requeued job is behind, or over, that of its first attempt."""
+    (run,) = several(tmp_path, 1)
+    text = submission(tmp_path / "s", [[run]])
+    assert run_task(text) == 0
+    run.starts.write_text("first\n")  # as script.sh notes it
+    assert run_task(text) == 0
+    assert run.stdout.read_text() == "out 1\n"
+    assert run.earlier(1).stdout.read_text() == "out 1\n"
+
+
+def test_a_header_with_an_array_of_its_own_is_refused() -> None:
     """Bug: two --array lines, the last wins: jobs that nobody asked for, or runs without one."""
-    template = Template(header=("#SBATCH -a 1-10",))
     with pytest.raises(ConfigurationError, match=r"--array or -a.*max_parallel"):
-        script.render_array(
-            [RunDir(tmp_path / "1")], name="n", template=template, scheduler=SLURM, manifest=tmp_path, max_parallel=None
-        )
+        script.check_array(("#SBATCH -a 1-10",), SLURM)
 
 
 @pytest.mark.parametrize(

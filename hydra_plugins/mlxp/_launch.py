@@ -24,14 +24,17 @@ from hydra_plugins.mlxp._folders import settle_sweep
 from hydra_plugins.mlxp.config import RUN_ID
 from mlxp_core import __version__, script, submission
 from mlxp_core.errors import ConfigurationError, JobFailedError
+from mlxp_core.launches import Launch, fingerprint, note_launch, take_up
 from mlxp_core.layout import LogDir, RunDir, Status
 from mlxp_core.scheduler import load_scheduler
 from mlxp_core.snapshot import Code, take_snapshot
 from mlxp_core.store import RunStore
-from mlxp_core.submission import Batch, Planned, Submitted
+from mlxp_core.submission import Order, Planned, Submitted
 from mlxp_core.template import Template, add_header, add_setup, read_template
+from mlxp_core.waiting import wait
 
 if TYPE_CHECKING:
+    from hydra_plugins.mlxp.config import LauncherConf
     from hydra_plugins.mlxp.launcher import MlxpLauncher
 
 log = logging.getLogger(__name__)
@@ -81,37 +84,41 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
     settle_sweep(config)  # which the callback has done, unless the user took it away
     # what can be wrong is found out before anything is written
     program = find_program([*_config.overrides(config, "hydra"), *_config.overrides(config, "task")])
-    template = _template(launcher, program)
+    template = _read_template(launcher, program)
     jobs = [_compose(launcher, list(job), initial_job_idx + number) for number, job in enumerate(overrides)]
     log_dir = LogDir(Path(config.hydra.runtime.cwd, str(config.hydra.sweep.dir)))
-    batch = Batch(
-        log_dir=log_dir,
-        name=script.legal_name(config.hydra.job.name),
-        template=template,
-        scheduler=load_scheduler(options.scheduler),
-        array=options.array,
-        max_parallel=options.max_parallel,
-        command_timeout=options.command_timeout,
-    )
-    submission.check(batch, len(jobs))
+    templates = [_with_own_lines(template, job, options) for job in jobs]
+    orders = [_order(launcher, one) for one in templates]
+    for order in dict.fromkeys(orders):
+        submission.check(order, orders.count(order))
     if options.snapshot != "none" and launcher.code is None:
         launcher.code = _freeze(launcher, program, jobs, log_dir)
-    runs = _folders(jobs, batch.log_dir)
+    identity = _identity(launcher, program, jobs)
+    earlier = take_up(log_dir, identity)
+    runs = list(earlier.runs) if earlier else _folders(jobs, log_dir)
+    noted = earlier or note_launch(log_dir, identity, runs)
+    there = _submitted_before(earlier, options) if earlier else {}
+    rest = [number for number, run in enumerate(runs) if run not in there]
     try:
-        planned = [_plan(launcher, program, job, run) for job, run in zip(jobs, runs, strict=True)]
+        planned = [
+            _plan(launcher, program, jobs[at], runs[at], template=templates[at], order=orders[at]) for at in rest
+        ]
         for one in planned:
-            submission.write_run(one, batch)
-        submitted = submission.submit(runs, batch)
+            submission.write_run(one)
+        new = submission.submit([runs[at] for at in rest], log_dir)
     except BaseException as error:
-        submission.abandon(runs, batch, error)
+        submission.abandon([runs[at] for at in rest], error)
         raise
-    _tell(jobs, submitted, batch)
+    noted.done()
+    by_run = {**there, **{one.run: one for one in new}}
+    submitted = [by_run[run] for run in runs]
+    _tell([jobs[at] for at in rest], new, log_dir)
     if options.wait:
-        return _wait(jobs, submitted, batch)
-    return [_job_return(job, one, batch) for job, one in zip(jobs, submitted, strict=True)]
+        return _wait(jobs, submitted)
+    return [_job_return(job, one) for job, one in zip(jobs, submitted, strict=True)]
 
 
-def _template(launcher: MlxpLauncher, program: Program) -> Template:
+def _read_template(launcher: MlxpLauncher, program: Program) -> Template:
     options = launcher.options
     scheduler = load_scheduler(options.scheduler)
     if options.snapshot not in _SNAPSHOTS:
@@ -130,8 +137,61 @@ def _template(launcher: MlxpLauncher, program: Program) -> Template:
         template = read_template(text, scheduler, program.called, source=f"the template {path}")
         for line in template.ignored:
             log.warning("%s does not read directives after the first command: %s", scheduler.name, line)
-    template = add_header(template, options.header, scheduler)
-    return add_setup(template, options.setup)
+    return template
+
+
+def _with_own_lines(template: Template, job: _Composed, options: LauncherConf) -> Template:
+    """The template with the directives and set-up lines of the options, which may interpolate the job's configuration.
+
+    So each job can ask for the resources that its own model needs.
+    """
+    own = job.config.hydra.launcher
+    template = add_header(template, own.get("header"), load_scheduler(options.scheduler))
+    return add_setup(template, own.get("setup") or [])
+
+
+def _order(launcher: MlxpLauncher, template: Template) -> Order:
+    options = launcher.options
+    return Order(
+        scheduler=options.scheduler,
+        name=script.legal_name(launcher.config.hydra.job.name),
+        shebang=template.shebang,
+        header=template.header,
+        directory=str(launcher.config.hydra.runtime.cwd),
+        array=options.array,
+        max_parallel=options.max_parallel,
+        pack=options.pack,
+        command_timeout=options.command_timeout,
+        submit_timeout=options.submit_timeout,
+    )
+
+
+def _identity(launcher: MlxpLauncher, program: Program, jobs: Sequence[_Composed]) -> str:
+    """By what a launch is the same as an earlier one: its command, its code and its configurations.
+
+    Not by how it is submitted: what a header was refused for may have been put right since.
+    """
+    return fingerprint(
+        program=program.words("", Path),
+        directory=str(launcher.config.hydra.runtime.cwd),
+        scheduler=launcher.options.scheduler,
+        code=launcher.code.commit if launcher.code else None,
+        jobs=[[job.number, job.overrides, _config.unresolved(job.config)] for job in jobs],
+    )
+
+
+def _submitted_before(earlier: Launch, options: LauncherConf) -> dict[RunDir, Submitted]:
+    """The runs of an earlier launch that are in a queue, or have been. What is unclear is looked for first."""
+    found = submission.find_submitted(earlier.runs, limit=options.command_timeout)
+    log.warning(
+        "the launch of this command at %s did not submit all of its runs: %d of %d are submitted already (%s), the "
+        "rest follows",
+        earlier.time,
+        len(found),
+        len(earlier.runs),
+        ", ".join(run.path.name for run in found) or "none",
+    )
+    return found
 
 
 def _compose(launcher: MlxpLauncher, overrides: list[str], number: int) -> _Composed:
@@ -203,7 +263,9 @@ def _folders(jobs: Sequence[_Composed], log_dir: LogDir) -> list[RunDir]:
     return runs
 
 
-def _plan(launcher: MlxpLauncher, program: Program, job: _Composed, run: RunDir) -> Planned:
+def _plan(
+    launcher: MlxpLauncher, program: Program, job: _Composed, run: RunDir, *, template: Template, order: Order
+) -> Planned:
     options, code, cwd = launcher.options, launcher.code, Path(launcher.config.hydra.runtime.cwd)
     place = code.place if code else Path
     work_dir = place(cwd) if place(cwd).is_dir() else cwd  # a folder of the launch that git does not know
@@ -224,6 +286,8 @@ def _plan(launcher: MlxpLauncher, program: Program, job: _Composed, run: RunDir)
             work_dir=str(work_dir),
             environment=_environment(job.config, place),
         ),
+        template=template,
+        order=order,
         config=full,
         config_unresolved=raw,
         facts={
@@ -270,24 +334,24 @@ def _as_current(config: DictConfig) -> Iterator[None]:
         HydraConfig.instance().cfg = before
 
 
-def _tell(jobs: Sequence[_Composed], submitted: Sequence[Submitted], batch: Batch) -> None:
+def _tell(jobs: Sequence[_Composed], submitted: Sequence[Submitted], log_dir: LogDir) -> None:
     for job, one in zip(jobs, submitted, strict=True):
         index = "" if one.array_index is None else f"_{one.array_index}"
         name, what = one.run.path.name, " ".join(job.overrides)
-        log.info("run %s : %s : %s job %s%s", name, what, batch.scheduler.name, one.job_id, index)
-    log.info("%d jobs submitted; their runs are in %s", len(submitted), batch.log_dir.path)
+        log.info("run %s : %s : %s job %s%s", name, what, one.scheduler, one.job_id, index)
+    log.info("%d jobs submitted; their runs are in %s", len(submitted), log_dir.path)
 
 
-def _wait(jobs: Sequence[_Composed], submitted: Sequence[Submitted], batch: Batch) -> list[JobReturn]:
+def _wait(jobs: Sequence[_Composed], submitted: Sequence[Submitted]) -> list[JobReturn]:
     log.info("waiting for them")
     try:
-        statuses = submission.wait(submitted, batch, lambda run, status: log.info("run %s : %s", run.path.name, status))
+        statuses = wait(submitted, lambda run, status: log.info("run %s : %s", run.path.name, status))
     except KeyboardInterrupt:
         log.warning("no longer waiting; the jobs go on")
         raise
     returns = []
     for job, one, status in zip(jobs, submitted, statuses, strict=True):
-        result = _job_return(job, one, batch)
+        result = _job_return(job, one)
         if status is not Status.COMPLETE:
             result.status = JobStatus.FAILED
             result.return_value = JobDidNotCompleteError(
@@ -298,7 +362,7 @@ def _wait(jobs: Sequence[_Composed], submitted: Sequence[Submitted], batch: Batc
     return returns
 
 
-def _job_return(job: _Composed, one: Submitted, batch: Batch) -> JobReturn:
+def _job_return(job: _Composed, one: Submitted) -> JobReturn:
     result = JobReturn(
         overrides=job.overrides,
         cfg=_config.application(job.config),
@@ -307,5 +371,5 @@ def _job_return(job: _Composed, one: Submitted, batch: Batch) -> JobReturn:
         task_name=job.config.hydra.job.name,
         status=JobStatus.COMPLETED,
     )
-    result.return_value = SubmittedJob(one.run, batch.scheduler.name, one.job_id, one.array_index)
+    result.return_value = SubmittedJob(one.run, one.scheduler, one.job_id, one.array_index)
     return result

@@ -31,14 +31,16 @@ class LauncherConf:
     log_dir: str = "logs"
     # a native job script: its directives and set-up lines go into every job
     template: Optional[str] = None  # noqa: UP045  (Hydra 1.3's structured configs)
-    # native directives as text, after those of the template if there is one
+    # native directives as text, after those of the template if there is one; may interpolate the job's configuration
     header: Optional[str] = None  # noqa: UP045
     # shell lines that every job runs before the program, after those of the template
     setup: list[str] = field(default_factory=list)
-    # how many jobs of a batch run at once, by the scheduler's own throttle; null: its default (local: one a CPU)
+    # how many runs of a batch run at once, by the scheduler's own throttle; null: its default (local: one a CPU)
     max_parallel: Optional[int] = None  # noqa: UP045
-    # one array submission for a batch; false: a submission for each job
+    # one array submission for a batch, or as few as the site's limit allows; false: a submission for each job
     array: bool = True
+    # how many runs share one job, side by side in its allocation
+    pack: int = 1
     # the code that jobs run; auto, commit: a copy of the repository's HEAD; none: the files as they are at the start
     snapshot: str = "auto"
     # the Python of the jobs; null: the one that launches
@@ -47,6 +49,8 @@ class LauncherConf:
     wait: bool = False
     # seconds that one command of the scheduler may take
     command_timeout: float = 60.0
+    # seconds of trying where the scheduler is away, gives no clear answer, or takes no more jobs for now
+    submit_timeout: float = 300.0
 
 
 @dataclass

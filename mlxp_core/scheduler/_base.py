@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from mlxp_core.layout import Status
 
@@ -14,19 +15,56 @@ class Option:
     """A directive that the pack sets unless the user's header has it."""
 
     sets: str  # what: name, stdout, stderr, …
-    text: str  # with {} for the value
+    text: str  # with {name}, {stdout}, {count}, … for the values
     yields_to: tuple[str, ...]  # the user's spellings of the same option, or of one that decides it as well
 
 
 @dataclass(frozen=True)
 class NativeJob:
-    """One line of a status command's answer."""
+    """One job, or task of an array, in the answer to a status command."""
 
     job_id: str  # the array's id for a task of an array
     index: int | None  # of the task in its array
     state: str  # the scheduler's word
     reason: str = ""
     script: str = ""  # path of the submitted script, where the scheduler tells
+    name: str = ""  # where the scheduler tells; it may be cut
+    replaces: str = ""  # id of the job that was started again as this one
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is to be known of a queue."""
+
+    user: str
+    ids: tuple[str, ...] = ()  # of the jobs and arrays concerned; none: all of the user's
+    since: datetime | None = None  # none of them was submitted earlier
+
+
+Command = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """A status command, and the pure function that reads its answer.
+
+    ``read`` raises ValueError for text that is no such answer. ``codes`` are the exit codes of an answer that counts:
+    some commands end with an error where one of several jobs is not known any more.
+    """
+
+    command: Callable[[Question], Command]
+    read: Callable[[str], list[NativeJob]]
+    codes: frozenset[int] = frozenset({0})
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The largest array that a site takes."""
+
+    at_least: int  # that many are never too many, so that most submissions need not ask
+    command: Command | None = None  # None: it cannot be asked
+    pattern: re.Pattern[str] | None = None  # finds the group ``n`` in the answer
+    above: int = 0  # the array may have n - above tasks
 
 
 @dataclass(frozen=True)
@@ -36,29 +74,58 @@ class Scheduler:
     name: str
     directive: str  # what a directive line starts with
     options: tuple[Option, ...]  # for any job: name, output, error
-    array: Option | None  # None: no arrays
-    throttle: str  # appended to the array option when max_parallel is given, with {} for it
-    array_index: str  # the environment variable that tells a task its index, from 1
-    submit: tuple[str, ...]  # the script's path is appended
+    submit: Command  # the script's path is appended
     job_id: re.Pattern[str]  # finds the group `id` in the answer
-    status: Callable[[str], tuple[str, ...]]  # of a user's jobs, ended ones too as far as they are remembered
-    read_status: Callable[[str], list[NativeJob]]
-    states: Mapping[str, Status]
-    cancel: tuple[str, ...]
-    quote_path: Callable[[str, str], str]  # a path, and a pattern that follows it, as the value of an output option
-    index_pattern: str  # stands for the index in such a pattern
-    whole_file: bool  # directives count anywhere in the script, not only before its first command
-    ask_every: float = 10.0  # seconds between two questions to it
+    status: Asking
+    states: Mapping[str, Status]  # by the scheduler's word, or by "word reason" where the reason tells
+    cancel: Callable[[Sequence[tuple[str, int | None]]], Command]  # of (job id, index in its array)
+    quote_path: Callable[[str, str], str | None]  # path and pattern as the value of an output option; None: cannot be
+    job_variable: str  # the environment variable that tells a job its id
+
+    also_reads: tuple[str, ...] = ()  # directives of others that it obeys, and which count as its own
+    whole_file: bool = False  # directives count anywhere in the script, not only before its first command
+    attached: bool = True  # a short option may have its value attached: -Jname
+    joins: re.Pattern[str] | None = None  # directives by which stderr goes where stdout goes
+    name_limit: int = 60  # characters of a job's name
+    plain_paths: bool = False  # only letters, digits and _ . / - in the path of a script
+    script_on_stdin: bool = False
     submit_environment: Mapping[str, str] = field(default_factory=dict)  # set for the submit command
 
-    def status_of(self, native: str) -> Status | None:
+    array: Option | None = None  # None: no arrays
+    array_on_command_line: bool = False  # the array option is an argument of the submit command, not a directive
+    array_least: int = 1  # tasks
+    array_index: str = ""  # shell words that give a task its index, from 1
+    throttle: str | None = (
+        None  # what {throttle} of the array option becomes, with {} for the number; None: there is none
+    )
+    index_pattern: str = ""  # stands for the index in the pattern of an output path
+    limit: Limit | None = None
+    too_many: re.Pattern[str] | None = None  # a refusal because an array is too large, or because there are none
+
+    busy: re.Pattern[str] | None = None  # a refusal that passes by itself: a limit is reached, the server is away
+    unclear: re.Pattern[str] | None = None  # an answer that leaves open whether the job was taken
+    unclear_codes: frozenset[int] = frozenset()  # exit codes that do so
+
+    history: Asking | None = None  # for the jobs that the queue does not show any more
+    ask_every: float = 10.0  # seconds between two questions to it from one host
+
+    requeue_asked: re.Pattern[str] | None = None  # the user's directives ask for another start
+    requeue: str = ""  # shell words that end a job so that it starts again
+
+    def status_of(self, native: NativeJob) -> Status | None:
         """What a native state means; None for one that this table has not heard of."""
-        return self.states.get(native)
+        with_reason = self.states.get(f"{native.state} {native.reason}")
+        return self.states.get(native.state) if with_reason is None else with_reason
 
 
 def find(pattern: str) -> re.Pattern[str]:
-    """A pattern that is looked for line by line; it names the group ``id``."""
+    """A pattern that is looked for line by line."""
     return re.compile(pattern, re.MULTILINE)
+
+
+def words(*patterns: str) -> re.Pattern[str]:
+    """A pattern for any of some words in an answer, whatever their case."""
+    return re.compile("|".join(patterns), re.IGNORECASE)
 
 
 def quote_path(path: str, pattern: str) -> str:
@@ -66,13 +133,19 @@ def quote_path(path: str, pattern: str) -> str:
     return '"' + path.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"') + pattern + '"'
 
 
-def has_option(directives: str, spellings: tuple[str, ...]) -> bool:
+def plain_path(path: str, pattern: str, *, also: str = "") -> str | None:
+    """A path as it is, where it holds nothing that would have to be quoted; else None."""
+    return path + pattern if re.fullmatch(rf"[A-Za-z0-9_./+{also}-]+", path) else None
+
+
+def has_option(directives: str, spellings: tuple[str, ...], *, attached: bool = True) -> bool:
     """Whether directive lines (without their prefix) set an option under one of its spellings.
 
-    A short option may have its value attached (``-Jname``), a long one follows it with ``=`` or a space.
+    A short option may have its value attached (``-Jname``) where the scheduler allows it, a long one follows it
+    with ``=`` or a space.
     """
     for spelling in spellings:
-        after = r"(?=[=\s]|$)" if spelling.startswith("--") else ""
+        after = r"(?=[=\s]|$)" if spelling.startswith("--") or not attached else ""
         if re.search(rf"(?:^|\s){re.escape(spelling)}{after}", directives, re.MULTILINE):
             return True
     return False

@@ -2,7 +2,7 @@
 
     python _local_queue.py submit SCRIPT     prints the job's id
     python _local_queue.py status            prints id|index|state|reason|script of every task
-    python _local_queue.py cancel ID...
+    python _local_queue.py cancel ID|ID_INDEX...
 
 A submission gets a process that outlives the shell that made it (a session of its own), runs the script, or each task
 of its array with at most P at once, and keeps their states in a spool folder. Directives are lines ``#LOCAL --option``:
@@ -31,6 +31,7 @@ from typing import Any, NoReturn
 
 PREFIX = "#LOCAL"
 INDEX = "MLXP_LOCAL_TASK_ID"
+JOB = "MLXP_LOCAL_JOB_ID"
 REMEMBER = 7 * 24 * 3600  # seconds that an ended submission stays in the spool
 GRACE = 30  # seconds between SIGTERM and SIGKILL of a cancelled task
 
@@ -133,6 +134,7 @@ def run_detached(folder: Path, job: dict[str, Any], options: argparse.Namespace,
         fcntl.flock(lock, fcntl.LOCK_EX)  # held as long as this process lives, however that ends
         queue = Queue(folder, job, options)
         signal.signal(signal.SIGTERM, queue.cancel)
+        signal.signal(signal.SIGUSR1, queue.cancel_tasks)
         (folder / "pid").write_text(str(os.getpid()), encoding="utf-8")
         os.write(says_ready, b"!")
         os.close(says_ready)
@@ -149,12 +151,14 @@ class Queue:
     """Runs the tasks of one submission, in order, some at a time."""
 
     def __init__(self, folder: Path, job: dict[str, Any], options: argparse.Namespace) -> None:
+        self.folder = folder
         self.states = folder / "states"
         self.job = job
         self.options = options
-        self.waiting = [None] if options.count is None else list(range(1, options.count + 1))
+        self.waiting: list[int | None] = [None] if options.count is None else list(range(1, options.count + 1))
         self.running: dict[int, tuple[int | None, subprocess.Popen[bytes]]] = {}  # by pid
         self.cancelled = False
+        self.cancelled_tasks: set[int | None] = set()
 
     def run(self) -> None:
         while self.running or (self.waiting and not self.cancelled):
@@ -168,6 +172,7 @@ class Queue:
     def start(self, index: int | None) -> None:
         environment = dict(os.environ)
         environment.pop(INDEX, None)
+        environment[JOB] = self.folder.name
         if index is not None:
             environment[INDEX] = str(index)
         try:
@@ -184,7 +189,7 @@ class Queue:
             return
         self.running[task.pid] = index, task
         self.note(index, "RUNNING")
-        if self.cancelled:  # meanwhile
+        if self.is_cancelled(index):  # meanwhile
             os.killpg(task.pid, signal.SIGTERM)
 
     def open(self, pattern: str | None, index: int | None) -> int:
@@ -198,20 +203,38 @@ class Queue:
         assert found is not None  # noqa: S101  (only WNOHANG gives None)
         index, task = self.running.pop(found.si_pid)
         code = task.wait()
-        state = "COMPLETED" if code == 0 else "CANCELLED" if self.cancelled else "FAILED"
+        state = "COMPLETED" if code == 0 else "CANCELLED" if self.is_cancelled(index) else "FAILED"
         self.note(index, state, f"exit {code}")
+
+    def is_cancelled(self, index: int | None) -> bool:
+        return self.cancelled or index in self.cancelled_tasks
 
     def cancel(self, *_: object) -> None:
         """On SIGTERM: start nothing more, end what runs, kill what does not end in time."""
         self.cancelled = True
-        self.signal_all(signal.SIGTERM)
-        signal.signal(signal.SIGALRM, lambda *_: self.signal_all(signal.SIGKILL))
+        self.end_cancelled()
+
+    def cancel_tasks(self, *_: object) -> None:
+        """On SIGUSR1: the same for the tasks that the file ``cancel`` names."""
+        for line in (self.folder / "cancel").read_text(encoding="utf-8").splitlines():
+            index = int(line)
+            if index not in self.cancelled_tasks:
+                self.cancelled_tasks.add(index)
+                if index in self.waiting:
+                    self.waiting.remove(index)
+                    self.note(index, "CANCELLED")
+        self.end_cancelled()
+
+    def end_cancelled(self) -> None:
+        self.signal_cancelled(signal.SIGTERM)
+        signal.signal(signal.SIGALRM, lambda *_: self.signal_cancelled(signal.SIGKILL))
         signal.alarm(GRACE)
 
-    def signal_all(self, number: int) -> None:
-        for pid in list(self.running):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, number)
+    def signal_cancelled(self, number: int) -> None:
+        for pid, (index, _) in list(self.running.items()):
+            if self.is_cancelled(index):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, number)
 
     def note(self, index: int | None, state: str, reason: str = "") -> None:
         with self.states.open("a", encoding="utf-8") as file:
@@ -256,15 +279,20 @@ def status() -> int:
 
 
 def cancel(ids: list[str]) -> int:
-    """Ask the queues of submissions to end."""
+    """Ask the queues of submissions to end, or to end some of their tasks."""
     code = 0
     for job_id in ids:
-        folder = spool() / job_id
-        if not job_id.isdigit() or not folder.is_dir():
+        name, _, index = job_id.partition("_")
+        folder = spool() / name
+        if not name.isdigit() or not folder.is_dir() or not (index or "1").isdigit():
             print(f"mlxp_local: there is no job {job_id}", file=sys.stderr)
             code = 1
         elif is_held(folder):
-            os.kill(int((folder / "pid").read_text(encoding="utf-8")), signal.SIGTERM)
+            if index:
+                with (folder / "cancel").open("a", encoding="utf-8") as file:
+                    file.write(f"{index}\n")
+            pid = int((folder / "pid").read_text(encoding="utf-8"))
+            os.kill(pid, signal.SIGUSR1 if index else signal.SIGTERM)
     return code
 
 

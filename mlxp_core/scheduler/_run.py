@@ -5,23 +5,19 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlxp_core.environment import user_name
-from mlxp_core.errors import CommandError, SubmissionRefusedError, SubmissionUnclearError
-from mlxp_core.scheduler._base import NativeJob, Scheduler
-
-# words with which a client says that it does not know whether the server took the job (seen on Slurm 22.05)
-_UNCLEAR = ("timed out", "Unable to contact", "connect failure", "Zero Bytes were transmitted", "Unexpected message")
+from mlxp_core.errors import CommandError, SubmissionBusyError, SubmissionRefusedError, SubmissionUnclearError
+from mlxp_core.scheduler._base import Asking, Command, NativeJob, Question, Scheduler
 
 
 @dataclass(frozen=True)
 class Answer:
     """What a command came to; ``code`` is None when it ran out of time."""
 
-    command: tuple[str, ...]
+    command: Command
     code: int | None
     stdout: str
     stderr: str
@@ -35,21 +31,32 @@ class Answer:
         return "\n".join(parts)
 
 
-def ask(command: tuple[str, ...], *, limit: float, environment: Mapping[str, str] | None = None) -> Answer:
-    """Run a command; raises CommandError only where it is not there at all."""
+def ask(
+    command: Command,
+    *,
+    limit: float,
+    environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+    stdin: Path | None = None,
+) -> Answer:
+    """Run a command; raises CommandError only where it cannot be run at all."""
+    # OAR looks at the variable, and not at where the command really is
+    where = {} if directory is None else {"PWD": str(directory)}
     try:
-        done = subprocess.run(  # noqa: S603  (a scheduler's client, arguments as a list)
-            command,
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            timeout=limit,
-            check=False,
-            env={**os.environ, **(environment or {})},
-        )
+        with open(stdin or os.devnull, "rb") as source:  # noqa: PTH123
+            done = subprocess.run(  # noqa: S603  (a scheduler's client, arguments as a list)
+                command,
+                capture_output=True,
+                stdin=source,
+                timeout=limit,
+                check=False,
+                cwd=directory,
+                env={**os.environ, **where, **(environment or {})},
+            )
     except FileNotFoundError as error:
         raise CommandError(
-            f"{command[0]} is not on this machine's PATH, so there is nothing to submit to. Launch from a machine "
-            "where it is (a login node), or take another launcher, such as hydra/launcher=mlxp_local."
+            f"{command[0]} is not on this machine's PATH, so there is no such scheduler to talk to. Launch from a "
+            "machine where it is (a login node), or take another launcher, such as hydra/launcher=mlxp_local."
         ) from error
     except OSError as error:
         raise CommandError(f"{shlex.join(command)} cannot be run: {error}") from error
@@ -58,41 +65,67 @@ def ask(command: tuple[str, ...], *, limit: float, environment: Mapping[str, str
     return Answer(command, done.returncode, _text(done.stdout), _text(done.stderr), limit)
 
 
-def submit(scheduler: Scheduler, script: Path, *, limit: float) -> str:
-    """Submit a script; give the job's id.
+def submit(
+    scheduler: Scheduler, script: Path, *, extra: Sequence[str] = (), directory: Path | None = None, limit: float
+) -> str:
+    """Call the submit command once; give the job's id.
 
-    Raises SubmissionRefusedError when it is sure that nothing was submitted, SubmissionUnclearError when the answer
-    leaves it open and the queue could not be asked, or does not show the job.
+    Raises SubmissionBusyError for a refusal that passes by itself, SubmissionRefusedError for any other,
+    SubmissionUnclearError where the answer leaves open whether the job was taken.
     """
-    command = (*scheduler.submit, str(script))
-    answer = ask(command, limit=limit, environment=scheduler.submit_environment)
+    command = (*scheduler.submit, *extra)
+    if not scheduler.script_on_stdin:
+        command += (str(script),)
+    answer = ask(
+        command,
+        limit=limit,
+        environment=scheduler.submit_environment,
+        directory=directory,
+        stdin=script if scheduler.script_on_stdin else None,
+    )
     found = scheduler.job_id.search(answer.stdout) if answer.code == 0 else None
     if found:
         return found["id"]
-    if answer.code not in {None, 0} and not any(words in answer.stderr for words in _UNCLEAR):
-        raise SubmissionRefusedError(f"{scheduler.name} refused the submission:\n{answer}")
+    said = f"{answer.stdout}\n{answer.stderr}"
+    if answer.code not in {None, 0} and answer.code not in scheduler.unclear_codes:
+        if scheduler.busy and scheduler.busy.search(said):
+            raise SubmissionBusyError(f"{scheduler.name} does not take the submission now:\n{answer}")
+        if not (scheduler.unclear and scheduler.unclear.search(said)):
+            raise SubmissionRefusedError(f"{scheduler.name} refused the submission:\n{answer}")
     # a failed answer is not a refusal: sbatch after "Socket timed out" had been accepted and ran
-    try:
-        there = {job.job_id for job in look(scheduler, limit=limit) if job.script == str(script)}
-    except CommandError as error:
-        raise SubmissionUnclearError(
-            f"{scheduler.name} gave no clear answer, and its queue could not be asked:\n{answer}\n{error}\n"
-            f"The job may be there or not: look for {script} in the queue before you submit again."
-        ) from error
-    if there:
-        return there.pop()
-    raise SubmissionUnclearError(
-        f"{scheduler.name} gave no clear answer, and its queue does not show the job:\n{answer}\n"
-        f"It may still appear: look for {script} in the queue before you submit again."
-    )
+    raise SubmissionUnclearError(f"{scheduler.name} gave no clear answer to a submission:\n{answer}")
 
 
-def look(scheduler: Scheduler, *, limit: float) -> list[NativeJob]:
-    """All of this user's jobs that the scheduler remembers. Raises CommandError when it does not answer."""
-    answer = ask(scheduler.status(user_name()), limit=limit)
-    if answer.code != 0:
+def look(scheduler: Scheduler, asking: Asking, question: Question, *, limit: float) -> list[NativeJob]:
+    """Ask a scheduler for jobs. Raises CommandError when it does not answer, or with what cannot be understood."""
+    answer = ask(asking.command(question), limit=limit)
+    if answer.code not in asking.codes:
         raise CommandError(f"{scheduler.name} does not say what is in its queue:\n{answer}")
-    return scheduler.read_status(answer.stdout)
+    try:
+        return asking.read(answer.stdout)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CommandError(f"{scheduler.name} gives no answer that can be understood ({error}):\n{answer}") from error
+
+
+def cancel(scheduler: Scheduler, jobs: Sequence[tuple[str, int | None]], *, limit: float) -> None:
+    """Cancel jobs, given by id and index in their array. Raises CommandError for an answer that is no success."""
+    answer = ask(scheduler.cancel(jobs), limit=limit)
+    if answer.code != 0:
+        raise CommandError(f"{scheduler.name} did not cancel all of it:\n{answer}")
+
+
+def array_limit(scheduler: Scheduler, *, limit: float) -> int | None:
+    """How many tasks an array may have at this site; None where the scheduler does not say."""
+    known = scheduler.limit
+    if known is None or known.command is None or known.pattern is None:
+        return None
+    try:
+        answer = ask(known.command, limit=limit)
+    except CommandError:
+        return None
+    found = known.pattern.search(answer.stdout)
+    number = int(found["n"]) - known.above if found else 0
+    return number if number > 0 else None
 
 
 def _text(output: bytes | str | None) -> str:

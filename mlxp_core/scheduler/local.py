@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from mlxp_core.layout import Status
-from mlxp_core.scheduler._base import NativeJob, Option, Scheduler, find, quote_path
+from mlxp_core.scheduler._base import Asking, Command, NativeJob, Option, Question, Scheduler, find, quote_path
 
 # by its path: no package needs to be importable, and nothing else is loaded
 _PROGRAM = (sys.executable, str(Path(__file__).with_name("_local_queue.py")))
 
 
-def _status(user: str) -> tuple[str, ...]:  # noqa: ARG001  (a queue is its user's own)
+def _status(question: Question) -> Command:  # noqa: ARG001  (a queue is its user's own)
     return (*_PROGRAM, "status")
 
 
@@ -24,21 +25,24 @@ def _read_status(answer: str) -> list[NativeJob]:
     return jobs
 
 
+def _cancel(jobs: Sequence[tuple[str, int | None]]) -> Command:
+    return (*_PROGRAM, "cancel", *(job_id if index is None else f"{job_id}_{index}" for job_id, index in jobs))
+
+
 LOCAL = Scheduler(
     name="local",
     directive="#LOCAL",
     options=(
-        Option("name", "--job-name={}", ("--job-name",)),
-        Option("stdout", "--output={}", ("--output",)),
-        Option("stderr", "--error={}", ("--error", "--output")),
+        Option("name", "--job-name={name}", ("--job-name",)),
+        Option("stdout", "--output={stdout}", ("--output",)),
+        Option("stderr", "--error={stderr}", ("--error", "--output")),
     ),
-    array=Option("array", "--array=1-{}", ("--array",)),
+    array=Option("array", "--array=1-{count}{throttle}", ("--array",)),
     throttle="%{}",
-    array_index="MLXP_LOCAL_TASK_ID",
+    array_index='"$MLXP_LOCAL_TASK_ID"',
     submit=(*_PROGRAM, "submit"),
     job_id=find(r"^(?P<id>\d+)$"),
-    status=_status,
-    read_status=_read_status,
+    status=Asking(_status, _read_status),
     states={
         "PENDING": Status.PENDING,
         "RUNNING": Status.RUNNING,
@@ -47,9 +51,9 @@ LOCAL = Scheduler(
         "CANCELLED": Status.CANCELLED,
         "LOST": Status.LOST,  # the queue's process was killed
     },
-    cancel=(*_PROGRAM, "cancel"),
+    cancel=_cancel,
     quote_path=quote_path,
     index_pattern="%a",
-    whole_file=False,
+    job_variable="MLXP_LOCAL_JOB_ID",
     ask_every=1.0,  # a file to read, on this machine
 )

@@ -1,46 +1,95 @@
-"""SLURM: https://slurm.schedmd.com/sbatch.html, squeue.html and job_state_codes.html. Seen on 22.05.8."""
+"""SLURM: https://slurm.schedmd.com/sbatch.html, squeue.html, sacct.html and job_state_codes.html. Seen on 22.05.8."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 from mlxp_core.layout import Status
-from mlxp_core.scheduler._base import NativeJob, Option, Scheduler, find, quote_path
+from mlxp_core.scheduler._base import (
+    Asking,
+    Command,
+    Limit,
+    NativeJob,
+    Option,
+    Question,
+    Scheduler,
+    find,
+    quote_path,
+    words,
+)
 
 _FORMAT = "%F|%K|%T|%r|%o"  # array's or job's id, index in the array, state, reason, script
 
 
-def _status(user: str) -> tuple[str, ...]:
-    # --states=all: without it a job that has ended is not shown; it stays for MinJobAge (300 s by default)
-    return ("squeue", "--noheader", "--array", "--states=all", f"--user={user}", f"--format={_FORMAT}")
+def _status(question: Question) -> Command:
+    # --states=all: without it a job that has ended is not shown; it stays for MinJobAge (300 s by default).
+    # By user and not by id: with a single id that is forgotten squeue fails, with several it does not
+    return ("squeue", "--noheader", "--array", "--states=all", f"--user={question.user}", f"--format={_FORMAT}")
 
 
 def _read_status(answer: str) -> list[NativeJob]:
     jobs = []
     for line in answer.splitlines():
         fields = line.split("|", 4)
-        if len(fields) == 5:  # noqa: PLR2004  (the five of _FORMAT)
-            job_id, index, state, reason, script = fields
-            jobs.append(NativeJob(job_id, int(index) if index.isdigit() else None, state, reason, script))
+        if len(fields) != 5:  # noqa: PLR2004  (the five of _FORMAT)
+            raise ValueError(line)
+        job_id, index, state, reason, script = fields
+        reason = "" if reason == "None" else reason
+        jobs.append(NativeJob(job_id, int(index) if index.isdigit() else None, state, reason, script))
     return jobs
+
+
+def _history(question: Question) -> Command:
+    fields = ("sacct", "--allocations", "--noheader", "--parsable2", "--format=JobID,State")
+    return (*fields, f"--jobs={','.join(question.ids)}")
+
+
+def _read_history(answer: str) -> list[NativeJob]:
+    jobs = []
+    for line in answer.splitlines():
+        name, bar, state = line.partition("|")
+        found = re.match(r"(\d+)(?:_(\d+))?", name)
+        if not bar or not found:
+            raise ValueError(line)
+        # tasks that wait are one record, 84_[2-5]; "CANCELLED by 1000" says by whom
+        index = int(found[2]) if found[2] else None
+        jobs.append(NativeJob(found[1], index, state.split()[0] if state else ""))
+    return jobs
+
+
+def _cancel(jobs: Sequence[tuple[str, int | None]]) -> Command:
+    return ("scancel", *(job_id if index is None else f"{job_id}_{index}" for job_id, index in jobs))
 
 
 SLURM = Scheduler(
     name="slurm",
     directive="#SBATCH",
     options=(
-        Option("name", "--job-name={}", ("--job-name", "-J")),
-        Option("stdout", "--output={}", ("--output", "-o")),
+        Option("name", "--job-name={name}", ("--job-name", "-J")),
+        Option("stdout", "--output={stdout}", ("--output", "-o")),
         # without an --error of its own stderr goes where the user's --output says
-        Option("stderr", "--error={}", ("--error", "-e", "--output", "-o")),
+        Option("stderr", "--error={stderr}", ("--error", "-e", "--output", "-o")),
         # a requeued job would truncate what its first attempt printed
         Option("open-mode", "--open-mode=append", ("--open-mode",)),
     ),
-    array=Option("array", "--array=1-{}", ("--array", "-a")),
+    array=Option("array", "--array=1-{count}{throttle}", ("--array", "-a")),
     throttle="%{}",
-    array_index="SLURM_ARRAY_TASK_ID",
+    array_index='"$SLURM_ARRAY_TASK_ID"',
+    # by default MaxArraySize is 1001, and the largest index is one less
+    limit=Limit(1000, ("scontrol", "show", "config"), find(r"^MaxArraySize\s*=\s*(?P<n>\d+)"), above=1),
+    too_many=words("Invalid job array specification"),
     submit=("sbatch", "--parsable"),
     job_id=find(r"^(?P<id>\d+)(;\S+)?\s*$"),  # "42", or "42;cluster" on a federation
-    status=_status,
-    read_status=_read_status,
+    busy=words(
+        r"\(connect failure\)",  # nothing has reached the controller
+        "job submit limit",  # AssocMaxSubmitJobLimit, QOSMaxSubmitJobPerUserLimit, …
+        "Resource temporarily unavailable",  # MaxJobCount
+        "Slurm temporarily unable to accept job",
+    ),
+    unclear=words("timed out", "Unable to contact", "Zero Bytes were transmitted", "Unexpected message"),
+    status=Asking(_status, _read_status),
+    history=Asking(_history, _read_history),
     states={
         "PENDING": Status.PENDING,
         "CONFIGURING": Status.PENDING,
@@ -66,10 +115,12 @@ SLURM = Scheduler(
         "DEADLINE": Status.TIMEOUT,
         "PREEMPTED": Status.PREEMPTED,
     },
-    cancel=("scancel",),
+    cancel=_cancel,
     # sbatch also obeys #PBS and #BSUB lines, anywhere in a script, which a template for several schedulers has
     submit_environment={"SBATCH_IGNORE_PBS": "1"},
     quote_path=quote_path,
     index_pattern="%a",
-    whole_file=False,
+    job_variable="SLURM_JOB_ID",
+    requeue_asked=find(r"(?:^|\s)--requeue(?=\s|$)"),
+    requeue='scontrol requeue "$SLURM_JOB_ID"',
 )
