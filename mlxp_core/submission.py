@@ -10,8 +10,10 @@ import contextlib
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from mlxp_core.errors import (
     SubmissionRefusedError,
     SubmissionUnclearError,
 )
-from mlxp_core.files import load_yaml_if_there, write_whole, write_yaml
+from mlxp_core.files import load_yaml, load_yaml_if_there, write_whole, write_yaml
 from mlxp_core.layout import LogDir, RunDir, Status, read_starts
 from mlxp_core.scheduler import _run, load_scheduler
 from mlxp_core.scheduler._base import NativeJob, Question, Scheduler, plain_path
@@ -136,8 +138,8 @@ def abandon(runs: Sequence[RunDir], error: BaseException) -> None:
             with contextlib.suppress(OSError):  # a full disk, perhaps, which was the error
                 state = Status.CANCELLED if stopped else Status.FAILED
                 write_yaml(run.submission, {"job_id": None, "time": metadata.now(), "state": str(state), "error": why})
-        elif stopped and submission.get("job_id") is None and submission.get("state") is None:
-            unclear = submission.get("script")
+        elif stopped and _is_unclear(submission):
+            unclear = submission["script"]
     if unclear:
         log.warning("interrupted while %s was being submitted: the same command again finds out", unclear)
 
@@ -182,32 +184,42 @@ def submit(runs: Sequence[RunDir], log_dir: LogDir) -> list[Submitted]:
 def find_submitted(runs: Sequence[RunDir], *, limit: float) -> dict[RunDir, Submitted]:
     """Which of these runs are in a queue, or have been; what is unclear is looked for.
 
-    Raises SubmissionUnclearError where a queue that has to be asked does not answer.
+    A submit command may outlive the launch that was killed, for ``limit`` seconds: until then a job that is not in the
+    queue may still come. Raises SubmissionUnclearError where a queue that has to be asked does not answer.
     """
-    open_ends: dict[str, list[RunDir]] = {}
+    by_scheduler: dict[str, list[RunDir]] = {}
     for run in runs:
         note = load_yaml_if_there(run.submission)
-        if note.get("script") and note.get("job_id") is None and note.get("state") is None:
-            open_ends.setdefault(note["scheduler"], []).append(run)
-    for name, unsettled in open_ends.items():
+        if _is_unclear(note):
+            by_scheduler.setdefault(note["scheduler"], []).append(run)
+    for name, unclear in by_scheduler.items():
         scheduler = load_scheduler(name)
-        settle(unsettled)  # by what the folders know
-        if all(load_yaml_if_there(run.submission).get("job_id") for run in unsettled):
-            continue
-        try:
-            jobs = _run.look(scheduler, scheduler.status, Question(user_name()), limit=limit)
-        except CommandError as error:
-            names = ", ".join(run.path.name for run in unsettled)
-            raise SubmissionUnclearError(
-                f"it is not known whether run {names} is in the queue, so nothing is submitted:\n{error}"
-            ) from error
-        settle(unsettled, jobs)
+        settle(unclear)  # by what the folders know
+        while left := [run for run in unclear if _is_unclear(load_yaml_if_there(run.submission))]:
+            begun = max(datetime.fromisoformat(load_yaml(run.submission)["time"]).timestamp() for run in left)
+            over = time.time() > begun + limit
+            names = ", ".join(run.path.name for run in left)
+            try:
+                settle(left, _run.look(scheduler, scheduler.status, Question(user_name()), limit=limit))
+            except CommandError as error:
+                raise SubmissionUnclearError(
+                    f"it is not known whether run {names} is in the queue, so nothing is submitted:\n{error}"
+                ) from error
+            if over:
+                break
+            log.warning("run %s was being submitted when its launch ended: looking whether it still arrives", names)
+            time.sleep(min(scheduler.ask_every, limit))
     notes = {run: load_yaml_if_there(run.submission) for run in runs}
     return {
         run: Submitted(run, note["scheduler"], str(note["job_id"]), note.get("array_index"))
         for run, note in notes.items()
         if note.get("job_id") is not None
     }
+
+
+def _is_unclear(note: Mapping[str, Any]) -> bool:
+    """Whether a run was being submitted, and it is not known what became of that."""
+    return bool(note.get("script")) and note.get("job_id") is None and note.get("state") is None
 
 
 def settle(runs: Sequence[RunDir], jobs: Sequence[NativeJob] = ()) -> None:
@@ -217,7 +229,7 @@ def settle(runs: Sequence[RunDir], jobs: Sequence[NativeJob] = ()) -> None:
     """
     for run in runs:
         submission = load_yaml_if_there(run.submission)
-        if not submission.get("script") or submission.get("job_id") is not None:
+        if not _is_unclear(submission):
             continue
         path = Path(submission["script"])
         job_id = _read_job_id(path.parent) or find_job(jobs, path, submission.get("name", ""))

@@ -36,6 +36,10 @@ _TOKEN = re.compile(
 )
 
 
+# not <<<, which is a string
+_HERE_DOCUMENT = re.compile(r"(?<!<)<<(?P<tabs>-?)\s*(?P<word>[A-Za-z_]\w*)")
+
+
 @dataclass(frozen=True)
 class Template:
     """A native job script, taken apart; every line as the user wrote it."""
@@ -64,15 +68,26 @@ def read_template(text: str, scheduler: Scheduler, program: str, *, source: str 
     if lines[0].startswith("#!"):
         shebang = lines.pop(0).rstrip()
         _check_shell(shebang, source)
-    directives = [line for line in lines if is_directive(line, scheduler.directive)]
-    read = directives
+    inside = _in_here_documents(lines)
+    directives = [at for at, line in enumerate(lines) if is_directive(line, scheduler)]
+    header, ignored = directives, []
     if not scheduler.whole_file:
-        top = list(takewhile(lambda line: not line.strip() or line.startswith("#"), lines))
-        read = [line for line in top if line in directives]
+        top = len(list(takewhile(lambda line: not line.strip() or line.startswith("#"), lines)))
+        header = [at for at in directives if at < top]
+        ignored = [at for at in directives if at >= top and at not in inside]
     if not directives:
         _check_not_of_another(lines, scheduler, source)
-    setup, prefix, after = _split_at_program([line for line in lines if line not in directives], program, source)
-    return Template(shebang, tuple(read), _trim(setup), prefix, _trim(after), tuple(directives[len(read) :]))
+    # a line of a here-document is data, which stays where it is, also where the scheduler takes it for a directive
+    rest = [(line, at in inside) for at, line in enumerate(lines) if at in inside or at not in directives]
+    setup, prefix, after = _split_at_program(rest, program, source)
+    return Template(
+        shebang,
+        tuple(lines[at] for at in header),
+        _trim(setup),
+        prefix,
+        _trim(after),
+        tuple(lines[at] for at in ignored),
+    )
 
 
 def add_header(template: Template, text: str | None, scheduler: Scheduler) -> Template:
@@ -82,7 +97,7 @@ def add_header(template: Template, text: str | None, scheduler: Scheduler) -> Te
     """
     lines = [line for line in (text or "").splitlines() if line.strip()]
     for line in lines:
-        if not is_directive(line, scheduler.directive):
+        if not is_directive(line, scheduler):
             raise ConfigurationError(
                 f"hydra.launcher.header has the line\n  {line}\nwhich {scheduler.name} would not read: a directive "
                 f"starts with {scheduler.directive} in the first column. Shell lines go into hydra.launcher.setup."
@@ -95,10 +110,38 @@ def add_setup(template: Template, lines: Iterable[str]) -> Template:
     return replace(template, setup=(*template.setup, *lines))
 
 
-def is_directive(line: str, directive: str) -> bool:
+def is_directive(line: str, scheduler: Scheduler) -> bool:
     """Whether a line is a directive of the scheduler."""
     # Slurm reads "#SBATCH--time=3" as well; "#SBATCHX" is a comment, "##SBATCH" does not start with it
-    return line.startswith(directive) and not line[len(directive) : len(directive) + 1].isalnum()
+    prefixes = (scheduler.directive, *scheduler.also_reads)
+    return any(line.startswith(prefix) and not line[len(prefix) : len(prefix) + 1].isalnum() for prefix in prefixes)
+
+
+def _in_here_documents(lines: Sequence[str]) -> set[int]:
+    """Which lines are the text of a here-document, up to the word that ends it."""
+    inside: set[int] = set()
+    ends: list[
+        tuple[str, bool]
+    ] = []  # of those that the last command has begun: the word, and whether tabs may precede
+    for at, line in enumerate(lines):
+        if ends:
+            inside.add(at)
+            word, indented = ends[0]
+            if (line.lstrip("\t") if indented else line) == word:
+                ends.pop(0)
+        elif not line.startswith("#"):
+            ends = [(found["word"], bool(found["tabs"])) for found in _HERE_DOCUMENT.finditer(_without_quotes(line))]
+    return inside if not ends else set()  # one that never ends: what looked like it was none
+
+
+def _without_quotes(line: str) -> str:
+    """The line without what may look like the start of a here-document: quoted text, arithmetic, a comment.
+
+    The quotes around the word of a here-document go as well.
+    """
+    line = re.sub(r"""<<(-?)\s*(['"\\])(\w+)['"]?""", r"<<\1\3", line)
+    line = re.sub(r"""'[^']*'|"(?:\\.|[^"\\])*\"""", "''", line)
+    return re.sub(r"\(\(.*?\)\)|(?:^|\s)#.*", "", line)
 
 
 def _check_shell(shebang: str, source: str) -> None:
@@ -143,14 +186,17 @@ class _Command:
         return self.starts[0] if at == 0 else None
 
 
-def _split_at_program(lines: Sequence[str], program: str, source: str) -> tuple[list[str], str, list[str]]:
-    """Lines before the program's, what stands before its interpreter, lines after; all lines where it has none."""
+def _split_at_program(lines: Sequence[tuple[str, bool]], program: str, source: str) -> tuple[list[str], str, list[str]]:
+    """Lines before the program's, what stands before its interpreter, lines after; all lines where it has none.
+
+    With each line comes whether it is text of a here-document.
+    """
     before: list[str] = []
     after: list[str] = []
     prefix: str | None = None
-    for raw in _joined(lines):
+    for raw, is_text in _joined(lines):
         line = raw.replace("\\\n", "  ")  # as long, so that places stay
-        commands = None if line.lstrip().startswith("#") else list(_commands(line))
+        commands = None if is_text or line.lstrip().startswith("#") else list(_commands(line))
         if commands and any(command.names(program) and command.words[0] not in _HARMLESS for command in commands):
             start = commands[0].interpreter(program) if len(commands) == 1 else None
             if start is None or prefix is not None:
@@ -166,16 +212,16 @@ def _split_at_program(lines: Sequence[str], program: str, source: str) -> tuple[
     return before, prefix or "", after
 
 
-def _joined(lines: Sequence[str]) -> Iterator[str]:
+def _joined(lines: Sequence[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:
     """Lines, with those that a backslash continues as one."""
     pending: list[str] = []
-    for line in lines:
+    for line, is_text in lines:
         pending.append(line)
-        if not line.endswith("\\") or line.lstrip().startswith("#"):
-            yield "\n".join(pending)
+        if is_text or not line.endswith("\\") or line.lstrip().startswith("#"):
+            yield "\n".join(pending), is_text
             pending = []
     if pending:
-        yield "\n".join(pending)
+        yield "\n".join(pending), False
 
 
 def _commands(line: str) -> Iterator[_Command]:

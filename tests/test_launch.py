@@ -179,6 +179,8 @@ def test_a_templates_lines_run_in_every_job(project: Project) -> None:
         (("hydra.launcher.template=pbs.sh",), "Its launcher is hydra/launcher=mlxp_torque or mlxp_pbs"),
         (("hydra.launcher.header='--foo'",), "a directive starts with #LOCAL"),
         (("hydra.launcher.max_parallel=0",), "at least one job must run"),
+        (("hydra.launcher.pack=0",), "at least one run is in each job"),
+        (("hydra.launcher.max_parallel=2", "hydra.launcher.array=false"), "leave one of them out"),
         (("hydra.launcher.max_parallel=many",), "hydra.launcher.max_parallel=many: Value 'many' of type 'str'"),
         (("hydra.launcher.snapshot=head",), "not one of auto, commit, none"),
         (("hydra.launcher.scheduler=cron",), "there is no scheduler 'cron': the known ones are local, slurm, "),
@@ -226,6 +228,17 @@ def test_without_arrays_each_job_is_submitted_on_its_own(project: Project) -> No
     assert [project.submission(name)["array_index"] for name in project.runs()] == [None, None]
     assert statuses(project) == ["COMPLETE"] * 2
     assert "local job 2" in done.stdout
+
+
+def test_packed_runs_share_a_job(project: Project) -> None:
+    """Bug: k jobs for k runs; or the runs of one job in one folder."""
+    project.run(*WAIT, "seed=1,2,3", "hydra.launcher.pack=2")
+    places = [(project.submission(name)["job_id"], project.submission(name)["array_index"]) for name in project.runs()]
+    assert places == [("1", 1), ("1", 1), ("1", 2)]
+    assert statuses(project) == ["COMPLETE"] * 3
+    for index, name in enumerate(project.runs(), start=1):
+        lines = (project.logs / name / "metrics" / "train.json").read_text().splitlines()
+        assert [json.loads(line)["loss"] for line in lines] == [index, index + 0.1, index + 0.2]
 
 
 def test_a_launch_that_is_interrupted_leaves_no_run_pending(project: Project) -> None:

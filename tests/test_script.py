@@ -110,6 +110,30 @@ def test_a_module_is_found_as_such() -> None:
     assert (template.setup, template.prefix) == ((), "srun ")
 
 
+HERE = """\
+#!/bin/bash
+#SBATCH --time=1
+cat >inner.sh <<'END' && echo $((1 << n)) <<<"<<X"
+#SBATCH --time=9
+python main.py
+END
+cat <<-A >a; cat <<B
+\t$x it's "open
+\tA
+srun python main.py
+B
+python main.py
+"""
+
+
+def test_the_text_of_a_here_document_is_data() -> None:
+    """Bug: a line of a script that the job writes is taken for the program, or for a directive that Slurm ignores."""
+    template = read_template(HERE, SLURM, "main.py")
+    assert template.header == ("#SBATCH --time=1",)
+    assert template.setup == tuple(HERE.split("\n")[2:11])
+    assert (template.prefix, template.after, template.ignored) == ("", (), ())
+
+
 def test_a_template_with_dos_line_ends_is_read(tmp_path: Path) -> None:
     r"""Bug: `$'\r': command not found`, and a header that sbatch refuses."""
     template = read_template("#!/bin/bash\r\n#SBATCH --time=1\r\nset -e\r\n", SLURM, "main.py")
