@@ -208,9 +208,11 @@ def _write(scheduler: Scheduler, concerned: Mapping[RunDir, dict[str, Any]], sai
         if job_id is None or submission.get("scheduler") != scheduler.name:
             continue
         job = jobs.get((str(job_id), index)) or jobs.get((str(job_id), None))
-        while (job.job_id if job else str(job_id)) in successors:  # started again under an id of its own
-            following = successors[job.job_id if job else str(job_id)]
-            job, submission = following, {**submission, "job_id": following.job_id, "array_index": following.index}
+        if job is None and index is None:  # one that is no array, where the scheduler takes it for one of one task
+            job = jobs.get((str(job_id), 1))
+        while job is not None and job.own_id in successors:  # started again under an id of its own
+            job = successors[job.own_id]
+            submission = {**submission, "job_id": job.job_id, "array_index": job.index}
         if job is None:
             state, reason = _forgotten(run, submission, said)
         else:

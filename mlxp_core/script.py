@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ def render_job(job: Job, template: Template, scheduler: Scheduler) -> str:
     """``script.sh`` of one run: header, set-up, the program; its exit code is kept, however it ends."""
     values = {
         "name": job.name[: scheduler.name_limit],
+        "shell": _shell_path(template.shebang),
         "stdout": scheduler.quote_path(str(job.run.stdout), "") or "/dev/null",
         "stderr": scheduler.quote_path(str(job.run.stderr), "") or "/dev/null",
     }
@@ -75,7 +77,10 @@ class Submission:
 def check_array(header: Sequence[str], scheduler: Scheduler) -> None:
     """Raise ConfigurationError where the user's header has an array of its own."""
     array = scheduler.array
-    if array is not None and _has(header, scheduler, array):
+    if array is None or not _has(header, scheduler, array):
+        return
+    # where the same option gives the name, it is the brackets that make an array
+    if not scheduler.array_on_command_line or "[" in (_own_name(scheduler, header) or ""):
         raise ConfigurationError(
             f"the header sets {' or '.join(array.yields_to)} itself, which is how the launcher submits a batch. "
             "Take that line out (hydra.launcher.max_parallel limits how many run at once), or set "
@@ -100,7 +105,12 @@ def render_submission(submission: Submission, scheduler: Scheduler) -> str:
     count = len(submission.tasks)
     pattern = f"{scheduler.index_pattern if count > 1 else 'job'}.out"
     output = scheduler.quote_path(*(("", pattern) if submission.relative else (f"{submission.folder}/", pattern)))
-    values = {"name": submission.name, "stdout": output or "/dev/null", "stderr": output or "/dev/null"}
+    values = {
+        "name": submission.name,
+        "shell": _shell_path(submission.shebang),
+        "stdout": output or "/dev/null",
+        "stderr": output or "/dev/null",
+    }
     header = submission.header
     lines = _directives(header, scheduler, values)
     if count > 1 and not scheduler.array_on_command_line:
@@ -175,6 +185,14 @@ done
 }}
 exit "$mlxp_code"
 """
+
+
+def _shell_path(shebang: str) -> str:
+    """The shell of a script's first line, for a scheduler that does not read it: ``/usr/bin/env bash`` too."""
+    shell, *more = shebang[2:].split()
+    if shell.rpartition("/")[2] != "env":
+        return shell
+    return shutil.which(more[-1]) or f"/bin/{more[-1]}"
 
 
 def _requeue(header: Sequence[str], scheduler: Scheduler) -> str:

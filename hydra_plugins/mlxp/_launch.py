@@ -318,7 +318,7 @@ def _environment(config: DictConfig, place: Any) -> dict[str, str]:
     # an editable install puts folders of the repository on the path, behind those of PYTHONPATH
     others = [(Path(entry), place(Path(entry))) for entry in sys.path[1:] if entry]
     placed += [str(copied) for entry, copied in others if copied != entry and copied.is_dir()]
-    if placed != entries:
+    if placed:  # said also where it is as here: most schedulers start a job without the variables of the submission
         variables["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(placed))
     return variables
 

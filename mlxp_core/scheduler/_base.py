@@ -29,7 +29,8 @@ class NativeJob:
     reason: str = ""
     script: str = ""  # path of the submitted script, where the scheduler tells
     name: str = ""  # where the scheduler tells; it may be cut
-    replaces: str = ""  # id of the job that was started again as this one
+    own_id: str = ""  # of a task, where it has one
+    replaces: str = ""  # the own id of the job that was started again as this one
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class Scheduler:
     cancel: Callable[[Sequence[tuple[str, int | None]]], Command]  # of (job id, index in its array)
     quote_path: Callable[[str, str], str | None]  # path and pattern as the value of an output option; None: cannot be
     job_variable: str  # the environment variable that tells a job its id
+    cancel_codes: frozenset[int] = frozenset({0})  # exit codes of a success
 
     also_reads: tuple[str, ...] = ()  # directives of others that it obeys, and which count as its own
     whole_file: bool = False  # directives count anywhere in the script, not only before its first command

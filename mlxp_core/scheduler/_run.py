@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,14 +46,15 @@ def ask(
     where = {} if directory is None else {"PWD": str(directory)}
     try:
         with open(stdin or os.devnull, "rb") as source:  # noqa: PTH123
-            done = subprocess.run(  # noqa: S603  (a scheduler's client, arguments as a list)
+            process = subprocess.Popen(  # noqa: S603  (a scheduler's client, arguments as a list)
                 command,
-                capture_output=True,
                 stdin=source,
-                timeout=limit,
-                check=False,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 cwd=directory,
                 env={**os.environ, **where, **(environment or {})},
+                # Ctrl-C is for us: a submission that it cuts short may have been accepted
+                start_new_session=True,
             )
     except FileNotFoundError as error:
         raise CommandError(
@@ -60,9 +63,28 @@ def ask(
         ) from error
     except OSError as error:
         raise CommandError(f"{shlex.join(command)} cannot be run: {error}") from error
+    try:
+        stdout, stderr = process.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        return Answer(command, None, *_end(process), limit)
+    return Answer(command, process.returncode, _text(stdout), _text(stderr), limit)
+
+
+def _end(process: subprocess.Popen[bytes]) -> tuple[str, str]:
+    """Kill a command that takes too long, with all that it has started; give what it had said.
+
+    A client may be a wrapper whose children hold the pipes, or run as another user and cannot be killed: those are left.
+    """
+    with contextlib.suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    try:
+        stdout, stderr = process.communicate(timeout=1)
     except subprocess.TimeoutExpired as late:
-        return Answer(command, None, _text(late.stdout), _text(late.stderr), limit)
-    return Answer(command, done.returncode, _text(done.stdout), _text(done.stderr), limit)
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+        stdout, stderr = late.stdout or b"", late.stderr or b""
+    return _text(stdout), _text(stderr)
 
 
 def submit(
@@ -110,7 +132,7 @@ def look(scheduler: Scheduler, asking: Asking, question: Question, *, limit: flo
 def cancel(scheduler: Scheduler, jobs: Sequence[tuple[str, int | None]], *, limit: float) -> None:
     """Cancel jobs, given by id and index in their array. Raises CommandError for an answer that is no success."""
     answer = ask(scheduler.cancel(jobs), limit=limit)
-    if answer.code != 0:
+    if answer.code not in scheduler.cancel_codes:
         raise CommandError(f"{scheduler.name} did not cancel all of it:\n{answer}")
 
 
@@ -128,5 +150,5 @@ def array_limit(scheduler: Scheduler, *, limit: float) -> int | None:
     return number if number > 0 else None
 
 
-def _text(output: bytes | str | None) -> str:
-    return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
+def _text(output: bytes) -> str:
+    return output.decode(errors="replace")

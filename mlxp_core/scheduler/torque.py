@@ -1,0 +1,96 @@
+"""TORQUE: qsub(1B), qstat(1B), qdel(1B) of its administrator's guide. Also Slurm's commands of these names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from mlxp_core.layout import Status
+from mlxp_core.scheduler._base import (
+    Asking,
+    Command,
+    Limit,
+    NativeJob,
+    Option,
+    Question,
+    Scheduler,
+    find,
+    plain_path,
+    words,
+)
+
+
+def read_id(text: str) -> tuple[str, int | None]:
+    """Take ``12.server``, ``12[].server`` or ``12[3].server`` apart: the id, ``12[]`` for an array, and the index."""
+    found = re.match(r"(\d+)(?:\[(\d*)\])?", text)
+    if found is None:
+        raise ValueError(text)
+    if found[2] is None:
+        return found[1], None
+    return f"{found[1]}[]", int(found[2]) if found[2] else None
+
+
+def write_ids(jobs: Sequence[tuple[str, int | None]]) -> tuple[str, ...]:
+    """The same the other way, without the server, which is the default one."""
+    return tuple(job_id if index is None else f"{job_id[:-2]}[{index}]" for job_id, index in jobs)
+
+
+def _status(question: Question) -> Command:  # noqa: ARG001  (of all jobs: with names of its own it fails for one that is gone)
+    # -t: the tasks of arrays, each; the qstat that comes with Slurm does not know it
+    return ("sh", "-c", "qstat -f -t 2>/dev/null || qstat -f")
+
+
+def _read_status(answer: str) -> list[NativeJob]:
+    jobs = []
+    text = answer.replace("\n\t", "")  # long lines are wrapped
+    for block in re.split(r"^Job Id: *", text, flags=re.MULTILINE)[1:]:
+        name, _, rest = block.partition("\n")
+        fields = dict(re.findall(r"^ +([\w.]+) = (.*)$", rest, flags=re.MULTILINE))
+        state, code = fields["job_state"], fields.get("exit_status", "")
+        job_id, index = read_id(name)
+        reason = code if state == "C" else ""
+        script = fields.get("submit_args", "")
+        jobs.append(NativeJob(job_id, index, state, reason, script, fields.get("Job_Name", "")))
+    return jobs
+
+
+def _cancel(jobs: Sequence[tuple[str, int | None]]) -> Command:
+    return ("qdel", *write_ids(jobs))
+
+
+TORQUE = Scheduler(
+    name="torque",
+    directive="#PBS",
+    options=(
+        Option("name", "-N {name}", ("-N",)),
+        Option("shell", "-S {shell}", ("-S",)),  # else the user's login shell, whatever the script's first line says
+        Option("stdout", "-o {stdout}", ("-o",)),
+        Option("stderr", "-e {stderr}", ("-e",)),
+    ),
+    joins=find(r"(?:^|\s)-j\s*(?:oe|eo)(?=\s|$)"),
+    name_limit=15,
+    array=Option("array", "-t 1-{count}{throttle}", ("-t",)),
+    throttle="%{}",
+    # the second is what jobs of Slurm's qsub have
+    array_index='"${PBS_ARRAYID:-$PBS_ARRAY_INDEX}"',
+    limit=Limit(500, ("qmgr", "-c", "print server"), find(r"max_job_array_size\s*=\s*(?P<n>\d+)")),
+    too_many=words("Bad Job Array Request", "array size too large"),
+    submit=("qsub",),
+    job_id=find(r"^(?P<id>\d+(?:\[\])?)(?:\.\S+)?\s*$"),
+    busy=words("Maximum number of jobs already in queue", r"Connection refused", "check pbs_server daemon"),
+    unclear=words("End of File", "timed? ?out", "communication failure", "Premature end of message"),
+    status=Asking(_status, _read_status, codes=frozenset({0, 153})),  # 153: none of them is known
+    states={
+        **dict.fromkeys(("Q", "H", "W", "T"), Status.PENDING),  # T: being moved to another server
+        **dict.fromkeys(("R", "E", "S"), Status.RUNNING),  # E: exiting
+        "C": Status.FAILED,
+        "C 0": Status.COMPLETE,
+        "C ": Status.COMPLETE,  # the qstat of Slurm knows no exit status: the run's folder does
+        "C -11": Status.TIMEOUT,  # JOB_EXEC_OVERLIMIT_WT
+        "C 271": Status.CANCELLED,  # 256 + SIGTERM: qdel
+    },
+    cancel=_cancel,
+    quote_path=plain_path,
+    index_pattern="task",  # TORQUE adds the index to the path
+    job_variable="PBS_JOBID",
+)
