@@ -73,7 +73,7 @@ def ask(
 def _end(process: subprocess.Popen[bytes]) -> tuple[str, str]:
     """Kill a command that takes too long, with all that it has started; give what it had said.
 
-    A client may be a wrapper whose children hold the pipes, or run as another user and cannot be killed: those are left.
+    Children of a client may hold the pipes, or run as another user, who cannot be killed: those are left.
     """
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
