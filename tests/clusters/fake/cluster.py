@@ -456,7 +456,7 @@ class Running:
                 with open(destination, "ab") as file:
                     file.write("".join(around).encode())
             return
-        mode = "ab" if data.get("append") else "wb"
+        mode = "ab" if data.get("append" if path == self.out else "append_err") else "wb"
         with open(destination, mode) as file:
             file.write(around[0].encode() + path.read_bytes() + around[1].encode())
         path.unlink()

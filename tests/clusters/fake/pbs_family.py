@@ -94,7 +94,6 @@ def environment(options: dict[str, str], name: str, own: dict[str, str]) -> dict
     """A login's variables, PBS's own, and of the submitter only what -v and -V name."""
     mine = os.environ
     passed = dict(mine) if "V" in options else {}
-    passed.pop("MLXP_FAKE_CLUSTER", None)
     for item in filter(None, re.split(r",(?=[A-Za-z_]\w*(?:=|,|$))", options.get("v", ""))):
         variable, has_value, value = item.partition("=")
         if has_value:
