@@ -108,16 +108,20 @@ class Project:
 
     def start(self, *arguments: str, new_session: bool = False, **environment: str) -> subprocess.Popen[str]:
         """Start the program, and leave it running."""
-        return subprocess.Popen(
+        return self.popen(
             [*self.command, *arguments],
-            cwd=self.dir,
-            env={**self.environment, **environment},
-            stdin=subprocess.DEVNULL,
+            environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
             start_new_session=new_session,
         )
+
+    def popen(
+        self, command: list[str], environment: dict[str, str] | None = None, **more: Any
+    ) -> subprocess.Popen[str]:
+        """Start any command as the project's user."""
+        env = {**self.environment, **(environment or {})}
+        return subprocess.Popen(command, cwd=self.dir, env=env, stdin=subprocess.DEVNULL, text=True, **more)
 
     def run(self, *arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run the program to its end, which must have this exit code."""

@@ -1,0 +1,185 @@
+"""The schedulers that the conformance tests run on: real ones, and the fake cluster where the real cannot be had."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import CONFIG, MAIN, ROOT, Project, git, stop_local_queues
+
+USER = "mlxp-test"  # the account that tests/clusters/*_up.sh make
+FAKE = ROOT / "tests" / "clusters" / "fake"
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One scheduler to test with."""
+
+    name: str  # of the tests
+    launcher: str  # hydra/launcher=mlxp_…
+    directive: str
+    limit: str  # a directive's option that ends a job after a few seconds, whatever the template says
+    requeue: str | None = None  # by which the user asks for another start; None: there is none by exit code
+    marker: str | None = None
+    as_user: bool = False  # root may not submit
+    fake: bool = False
+    throttle: bool = True  # max_parallel can be kept
+    array: bool = True
+    settings: dict[str, str] = field(default_factory=dict)  # files of the fake cluster
+    limit_seconds: float = 20.0  # that a job may take beyond its limit until it is ended
+    knows_tasks: bool = True  # its status command tells tasks of an array from each other
+
+    def __str__(self) -> str:
+        return self.name
+
+
+BACKENDS = (
+    Backend("local", "local", "#LOCAL", limit=""),
+    Backend("fake_torque", "torque", "#PBS", "-l walltime=0:00:02", fake=True),
+    Backend("fake_pbs", "pbs", "#PBS", "-l walltime=0:00:02", fake=True),
+    Backend("fake_mwm", "mwm", "#MSUB", "-l walltime=0:00:02", fake=True),
+    Backend("fake_lsf", "lsf", "#BSUB", "-W 1", "-Q 99", fake=True, settings={"limit_seconds": "2"}),
+    Backend("slurm", "slurm", "#SBATCH", "--time=1", "--requeue", marker="slurm", limit_seconds=100),
+    Backend("sge", "sge", "#$", "-l h_rt=3", "-r y", marker="sge"),
+    Backend("oar", "oar", "#OAR", "-l core=1,walltime=0:0:5", "-t idempotent", "oar", as_user=True, throttle=False),
+    Backend("torque", "torque", "#PBS", "-l walltime=0:01:00", None, "torque", knows_tasks=False, limit_seconds=100),
+)
+
+
+def parameters() -> list[Any]:
+    return [
+        pytest.param(one, marks=[getattr(pytest.mark, one.marker)] if one.marker else [], id=one.name)
+        for one in BACKENDS
+    ]
+
+
+class UserProject(Project):
+    """A project of another user, with a Python that this user may read."""
+
+    def __init__(self, folder: Path, environment: dict[str, str], uid: int) -> None:
+        super().__init__(folder, environment)
+        self.uid = uid
+        self.command = ["/usr/bin/python3", "main.py"]
+
+    def popen(
+        self, command: list[str], environment: dict[str, str] | None = None, **more: Any
+    ) -> subprocess.Popen[str]:
+        subprocess.run(["chown", "-R", f"{self.uid}:{self.uid}", str(self.dir.parent)], check=True)
+        return super().popen(command, environment, user=self.uid, group=self.uid, extra_groups=[], **more)
+
+
+@contextmanager
+def open_project(backend: Backend, tmp_path: Path, environment: dict[str, str]) -> Iterator[Project]:
+    """A user's committed project on a cluster of this kind; what is left in its queue is cancelled in the end."""
+    environment = {**environment, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    if backend.fake:
+        spool = tmp_path / "cluster"
+        spool.mkdir()
+        for name, text in backend.settings.items():
+            (spool / name).write_text(text)
+        environment["MLXP_FAKE_CLUSTER"] = str(spool)
+        environment["PATH"] = f"{FAKE / backend.launcher}{os.pathsep}{environment['PATH']}"
+    elif backend.name == "torque":
+        environment["PATH"] = f"{os.environ['MLXP_TORQUE_BIN']}{os.pathsep}{environment['PATH']}"
+    if backend.as_user:
+        user = pwd.getpwnam(USER)
+        home = Path(user.pw_dir)
+        folder = home / "tests" / tmp_path.name / "a user's 100% prôject"
+        shutil.rmtree(folder.parent, ignore_errors=True)
+        environment = {
+            **environment,
+            "HOME": user.pw_dir,
+            "USER": user.pw_name,
+            "PYTHONPATH": str(readable_packages(home / "packages")),
+            "XDG_CACHE_HOME": str(folder.parent / "cache"),
+        }
+        made: Project = UserProject(folder, environment, user.pw_uid)
+    else:
+        made = Project(tmp_path / "a user's 100% prôject", environment)
+    files = {
+        "main.py": MAIN,
+        "conf/config.yaml": CONFIG,
+        "conf/optimizer/sgd.yaml": "lr: 0.1\n",
+        ".gitignore": "logs/\n",
+    }
+    made.write(**files)
+    git("init", "--quiet", cwd=made.dir)
+    made.commit("first")
+    try:
+        yield made
+    finally:
+        if backend.fake:
+            stop = [sys.executable, str(FAKE / "cluster.py"), "stop"]
+            subprocess.run(stop, env=made.environment, check=True, timeout=60)
+        elif backend.name == "local":
+            stop_local_queues(made.environment)
+        else:
+            ask(made, "cancel")
+
+
+# what a user's own program would ask: `refresh` with a cache of its own each time, so that tests need not wait
+ASK = """
+import json, sys, tempfile, os
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()
+from pathlib import Path
+from mlxp_core import queues
+from mlxp_core.layout import RunDir
+what, *folders = sys.argv[1:]
+runs = [RunDir(Path(folder)) for folder in folders]
+silences = [] if what == "look" else queues.refresh(runs)
+if what == "cancel":
+    queues.cancel(runs)
+print(json.dumps({"statuses": [queues.status_of(run) for run in runs], "silences": [one.why for one in silences]}))
+"""
+
+
+def ask(project: Project, what: str, *names: int | str) -> list[str]:
+    """Statuses of runs (all of them by default), after having asked the scheduler (refresh) or cancelled (cancel)."""
+    if not project.logs.exists():
+        return []
+    folders = [str(project.logs / str(name)) for name in names or project.runs()]
+    command = [project.command[0], "-W", "ignore", "-c", ASK, what, *folders]
+    process = project.popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    stdout, stderr = process.communicate(timeout=100)
+    assert process.returncode == 0, stderr
+    answer = json.loads(stdout)
+    assert answer["silences"] == [], answer["silences"]
+    return answer["statuses"]
+
+
+def submit_commands(project: Project) -> int:
+    """How often the fake cluster was asked to take a job."""
+    lines = (Path(project.environment["MLXP_FAKE_CLUSTER"]) / "commands.log").read_text().splitlines()
+    return sum(Path(json.loads(line)["argv"][0]).name in {"qsub", "msub", "bsub"} for line in lines)
+
+
+def readable_packages(folder: Path) -> Path:
+    """What a launch imports, where another user can read it: the environment of the tests may lie in root's home."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = ("hydra", "omegaconf", "antlr4", "yaml", "packaging", "git", "gitdb", "smmap", "filelock", "platformdirs")
+    for name in names:
+        found = importlib.util.find_spec(name)
+        assert found is not None
+        assert found.origin is not None
+        shutil.copytree(Path(found.origin).parent, folder / name, dirs_exist_ok=True)
+    for name in ("mlxp_core", "hydra_plugins"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def quoted(header: str) -> str:
+    """A value for hydra.launcher.header, as Hydra's grammar has it."""
+    escaped = header.replace("'", "\\'")
+    return f"hydra.launcher.header='{escaped}'"
