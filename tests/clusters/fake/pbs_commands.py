@@ -323,9 +323,9 @@ def delete(arguments: list[str]) -> int:
         elif all(task.state == "ended" for _, _, task in found):
             print(f"qdel: Job has finished {full}", file=sys.stderr)
             code = FINISHED
-        for _, job, task in found:
-            if task.state in {"queued", "running"}:
-                ask(job.id, task.idx, "cancel")
+        alive = [(job.id, task.idx) for _, job, task in found if task.state in {"queued", "running"}]
+        if alive:
+            ask("cancel", alive)
     return code
 
 

@@ -258,9 +258,9 @@ def delete(arguments: list[str]) -> int:
                 f"qdel: Request invalid for state of job MSG=invalid state for job - COMPLETE {full}", file=sys.stderr
             )
             code = BAD_STATE
-        for _, job, task in found:
-            if task.state in {"queued", "running"}:
-                ask(job.id, task.idx, "cancel")
+        alive = [(job.id, task.idx) for _, job, task in found if task.state in {"queued", "running"}]
+        if alive:
+            ask("cancel", alive)
     return code
 
 
