@@ -93,7 +93,10 @@ class Cluster:
         """Wait until the queue itself has all tasks in a state: asking its commands again and again takes longer."""
         queue = sqlite3.connect(self.spool / "queue.db")
         query = "SELECT count(*) FROM task WHERE job = ? AND state != ?"
-        until(lambda: queue.execute(query, (job, state)).fetchone() == (0,), 15, f"{job} {state}")
+        limit = time.monotonic() + 20
+        while queue.execute(query, (job, state)).fetchone() != (0,):
+            assert time.monotonic() < limit, f"{job} not {state}"
+            time.sleep(0.01)  # a good deal of this file is waiting here
         queue.close()
 
     def wait_for_end(self, job: str) -> list[tuple[int, str]]:

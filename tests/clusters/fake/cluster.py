@@ -133,7 +133,13 @@ def visible(keep: float) -> list[Job]:
     with database() as connection:
         jobs = load(connection)
     oldest = time.time() - keep
-    return [job for job in jobs if not job.ended or max(task.ended or 0 for task in job.tasks) > oldest]
+    mine = [job for job in jobs if job.data["folder"] == commands_folder()]
+    return [job for job in mine if not job.ended or max(task.ended or 0 for task in job.tasks) > oldest]
+
+
+def commands_folder() -> str:
+    """Where the running command lies: two dialects on one spool do not see each other's jobs."""
+    return Path(sys.argv[0]).absolute().parent.name
 
 
 def submit(data: dict[str, Any], script: bytes) -> int:
@@ -144,6 +150,7 @@ def submit(data: dict[str, Any], script: bytes) -> int:
     walltime (seconds or None), rerunnable, plus what the dialect wants to know again.
     """
     data = {"parallel": 0, "walltime": None, "rerunnable": True, "hold": False, "requeue_codes": [], **data}
+    data["folder"] = commands_folder()
     with database() as connection:
         number = connection.execute("INSERT INTO job (submitted, data) VALUES (?, '{}')", (time.time(),)).lastrowid
         assert number is not None

@@ -119,7 +119,7 @@ def submit_job(arguments: list[str]) -> int:
     if command:
         argv, text = ["/bin/sh", "-c", " ".join(command)], " ".join(command)
     else:
-        script = sys.stdin.read()
+        script = sys.stdin.buffer.read().decode(errors="surrogateescape")
         if not script.strip():
             raise refused("No command is specified.")
         wanted: dict[str, str] = {}

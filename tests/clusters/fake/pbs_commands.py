@@ -38,7 +38,7 @@ def words(program: str) -> dict[str, tuple[str, int]]:
         "refuse": ("qsub: Unauthorized Request", 159),
         "busy": ("qsub: would exceed complex's per-user limit of jobs in 'Q' state", 38),
         "down": (f"Connection refused\n{program}: cannot connect to server {HOST} (errno=111)", 111),
-        "lost_answer": ("qsub: End of File", 31),
+        "lost_answer": ("qsub: Batch protocol error", 183),
     }
 
 
@@ -63,7 +63,7 @@ def submit(arguments: list[str]) -> int:
     if "J" in options and len(array) < 2:
         raise illegal
     if len(array) > array_limit(LIMIT):
-        raise RefusedError("qsub: Array job exceeds server or queue size limit", 21)
+        raise RefusedError("qsub: Array job exceeds server or queue size limit", 3)
     own = {
         "PBS_JOBID": f"{ID}.{HOST}",
         "PBS_SERVER": HOST,
