@@ -123,7 +123,7 @@ def status_of(task: Task) -> int | None:
 
 
 def array_status(job: Job) -> int:
-    return int(any(status_of(task) for task in job.tasks))
+    return int(any(status_of(task) for task in job.tasks if task.reason != "cancelled"))  # UG 8.4.6
 
 
 def comment(job: Job, task: Task | None) -> str:
