@@ -20,16 +20,13 @@ import json
 import os
 import re
 import select
-import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 # Stand for what is not known before the submission (id) or before the start (index) in a job's paths and variables.
 # A null byte can be in neither, so no user's text is taken for them.
@@ -87,8 +84,7 @@ def make_schema(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-@dataclass
-class Task:
+class Task(NamedTuple):
     """One thing that runs: a job without an array, or an element of an array."""
 
     job: int
@@ -104,14 +100,13 @@ class Task:
     stopping: int  # signals are being sent
 
 
-@dataclass
-class Job:
+class Job(NamedTuple):
     """A submission."""
 
     id: int
     submitted: float
     data: dict[str, Any]
-    tasks: list[Task] = field(default_factory=list)
+    tasks: list[Task]
 
     @property
     def is_array(self) -> bool:
@@ -125,7 +120,7 @@ class Job:
 def load(connection: sqlite3.Connection, where: str = "1", *values: Any) -> list[Job]:
     """Jobs with their tasks."""
     rows = connection.execute(f"SELECT * FROM job WHERE {where} ORDER BY id", values)
-    jobs = {row["id"]: Job(row["id"], row["submitted"], json.loads(row["data"])) for row in rows}
+    jobs = {row["id"]: Job(row["id"], row["submitted"], json.loads(row["data"]), []) for row in rows}
     for row in connection.execute("SELECT * FROM task ORDER BY job, idx"):
         if row["job"] in jobs:
             jobs[row["job"]].tasks.append(Task(**dict(row)))
@@ -138,7 +133,13 @@ def visible(keep: float) -> list[Job]:
     with database() as connection:
         jobs = load(connection)
     oldest = time.time() - keep
-    return [job for job in jobs if not job.ended or max(task.ended or 0 for task in job.tasks) > oldest]
+    mine = [job for job in jobs if job.data["folder"] == commands_folder()]
+    return [job for job in mine if not job.ended or max(task.ended or 0 for task in job.tasks) > oldest]
+
+
+def commands_folder() -> str:
+    """Where the running command lies: two dialects on one spool do not see each other's jobs."""
+    return Path(sys.argv[0]).absolute().parent.name
 
 
 def submit(data: dict[str, Any], script: bytes) -> int:
@@ -149,6 +150,7 @@ def submit(data: dict[str, Any], script: bytes) -> int:
     walltime (seconds or None), rerunnable, plus what the dialect wants to know again.
     """
     data = {"parallel": 0, "walltime": None, "rerunnable": True, "hold": False, "requeue_codes": [], **data}
+    data["folder"] = commands_folder()
     with database() as connection:
         number = connection.execute("INSERT INTO job (submitted, data) VALUES (?, '{}')", (time.time(),)).lastrowid
         assert number is not None
@@ -165,10 +167,14 @@ def submit(data: dict[str, Any], script: bytes) -> int:
     return number
 
 
-def ask(job: int, idx: int | None, action: str) -> None:
-    """Ask the scheduler process for something about a task, or all of a job's: cancel, memory, node, requeue."""
+def ask(action: str, tasks: list[tuple[int, int | None]]) -> None:
+    """Ask the scheduler process for something about tasks (job and index; None: all of the job's), in one go.
+
+    action: cancel, memory, node, requeue.
+    """
     with database() as connection:
-        connection.execute("INSERT INTO request (job, idx, action) VALUES (?, ?, ?)", (job, idx, action))
+        rows = [(job, idx, action) for job, idx in tasks]
+        connection.executemany("INSERT INTO request (job, idx, action) VALUES (?, ?, ?)", rows)
     wake()
 
 
@@ -188,6 +194,8 @@ def wake() -> None:
                 os.write(pipe, b"!")
                 os.close(pipe)
         else:
+            import subprocess  # here: most commands have no use for it, and tests run hundreds of them
+
             # the lock goes with the descriptor: it is held before we return, and as long as that process lives
             with (spool() / "scheduler.log").open("ab") as log:
                 subprocess.Popen(
@@ -215,6 +223,9 @@ class Scheduler:
         self.child_ended, told = os.pipe()
         os.set_blocking(told, False)
         os.set_blocking(self.child_ended, False)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_DFL)  # or jobs would ignore what some shell has made our parents ignore
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(told, warn_on_full_buffer=False)
 
@@ -300,10 +311,8 @@ class Scheduler:
             if again:
                 if running.reason == "node":
                     running.forget_output()
-                connection.execute(
-                    "UPDATE task SET state = 'queued', pid = NULL, started = NULL, stopping = 0 WHERE job = ? AND idx = ?",
-                    key,
-                )
+                queued = "state = 'queued', pid = NULL, started = NULL, stopping = 0"
+                connection.execute(f"UPDATE task SET {queued} WHERE job = ? AND idx = ?", key)
                 continue
             state = "vanished" if running.reason == "node" else "ended"
             now = time.time()
@@ -377,6 +386,8 @@ class Running:
             path = spool() / "jobs" / f"{job.id}.{task.idx}.nodes"
             path.write_text(names, encoding="utf-8")
             environment[variable] = str(path)
+        import subprocess
+
         folder = spool() / "output"
         folder.mkdir(exist_ok=True)
         self.out = Path(self.destination("out")) if data.get("direct") else folder / f"{job.id}.{task.idx}.OU"
@@ -444,7 +455,7 @@ class Running:
                 print(f"{self.task.job}[{self.task.idx}]: {error}", flush=True)
                 (spool() / "undelivered").mkdir(exist_ok=True)
                 if path.exists():
-                    shutil.move(path, spool() / "undelivered" / path.name)
+                    path.rename(spool() / "undelivered" / path.name)
 
     def bring(self, path: Path, destination: str, around: tuple[str, str]) -> None:
         data = self.job.data
@@ -494,7 +505,7 @@ def stop() -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        ask(0, None, "stop")
+        ask("stop", [(0, None)])
         fcntl.flock(lock, fcntl.LOCK_EX)  # an end, and a lock that is free, is the same thing
     os.close(lock)
 
@@ -509,12 +520,12 @@ def main() -> int:
         with database() as connection:
             for job in load(connection):
                 for task in job.tasks:
-                    print(json.dumps({"name": job.data["name"], **vars(task)}))
+                    print(json.dumps({"name": job.data["name"], **task._asdict()}))
     elif command in {"kill-memory", "kill-node", "requeue"} and len(rest) == 1:
         found = re.fullmatch(r"(\d+)(?:\[(\d+)\])?\S*", rest[0])
         if not found:
             sys.exit(f"{rest[0]} is no job: a number, or number[index]")
-        ask(int(found[1]), int(found[2]) if found[2] else None, command.removeprefix("kill-"))
+        ask(command.removeprefix("kill-"), [(int(found[1]), int(found[2]) if found[2] else None)])
     else:
         sys.exit(__doc__)
     return 0

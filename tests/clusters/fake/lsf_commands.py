@@ -119,7 +119,7 @@ def submit_job(arguments: list[str]) -> int:
     if command:
         argv, text = ["/bin/sh", "-c", " ".join(command)], " ".join(command)
     else:
-        script = sys.stdin.read()
+        script = sys.stdin.buffer.read().decode(errors="surrogateescape")
         if not script.strip():
             raise refused("No command is specified.")
         wanted: dict[str, str] = {}
@@ -421,8 +421,7 @@ def kill(arguments: list[str]) -> int:
         elif not alive:
             print(f"Job <{text}>: Job has already finished", file=sys.stderr)
         else:
-            for job, task in alive:
-                ask(job.id, task.idx, "cancel")
+            ask("cancel", [(job.id, task.idx) for job, task in alive])
             print(f"Job <{text}> is being terminated")
             continue
         code = REFUSED
@@ -450,7 +449,7 @@ def parameters(arguments: list[str]) -> int:
 def report(job: Job, task: Task, end: dict[str, Any]) -> tuple[str, str]:
     """LSF's words about an end: what comes before a job's output, and what comes behind it."""
     data = job.data
-    ended = Task(**{**vars(task), **end, "state": "ended"})
+    ended = task._replace(**end, state="ended")
     number = f"{job.id}[{task.idx}]" if job.is_array else str(job.id)
     how = stat(job, ended)
     said = "Successfully completed." if how == "DONE" else f"Exited with exit code {exit_code(ended) or 0}."

@@ -275,8 +275,8 @@ def cancel(arguments: list[str]) -> int:
             print(f"ERROR:  invalid job specified ({text})\n", file=sys.stderr)
             code = 1
             continue
+        ask("cancel", [(job.id, task.idx) for job, task in alive])
         for job, task in alive:
-            ask(job.id, task.idx, "cancel")
             print(f"\njob '{label(job, task)}' cancelled\n")
     return code
 
@@ -293,7 +293,7 @@ def control(arguments: list[str]) -> int:
     if action == ["-R"]:
         for text in ids:
             for job, task in find(text):
-                ask(job.id, task.idx, "requeue")
+                ask("requeue", [(job.id, task.idx)])
                 print(f"\njob '{label(job, task)}' requeued\n")
         return 0
     print("ERROR:    mjobctl: use -c, -F or -R", file=sys.stderr)

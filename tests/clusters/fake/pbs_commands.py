@@ -38,7 +38,7 @@ def words(program: str) -> dict[str, tuple[str, int]]:
         "refuse": ("qsub: Unauthorized Request", 159),
         "busy": ("qsub: would exceed complex's per-user limit of jobs in 'Q' state", 38),
         "down": (f"Connection refused\n{program}: cannot connect to server {HOST} (errno=111)", 111),
-        "lost_answer": ("qsub: End of File", 31),
+        "lost_answer": ("qsub: Batch protocol error", 183),
     }
 
 
@@ -63,7 +63,7 @@ def submit(arguments: list[str]) -> int:
     if "J" in options and len(array) < 2:
         raise illegal
     if len(array) > array_limit(LIMIT):
-        raise RefusedError("qsub: Array job exceeds server or queue size limit", 21)
+        raise RefusedError("qsub: Array job exceeds server or queue size limit", 3)
     own = {
         "PBS_JOBID": f"{ID}.{HOST}",
         "PBS_SERVER": HOST,
@@ -123,7 +123,7 @@ def status_of(task: Task) -> int | None:
 
 
 def array_status(job: Job) -> int:
-    return int(any(status_of(task) for task in job.tasks))
+    return int(any(status_of(task) for task in job.tasks if task.reason != "cancelled"))  # UG 8.4.6
 
 
 def comment(job: Job, task: Task | None) -> str:
@@ -323,9 +323,9 @@ def delete(arguments: list[str]) -> int:
         elif all(task.state == "ended" for _, _, task in found):
             print(f"qdel: Job has finished {full}", file=sys.stderr)
             code = FINISHED
-        for _, job, task in found:
-            if task.state in {"queued", "running"}:
-                ask(job.id, task.idx, "cancel")
+        alive = [(job.id, task.idx) for _, job, task in found if task.state in {"queued", "running"}]
+        if alive:
+            ask("cancel", alive)
     return code
 
 

@@ -76,7 +76,7 @@ def usage(program: str, known: str) -> str:
 
 def read_script(program: str, path: str) -> str:
     if not path:
-        return sys.stdin.read()
+        return sys.stdin.buffer.read().decode(errors="surrogateescape")
     try:
         return Path(path).read_text(encoding="utf-8", errors="surrogateescape")
     except FileNotFoundError:

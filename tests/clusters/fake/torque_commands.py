@@ -50,7 +50,7 @@ def words(program: str) -> dict[str, tuple[str, int]]:
             ),
             111,
         ),
-        "lost_answer": ("qsub: submit error (End of File)", 31),
+        "lost_answer": ("qsub: submit error (Time out)", 237),
     }
 
 
@@ -66,15 +66,15 @@ def submit(arguments: list[str]) -> int:
     name = options.get("N") or os.path.basename(path)[:15] or "STDIN"
     if "N" in options and not re.fullmatch(r"[A-Za-z][^\s]{0,14}", name):
         program_error("qsub: illegal -N value\n" + family.usage("qsub", KNOWN))
-    bad = RefusedError("qsub: submit error (Bad Job Array Request)", 247)
+    bad = RefusedError("qsub: submit error (Bad Job Array Request)", 235)
     array, parallel = family.indices(options["t"], lambda: bad) if "t" in options else ([], 0)
     if array and array_limit(LIMIT) == 0:
-        raise bad
+        raise RefusedError("qsub: submit error (Queue does not allow job arrays)", 241)
     if len(array) > array_limit(LIMIT):
         raise RefusedError(
             "qsub: submit error (Bad Job Array Request MSG=Requested array size too large, "
             f"limit is {array_limit(LIMIT)})",
-            247,
+            235,
         )
     own = {"PBS_JOBID": f"{ID}.{HOST}", "PBS_SERVER": HOST, "PBS_O_SERVER": HOST, "PBS_VERSION": "TORQUE-6.1.3"}
     label = f"{ID}"
@@ -258,9 +258,9 @@ def delete(arguments: list[str]) -> int:
                 f"qdel: Request invalid for state of job MSG=invalid state for job - COMPLETE {full}", file=sys.stderr
             )
             code = BAD_STATE
-        for _, job, task in found:
-            if task.state in {"queued", "running"}:
-                ask(job.id, task.idx, "cancel")
+        alive = [(job.id, task.idx) for _, job, task in found if task.state in {"queued", "running"}]
+        if alive:
+            ask("cancel", alive)
     return code
 
 
