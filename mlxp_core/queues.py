@@ -236,7 +236,7 @@ def _forgotten(run: RunDir, submission: Mapping[str, Any], said: _Said) -> tuple
     if str(submission["job_id"]) not in said.ids:
         return None, ""  # was not asked for
     age = said.time - datetime.fromisoformat(submission["time"]).timestamp()
-    if age < _YOUNG and not read_starts(run):
+    if age < _YOUNG and not read_starts(run) and submission.get("cancel_time") is None:
         return None, ""
     if read_exit_code(run) is not None:
         return None, ""  # the folder knows how it ended

@@ -53,7 +53,7 @@ BACKENDS = (
     Backend("slurm", "slurm", "#SBATCH", "--time=1", "--requeue", marker="slurm", limit_seconds=100),
     Backend("sge", "sge", "#$", "-l h_rt=3", "-r y", marker="sge"),
     Backend("oar", "oar", "#OAR", "-l core=1,walltime=0:0:5", "-t idempotent", "oar", as_user=True, throttle=False),
-    Backend("torque", "torque", "#PBS", "-l walltime=0:01:00", None, "torque", knows_tasks=False, limit_seconds=100),
+    Backend("torque", "torque", "#PBS", limit="", marker="torque", knows_tasks=False),
 )
 
 

@@ -40,7 +40,7 @@ def main(cfg):
         raise ValueError("no luck")
     if cfg.do == "wait":
         open(cfg.flag, "w").close()
-        time.sleep(60)
+        time.sleep(600)
     if cfg.do == "hold":
         while not os.path.exists(cfg.flag):
             time.sleep(0.05)

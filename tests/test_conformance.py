@@ -90,7 +90,9 @@ def test_failures_and_a_kill_from_outside(backend: Backend, project: Project, tm
     seen = until(lambda: (found := ask(project, "refresh"))[2] in ENDED and found, 60)
     assert seen[:2] == ["FAILED", "FAILED"]
     assert seen[2] in {"FAILED", "LOST", "CANCELLED"}
-    assert (project.logs / "2" / "metadata" / "exit_code").read_text().split()[0] == "3"
+    code = project.logs / "2" / "metadata" / "exit_code"
+    until(code.exists)
+    assert code.read_text().split()[0] == "3"
 
 
 def test_a_limit_of_time_is_a_timeout(backend: Backend, project: Project) -> None:
@@ -163,7 +165,7 @@ def test_a_template_with_the_users_own_name_and_output(backend: Backend, project
     statuses(project, expected=["COMPLETE"])
     script = (project.logs / "1" / "script.sh").read_text()
     assert "".join(lines.splitlines(keepends=True)[:2]) in script
-    assert Path(project.submission(1)["script"]).read_text().count(f"{backend.directive} {name}") == 1
+    assert Path(project.submission(1)["script"]).read_text().count(f"{backend.directive} {name} ") == 1
     if backend.name != "torque":  # whose qsub takes no notice of -o
         said = until(lambda: mine.exists() and mine.read_text().splitlines())
         assert json.loads(said[0])["code"] == "A"

@@ -28,8 +28,6 @@ def _status(question: Question) -> Command:
 
 
 def _read_status(answer: str) -> list[NativeJob]:
-    if not answer.strip():
-        return []
     jobs = []
     for job in json.loads(answer)["RECORDS"]:
         if "STAT" not in job:
@@ -82,7 +80,7 @@ LSF = Scheduler(
     job_id=find(r"^Job <(?P<id>\d+)> is submitted to "),
     busy=words("pending job limit", "LIM configuration is not ready", "LSF is down", "Connection refused"),
     unclear=words("Communication time ?out", "Failed in an LSF library call", "retrying"),
-    status=Asking(_status, _read_status),
+    status=Asking(_status, _read_status, codes=frozenset({0, 255})),  # 255 with an answer: there are none
     states={
         **dict.fromkeys(("PEND", "PROV", "PSUSP", "WAIT"), Status.PENDING),
         **dict.fromkeys(("RUN", "USUSP", "SSUSP", "UNKWN"), Status.RUNNING),  # UNKWN: its host does not answer

@@ -44,7 +44,6 @@ _ENDED = {
     "": Status.FAILED,
     " 0": Status.COMPLETE,
     " 271": Status.CANCELLED,  # 256 + SIGTERM: qdel
-    " 265": Status.CANCELLED,  # 256 + SIGKILL: qdel of a job that SIGTERM did not end
     " -29": Status.TIMEOUT,  # JOB_EXEC_KILL_WALLTIME
     " ": Status.CANCELLED,  # no exit status: it was deleted before it ran
 }

@@ -73,7 +73,8 @@ def _ending(fields: dict[str, str]) -> tuple[str, str]:
     failed, code = fields["failed"].split()[0], fields["exit_status"].split()[0]
     if failed == "0":
         return ("done", "") if code == "0" else ("exit", f"exit code {code}")
-    if failed == "100" and _over_time(fields):
+    # 37: killed by the qmaster; 100: by the execution daemon, or by the job itself
+    if failed in {"37", "100"} and _over_time(fields):
         return "h_rt", "ran into its limit of time (h_rt)"
     if failed == "100" and code == "137":
         # qdel sends SIGKILL; so does a limit of memory, and so may the job itself

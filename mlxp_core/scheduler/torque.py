@@ -42,11 +42,13 @@ def _status(question: Question) -> Command:  # noqa: ARG001  (of all jobs: with 
 
 def _read_status(answer: str) -> list[NativeJob]:
     jobs = []
-    text = answer.replace("\n\t", "")  # long lines are wrapped
-    for block in re.split(r"^Job Id: *", text, flags=re.MULTILINE)[1:]:
+    text = re.sub(r"\n\t(?![\w.]+ = )", "", answer)  # long lines are wrapped; Slurm's are not, and start with a tab
+    for block in re.split(r"^Job Id:\s*", text, flags=re.MULTILINE)[1:]:
         name, _, rest = block.partition("\n")
-        fields = dict(re.findall(r"^ +([\w.]+) = (.*)$", rest, flags=re.MULTILINE))
+        fields = dict(re.findall(r"^\s+([\w.]+) = (.*)$", rest, flags=re.MULTILINE))
         state, code = fields["job_state"], fields.get("exit_status", "")
+        if state == "C" and not code:
+            continue  # Slurm's: it has ended, and how is not told, so it is as good as forgotten
         job_id, index = read_id(name)
         reason = code if state == "C" else ""
         script = fields.get("submit_args", "")
@@ -85,7 +87,6 @@ TORQUE = Scheduler(
         **dict.fromkeys(("R", "E", "S"), Status.RUNNING),  # E: exiting
         "C": Status.FAILED,
         "C 0": Status.COMPLETE,
-        "C ": Status.COMPLETE,  # the qstat of Slurm knows no exit status: the run's folder does
         "C -11": Status.TIMEOUT,  # JOB_EXEC_OVERLIMIT_WT
         "C 271": Status.CANCELLED,  # 256 + SIGTERM: qdel
     },
