@@ -3,7 +3,8 @@
 #
 #   bash tests/run.sh [--clusters] [pytest arguments…]      paths in the arguments start at the repository
 #
-#   --clusters   also the tests against a real Slurm, installed and started here (needs root and Debian or Ubuntu)
+#   --clusters   also the tests against a real Slurm (and TORQUE's commands on it), Grid Engine and OAR, installed and
+#                started here (needs root and Debian or Ubuntu)
 #   PYTHON       the interpreter                     default: python3, or else the first python3.x that is new enough
 #   MLXP_VENV    its virtual environment             default: .venv in the repository
 #   MLXP_HYDRA   a version of hydra-core, for the tests alone, in an environment of its own   default: the newest 1.3
@@ -23,7 +24,11 @@ if [[ ${1:-} == --clusters ]]; then
 fi
 failed="" code=0
 temporary=$(mktemp -d)
-trap 'rm -rf "$temporary"' EXIT
+ours=()
+declare -A starting=()
+# those that need a cluster fail without it: where none was asked for, they are left out
+without_clusters="not slurm and not sge and not oar and not torque"
+trap take_down EXIT
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -90,28 +95,36 @@ make_venv() { # make_venv FOLDER HYDRA: what is there already, and still fits, s
 test_with_hydra() { # test_with_hydra VERSION [pytest arguments…]
   local venv=${MLXP_VENV:-.venv}/hydra-$1 version=$1
   shift
-  make_venv "$venv" "$version" && env -u MLXP_TEST_CLUSTERS "$venv/bin/python" -m pytest -m "not slurm" "$@"
+  make_venv "$venv" "$version" && env -u MLXP_TEST_CLUSTERS "$venv/bin/python" -m pytest -m "$without_clusters" "$@"
 }
 
-start_slurm() { # in the background: it takes as long as an environment does
-  bash tests/clusters/slurm_up.sh --check >/dev/null 2>&1 ||
-    trap 'bash tests/clusters/slurm_down.sh || true; rm -rf "$temporary"' EXIT # ours, so ours to take down
-  bash tests/clusters/slurm_up.sh >"$temporary/slurm" 2>"$temporary/slurm.log" </dev/null &
-  slurm=$!
+start_clusters() { # in the background: they take as long as an environment does
+  local name
+  for name in slurm sge oar; do
+    bash "tests/clusters/${name}_up.sh" --check >/dev/null 2>&1 || ours+=("$name")
+    bash "tests/clusters/${name}_up.sh" >"$temporary/$name" 2>"$temporary/$name.log" </dev/null &
+    starting[$name]=$!
+  done
+  export MLXP_TEST_CLUSTERS="slurm sge oar torque" # torque's commands come with slurm
 }
 
-slurm_is_up() {
+take_down() { # what this run started, not what it found
+  local name
+  for name in "${ours[@]}"; do bash "tests/clusters/${name}_down.sh" || true; done
+  rm -rf "$temporary"
+}
+
+is_up() { # is_up CLUSTER
   local answer=0
-  wait "$slurm" || answer=$?
-  cat "$temporary/slurm.log"
+  wait "${starting[$1]}" || answer=$?
+  cat "$temporary/$1.log"
   ((answer == 0)) || return "$answer"
-  eval "$(<"$temporary/slurm")"
-  export MLXP_TEST_CLUSTERS=slurm
+  eval "$(<"$temporary/$1")"
 }
 
 python=$(find_python)
 install_missing_tools
-[[ ! $clusters ]] || start_slurm
+[[ ! $clusters ]] || start_clusters
 
 if [[ ${MLXP_HYDRA:-} ]]; then
   check "pytest with hydra-core $MLXP_HYDRA" test_with_hydra "$MLXP_HYDRA" "$@"
@@ -121,11 +134,11 @@ else
   check "ruff check" "$venv/bin/python" -m ruff check --quiet
   check "ruff format" "$venv/bin/python" -m ruff format --quiet --check
   check mypy "$venv/bin/python" -m mypy
-  [[ ! $clusters ]] || check slurm slurm_is_up
-  if [[ ${MLXP_TEST_CLUSTERS:-} ]]; then
+  if [[ $clusters ]]; then
+    for name in slurm sge oar; do check "$name" is_up "$name"; done
     check pytest "$venv/bin/python" -m pytest "$@"
   else
-    check pytest "$venv/bin/python" -m pytest -m "not slurm" "$@"
+    check pytest "$venv/bin/python" -m pytest -m "$without_clusters" "$@"
   fi
   [[ ! $ci ]] || check "pytest with hydra-core $next_hydra" test_with_hydra "$next_hydra" "$@"
 fi

@@ -51,7 +51,7 @@ if ((EUID != 0)); then
   say "must be root"
   exit 1
 fi
-if [[ ${MLXP_SLURM_LOCKED:-} != "$dir" ]]; then
+if [[ ${MLXP_CLUSTER_LOCKED:-} != "$dir" ]]; then
   exec 9>"$dir.lock"
   flock -w 600 9 || {
     say "another slurm_up.sh or slurm_down.sh has held $dir.lock for 10 minutes"

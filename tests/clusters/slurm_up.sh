@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Starts a real Slurm of several nodes on this one machine, with accounting, from Debian's packages.
 #
-#   eval "$(tests/clusters/slurm_up.sh)"     SLURM_CONF then points every Slurm command at it
+#   eval "$(tests/clusters/slurm_up.sh)"     SLURM_CONF then points every Slurm command at it, and MLXP_TORQUE_BIN is a
+#                                            folder with TORQUE's commands (Slurm's wrapper) for the front of PATH
 #   tests/clusters/slurm_up.sh --check       only says whether it runs (exit code, same line on stdout)
 #
 # Needs root. Installs what is missing and starts what does not answer; a second call changes nothing. stdout is that
@@ -9,45 +10,25 @@
 set -euo pipefail
 umask 022
 unset CDPATH "${!SLURM_@}" "${!SBATCH_@}" "${!SQUEUE_@}" "${!SINFO_@}"
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 dir=$(realpath -m "${MLXP_SLURM_DIR:-${TMPDIR:-/tmp}/mlxp-clusters/slurm}")
 nodes=${MLXP_SLURM_NODES:-4}
 cpus=${MLXP_SLURM_CPUS:-4}
 port=${MLXP_SLURM_PORT:-18000} # slurmctld; then one for each slurmd; slurmdbd 900 above
-user=mlxp-test                 # an unprivileged account that may submit
+# shellcheck source-path=SCRIPTDIR source=common.sh
+source "$here/common.sh"
 
 packages=(munge slurmctld slurmd slurm-client slurmdbd mariadb-server iproute2)
+packages+=(libslurm-perl libslurmdb-perl libswitch-perl) # of TORQUE's commands, see below
 munge_socket=$dir/run/munge/socket
 sql_socket=$dir/run/mysql/socket
 export SLURM_CONF=$dir/etc/slurm.conf
 
-exec 3>&1 1>&2 # a daemon or a chatty command must not write into the caller's eval
+torque=$dir/torque/bin
 
-say() { printf 'slurm_up.sh: %s\n' "$*" >&2; }
-
-die() { # die MESSAGE [LOG…]: with the end of the logs concerned
-  say "$1"
-  shift
-  (($# == 0)) || tail -n 20 -- "$@" >&2 || true
-  exit 1
-}
-
-await() { # await SECONDS NAME COMMAND…: until the command succeeds; NAME is also that of the daemon's logs
-  local limit=$1 name=$2 end=$((SECONDS + $1))
-  shift 2
-  until "$@" >/dev/null 2>&1; do
-    ((SECONDS < end)) || die "$name did not come up within $limit s" "$dir/log/$name".*
-    sleep 0.1
-  done
-}
-
-daemon() { # daemon NAME COMMAND…: in a clean environment, holding none of our files, lock and pipes
-  local name=$1
-  shift
-  (cd "$dir" && exec env -i PATH="$PATH" LC_ALL=C SLURM_CONF="$SLURM_CONF" MYSQL_UNIX_PORT="$sql_socket" "$@") \
-    </dev/null >>"$dir/log/$name.out" 2>&1 3>&- 9>&- || die "$name did not start" "$dir/log/$name".*
+slurm_daemon() { # slurm_daemon NAME COMMAND…
+  daemon "$1" SLURM_CONF="$SLURM_CONF" MYSQL_UNIX_PORT="$sql_socket" "${@:2}"
 }
 
 # ------------------------------------------------------------------------------------------------ what is asked of each
@@ -74,10 +55,10 @@ up() {
   done
   return 1
 }
-print_line() { printf 'export SLURM_CONF=%q\n' "$SLURM_CONF" >&3; }
+print_line() { printf 'export SLURM_CONF=%q MLXP_TORQUE_BIN=%q\n' "$SLURM_CONF" "$torque" >&3; }
 
 if [[ ${1:-} == --check ]]; then
-  [[ -s $SLURM_CONF ]] && answers >/dev/null 2>&1 && print_line
+  [[ -s $SLURM_CONF && -x $torque/qsub ]] && answers >/dev/null 2>&1 && print_line
   exit
 fi
 (($# == 0)) || die "unknown argument: $1 (the only one is --check)"
@@ -85,35 +66,28 @@ fi
 [[ $dir != *[[:space:]]* ]] || die "no blank may be in the state directory, slurm.conf has no quotes: $dir (set MLXP_SLURM_DIR)"
 ((${#munge_socket} < 100)) || die "the state directory is too long for the path of a socket: $dir (set MLXP_SLURM_DIR)"
 
-mkdir -p "$(dirname "$dir")"
-exec 9>"$dir.lock"
-flock -w 600 9 || die "another slurm_up.sh or slurm_down.sh has held $dir.lock for 10 minutes"
-export MLXP_SLURM_LOCKED=$dir # for slurm_down.sh, when called from here
+lock
 mkdir -p "$dir"/{etc,run,log,spool,state,munge,mysql,run/munge,run/mysql}
+install "${packages[@]}"
+make_user
 
-# ------------------------------------------------------------------------------------------------------------ packages
-missing=()
-for package in "${packages[@]}"; do
-  [[ $(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
-done
-if ((${#missing[@]})); then
-  command -v apt-get >/dev/null || die "no apt-get here: this script knows Debian and Ubuntu only; missing: ${missing[*]}"
-  say "apt-get install ${missing[*]}"
-  # Installing must not start daemons: ours are started below, with our configuration.
-  policy=/usr/sbin/policy-rc.d
-  if [[ ! -e $policy ]] || grep -q mlxp-clusters "$policy"; then # ours is there when an earlier call was killed
-    trap 'rm -f "$policy"' EXIT
-    printf '#!/bin/sh\n# mlxp-clusters\nexit 101\n' >"$policy" && chmod 755 "$policy"
-  fi
-  export DEBIAN_FRONTEND=noninteractive
-  timeout 180 apt-get -o DPkg::Lock::Timeout=120 update </dev/null >"$dir/log/apt.log" 2>&1 3>&- 9>&- ||
-    say "apt-get update failed (see $dir/log/apt.log); trying with the package lists that are there"
-  timeout 600 apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends --no-remove "${missing[@]}" \
-    </dev/null >>"$dir/log/apt.log" 2>&1 3>&- 9>&- || die "apt-get install failed" "$dir/log/apt.log"
-  [[ ! -e $policy ]] || ! grep -q mlxp-clusters "$policy" || rm -f "$policy"
-  trap - EXIT
+# --------------------------------------------------------------------------------------------------- TORQUE's commands
+# slurm-wlm-torque cannot be installed beside Grid Engine, whose qsub has the same path: so it is only unpacked.
+version=$(dpkg-query -W -f='${Version}' slurm-client)
+if [[ ! -x $torque/qsub || $(cat "$dir/torque/version" 2>/dev/null) != "$version" ]]; then
+  say "unpacking slurm-wlm-torque $version"
+  rm -rf "$dir/torque"
+  mkdir -p "$dir/torque/unpacked"
+  lock_apt
+  download() { (cd "$dir/torque" && apt_get 60 download "slurm-wlm-torque=$version"); }
+  download || { apt_get 180 update && download; } || die "apt-get download slurm-wlm-torque failed" "$dir/log/apt.log"
+  unlock_apt
+  dpkg-deb -x "$dir"/torque/*.deb "$dir/torque/unpacked" || die "slurm-wlm-torque cannot be unpacked"
+  mv "$dir/torque/unpacked/usr/bin" "$torque"
+  rm -rf "$dir/torque/unpacked" "$dir"/torque/*.deb
+  ln -s /usr/bin/{sbatch,salloc,srun} "$torque" # its qsub looks for them in its own folder
+  echo "$version" >"$dir/torque/version"
 fi
-id "$user" >/dev/null 2>&1 || useradd -m -s /bin/bash "$user"
 
 # --------------------------------------------------------------------------------------- directories and the munge key
 # recursively: reinstalled packages may have got other uids
@@ -138,16 +112,7 @@ if ! ip -4 -o addr show | grep -v 'inet 127\.0\.0\.1/' | grep -q inet; then
 fi
 # NoInAddrAny makes the daemons listen on the address of the machine's own name only: on loopback, where that name leads
 # there. Where it leads elsewhere they listen on every interface; munge guards them.
-host=$(uname -n)
-host=${host%%.*}
-address=$(getent ahostsv4 "$host" | awk 'NR == 1 { print $1 }') || true
-if [[ -z $address ]]; then
-  if { echo "127.0.0.1 $host # mlxp-clusters" >>/etc/hosts; } 2>/dev/null; then
-    address=127.0.0.1
-  else
-    say "the name of this machine, $host, leads to no address and /etc/hosts cannot be written"
-  fi
-fi
+name_the_host
 listen=NoInAddrAny,NoCtldInAddrAny
 [[ $address == 127.* ]] || listen="" address=127.0.0.1
 
@@ -176,6 +141,7 @@ JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=1
 JobAcctGatherParams=OverMemoryKill
 MpiDefault=none
+PlugStackConfig=$dir/etc/plugstack.conf
 MailProg=/bin/true
 PropagateResourceLimits=NONE
 
@@ -230,6 +196,8 @@ done
 rm -f "$dir"/log/*.log "$dir"/log/*.out "$munge_socket"*
 # with autodetect, slurmd does not start where /sys/fs/cgroup is empty or read-only, although nothing here uses cgroups
 echo 'CgroupPlugin=cgroup/v1' >"$dir/etc/cgroup.conf"
+# PBS_JOBID, PBS_ARRAY_INDEX and the like in jobs, as on a site that has TORQUE's commands
+echo 'required spank_pbs.so' >"$dir/etc/plugstack.conf"
 cat >"$dir/etc/slurmdbd.conf" <<CONF
 AuthType=auth/munge
 AuthInfo=socket=$munge_socket
@@ -251,7 +219,7 @@ chmod 600 "$dir/etc/slurmdbd.conf"
 # -------------------------------------------------------------------------------------------------------------- daemons
 # Each has the state directory in its command line: that is how slurm_down.sh knows them.
 ln -s "$dir/munge/munged.log" "$dir/log/munged.log" # munged may not write into that folder
-daemon munged runuser -u munge -- munged --force --key-file="$dir/munge/key" --socket="$munge_socket" \
+slurm_daemon munged runuser -u munge -- munged --force --key-file="$dir/munge/key" --socket="$munge_socket" \
   --pid-file="$dir/run/munge/pid" --log-file="$dir/munge/munged.log" --seed-file="$dir/munge/seed"
 await 10 munged munge_answers
 
@@ -262,7 +230,7 @@ if [[ ! -d $dir/mysql/mysql ]]; then
     die "mariadb-install-db failed" "$dir/log/mariadb.install.log"
   }
 fi
-daemon mariadb setsid --fork mariadbd --no-defaults --user=mysql --datadir="$dir/mysql" --socket="$sql_socket" \
+slurm_daemon mariadb setsid --fork mariadbd --no-defaults --user=mysql --datadir="$dir/mysql" --socket="$sql_socket" \
   --pid-file="$dir/run/mysql/pid" --skip-networking --innodb-log-file-size=8M --innodb-buffer-pool-size=64M \
   --innodb-flush-log-at-trx-commit=0 --innodb-lock-wait-timeout=900 # without --log-error it logs to stderr
 await 60 mariadb sql_answers
@@ -273,7 +241,7 @@ mariadb --no-defaults -S "$sql_socket" -e "
 
 # slurmdbd takes no path: its own name carries it
 # shellcheck disable=SC2016
-daemon slurmdbd bash -c 'exec -a "$0" slurmdbd' "slurmdbd $dir/etc/slurmdbd.conf"
+slurm_daemon slurmdbd bash -c 'exec -a "$0" slurmdbd' "slurmdbd $dir/etc/slurmdbd.conf"
 await 60 slurmdbd slurmdbd_answers
 has() { [[ -n $(sacctmgr -n show "$@") ]]; }
 add() { sacctmgr -i add "$@" >/dev/null; }
@@ -283,12 +251,12 @@ for name in root "$user"; do
   has assoc user="$name" account=lab || add user "$name" account=lab defaultaccount=lab
 done
 
-daemon slurmctld slurmctld -f "$SLURM_CONF"
+slurm_daemon slurmctld slurmctld -f "$SLURM_CONF"
 await 30 slurmctld slurmctld_answers
 squeue -h -o %A | sort -u | xargs -r scancel # of a cluster that was killed with jobs in its queue
 for ((i = 1; i <= nodes; i++)); do
   mkdir -p "$dir/spool/n$i"
-  daemon "slurmd.n$i" slurmd -f "$SLURM_CONF" -N "n$i"
+  slurm_daemon "slurmd.n$i" slurmd -f "$SLURM_CONF" -N "n$i"
 done
 await 60 slurmd nodes_ready
 
