@@ -25,6 +25,39 @@ class Job:
     environment: Mapping[str, str]  # variables that the script sets
 
 
+# Around the program. A shell that waits for one in the foreground gets to its traps only when that has ended; so the
+# program runs in the background, and signals are passed on to it at once. In bash and in dash.
+_FUNCTIONS = """\
+mlxp_pass() {  # hand a signal on; one that comes before there is a child waits for it
+  mlxp_passed=1
+  if [ -n "$mlxp_child" ]; then kill -s "$1" "$mlxp_child" 2>/dev/null || :; else mlxp_early="$mlxp_early $1"; fi
+}
+mlxp_listen() {
+  mlxp_child= mlxp_early= mlxp_code= mlxp_passed=
+  for mlxp_signal in HUP TERM USR1 USR2; do trap "mlxp_pass $mlxp_signal" "$mlxp_signal"; done
+}
+mlxp_await() {  # until the child has ended: a signal interrupts `wait`
+  mlxp_child=$!
+  for mlxp_signal in $mlxp_early; do kill -s "$mlxp_signal" "$mlxp_child" 2>/dev/null || :; done
+  while :; do
+    mlxp_passed= mlxp_now=0
+    wait "$mlxp_child" || mlxp_now=$?
+    # dash says 127 of a child whose end it has told already
+    if [ "$mlxp_now" != 127 ] || [ -z "$mlxp_code" ]; then mlxp_code=$mlxp_now; fi
+    if [ -z "$mlxp_passed" ]; then break; fi
+  done
+  mlxp_child=
+  return "$mlxp_code"
+}""".splitlines()
+
+# Ctrl-C reaches every process of a terminal's job, and the program itself where bash is told to let it: a second SIGINT
+# would break into what it does at the first. A child in the background of dash ignores SIGINT for good.
+_RESTORE_INTERRUPT = 'if [ -n "${BASH_VERSION:-}" ]; then trap - INT; fi'
+_LEAVE_INTERRUPT = "if [ -n \"${BASH_VERSION:-}\" ]; then trap mlxp_passed=1 INT; else trap 'mlxp_pass TERM' INT; fi"
+_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: jobs that depend on this one's success do not start
+_AGAIN = 99  # to the script that has packed several runs into one job
+
+
 def render_job(job: Job, template: Template, scheduler: Scheduler) -> str:
     """``script.sh`` of one run: header, set-up, the program; its exit code is kept, however it ends."""
     values = {
@@ -32,11 +65,7 @@ def render_job(job: Job, template: Template, scheduler: Scheduler) -> str:
         "stdout": scheduler.quote_path(str(job.run.stdout), ""),
         "stderr": scheduler.quote_path(str(job.run.stderr), ""),
     }
-    program = template.prefix + shlex.join(job.command)
-    if template.after:
-        last = [program, "mlxp_program=$?", *template.after, 'exit "$mlxp_program"']
-    else:
-        last = [program if template.prefix else f"exec {program}"]
+    job_id = f" ${{{scheduler.job_variable}:-}}" if scheduler.job_variable else ""
     return _lines(
         template.shebang,
         *_directives(template, scheduler, scheduler.options, values),
@@ -44,18 +73,63 @@ def render_job(job: Job, template: Template, scheduler: Scheduler) -> str:
         f"# run {job.run.path.name} of {_one_line(job.run.path.parent)}; `bash script.sh` runs it again",
         f"mlxp_metadata={shlex.quote(str(job.run.metadata))}",
         'rm -f "$mlxp_metadata/exit_code"',
-        "trap : INT TERM  # outlive the signal that ends the program, to record its exit code",
+        "# the attempts of the run, those too that end before their program is up",
+        f'mlxp_start="$(date +%Y-%m-%dT%H:%M:%S%z) $(uname -n) $${job_id}"',
+        'echo "$mlxp_start" >>"$mlxp_metadata/starts" || :',
+        'MLXP_ATTEMPT=$(grep -nxF -e "$mlxp_start" "$mlxp_metadata/starts" | tail -n 1) || :',
+        "export MLXP_ATTEMPT=${MLXP_ATTEMPT%%:*}",
+        "",
+        *_FUNCTIONS,
+        "mlxp_listen",
+        _LEAVE_INTERRUPT,
+        "# dash takes stdin away from what runs in the background",
+        "if (: <&0) 2>/dev/null; then exec 7<&0; else exec 7</dev/null; fi",
         "(",
         *template.setup,
         *(f"export {name}={shlex.quote(value)}" for name, value in job.environment.items()),
         f"cd {shlex.quote(job.work_dir)} || exit",
-        *last,
-        ")",
-        "mlxp_code=$?",
-        'echo "$mlxp_code" >"$mlxp_metadata/.exit_code"',
+        *_program(job, template),
+        ") <&7 &",
+        "mlxp_await || :",
+        "",
+        *_requeue(template, scheduler),
+        'echo "$mlxp_code $MLXP_ATTEMPT" >"$mlxp_metadata/.exit_code"',
         'mv -f "$mlxp_metadata/.exit_code" "$mlxp_metadata/exit_code"',
-        'exit "$mlxp_code"',
+        'exit "${mlxp_left:-$mlxp_code}"',
     )
+
+
+def _program(job: Job, template: Template) -> list[str]:
+    """The program's lines. Alone it takes the place of its shell; otherwise that waits for it as script.sh does."""
+    command = f"{template.prefix}{shlex.join(job.command)}"
+    if not template.prefix and not template.after:
+        return [_RESTORE_INTERRUPT, f"exec {command} 7<&-"]
+    if template.prefix:  # the child is srun, say, and in bash, too, it ignores Ctrl-C
+        lines = ["mlxp_listen", "trap 'mlxp_pass TERM' INT", f"{command} <&7 7<&- &", "mlxp_await"]
+    else:
+        start = f"({_RESTORE_INTERRUPT}; exec {command}) <&7 7<&- &"
+        lines = ["mlxp_listen", _LEAVE_INTERRUPT, start, "mlxp_await"]
+    return [*lines, *template.after, 'exit "$mlxp_code"'] if template.after else lines
+
+
+def _requeue(template: Template, scheduler: Scheduler) -> list[str]:
+    """What comes after a run that was preempted: its next attempt, where the user's header asks for that."""
+    says = 'grep -qsx -e "{}" "$mlxp_metadata/info.yaml"'
+    lines = [
+        f"if {says.format('status: PREEMPTED')} && {says.format('attempt: $MLXP_ATTEMPT')}; then",
+        f"  mlxp_left={_PREEMPTED}",
+    ]
+    directives = "\n".join(line[len(scheduler.directive) :] for line in template.header)
+    if scheduler.requeue_asked is not None and scheduler.requeue_asked.search(directives):
+        lines += [
+            "  # after a warning; at SIGTERM the scheduler itself ends the job, or starts it again",
+            f"  if {says.format('stop_signal: SIGUSR[12]')}; then",
+            f'    if [ -n "${{MLXP_PACKED:-}}" ]; then exit {_AGAIN}; fi',
+            f"    {{ {scheduler.requeue}; }} && exit {_PREEMPTED}",
+            '    echo "mlxp: this job could not be requeued" >&2',
+            "  fi",
+        ]
+    return [*lines, "fi"]
 
 
 def check_array(template: Template, scheduler: Scheduler) -> Option:

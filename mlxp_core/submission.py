@@ -141,11 +141,13 @@ def wait(submitted: Sequence[Submitted], batch: Batch, on_end: Callable[[RunDir,
 
 def status_of(run: RunDir) -> Status:
     """Where a run stands, by its folder."""
+    submission = load_yaml_if_there(run.submission)
     return derive_status(
         load_yaml_if_there(run.info),
         exit_code=read_exit_code(run),
-        scheduler_state=load_yaml_if_there(run.submission).get("state"),
+        scheduler_state=submission.get("state"),
         process_alive=is_alive,
+        said_attempt=submission.get("attempt"),
     )
 
 

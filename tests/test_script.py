@@ -242,7 +242,7 @@ def test_the_exit_code_is_kept_however_the_command_or_the_set_up_ends(
     """Bug: a run that is RUNNING for ever since `set -e` or `exit` left the script before it noted anything."""
     one = job(tmp_path / "1", *command)
     assert execute(one, template).returncode == code
-    assert one.run.exit_code.read_text() == f"{code}\n"
+    assert one.run.exit_code.read_text() == f"{code} 1\n"
 
 
 def test_the_exit_code_of_an_earlier_attempt_is_gone_while_the_next_runs(tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_sigterm_to_the_whole_job_still_records_an_exit_code(tmp_path: Path) -> 
         until((tmp_path / "up").exists)
         os.killpg(process.pid, 15)
         process.wait(30)
-    assert one.run.exit_code.read_text() == "143\n"
+    assert one.run.exit_code.read_text() == "143 1\n"
 
 
 def test_an_array_task_becomes_its_own_run(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_a_running_job_that_is_cancelled_says_so_itself(project: Project, tmp_pa
     subprocess.run(["scancel", project.submission(1)["job_id"]], check=True)
     project.wait_for_end(1)
     assert (project.info(1)["status"], project.info(1)["error"]["type"]) == ("CANCELLED", "SIGTERM")
-    assert (project.logs / "1" / "metadata" / "exit_code").read_text() == "143\n"
+    assert (project.logs / "1" / "metadata" / "exit_code").read_text() == "143 1\n"
 
 
 def test_a_failing_program_fails_its_job_even_with_a_last_line_that_succeeds(project: Project) -> None:

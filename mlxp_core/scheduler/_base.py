@@ -50,6 +50,9 @@ class Scheduler:
     whole_file: bool  # directives count anywhere in the script, not only before its first command
     ask_every: float = 10.0  # seconds between two questions to it
     submit_environment: Mapping[str, str] = field(default_factory=dict)  # set for the submit command
+    job_variable: str = ""  # the environment variable that tells a job its id
+    requeue_asked: re.Pattern[str] | None = None  # what the user's directives say where a job may start again
+    requeue: str = ""  # shell words with which a job has itself started again; script.sh runs them at its end
 
     def status_of(self, native: str) -> Status | None:
         """What a native state means; None for one that this table has not heard of."""

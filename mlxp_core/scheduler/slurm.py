@@ -72,4 +72,8 @@ SLURM = Scheduler(
     quote_path=quote_path,
     index_pattern="%a",
     whole_file=False,
+    job_variable="SLURM_JOB_ID",
+    requeue_asked=find(r"(?:^|\s)--requeue(?=\s|$)"),
+    # of a task of an array, too: the variable holds the id of the task's own job
+    requeue='scontrol requeue "$SLURM_JOB_ID"',
 )
