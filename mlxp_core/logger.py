@@ -69,7 +69,7 @@ class Run:
         Raises MetricsError or TypeError for what cannot be written.
         """
         file = self._files.get(log_name)
-        if file is not None and file.replaced():
+        if file is not None and os.getpid() != self.pid and file.replaced():
             self._files.pop(log_name).close()
             file = None
         if file is None:

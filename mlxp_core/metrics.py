@@ -187,7 +187,7 @@ class MetricsFile:
             raise MetricsError(f"{self.path}: the disk took only a part of a line; is it full?")
 
     def replaced(self) -> bool:
-        """Whether another file is in its place, put there by ``continue_from``, of another process perhaps."""
+        """Whether another file is in its place: ``continue_from`` of another process has put it there."""
         return os.fstat(self._fd).st_nlink == 0
 
     def close(self) -> None:

@@ -25,37 +25,51 @@ class Job:
     environment: Mapping[str, str]  # variables that the script sets
 
 
-# Around the program. A shell that waits for one in the foreground gets to its traps only when that has ended; so the
-# program runs in the background, and signals are passed on to it at once. In bash and in dash.
-_FUNCTIONS = """\
-mlxp_pass() {  # hand a signal on; one that comes before there is a child waits for it
-  mlxp_passed=1
-  if [ -n "$mlxp_child" ]; then kill -s "$1" "$mlxp_child" 2>/dev/null || :; else mlxp_early="$mlxp_early $1"; fi
-}
-mlxp_listen() {
-  mlxp_child= mlxp_early= mlxp_code= mlxp_passed=
-  for mlxp_signal in HUP TERM USR1 USR2; do trap "mlxp_pass $mlxp_signal" "$mlxp_signal"; done
-}
-mlxp_await() {  # until the child has ended: a signal interrupts `wait`
-  mlxp_child=$!
-  for mlxp_signal in $mlxp_early; do kill -s "$mlxp_signal" "$mlxp_child" 2>/dev/null || :; done
-  while :; do
-    mlxp_passed= mlxp_now=0
-    wait "$mlxp_child" || mlxp_now=$?
-    # dash says 127 of a child whose end it has told already
-    if [ "$mlxp_now" != 127 ] || [ -z "$mlxp_code" ]; then mlxp_code=$mlxp_now; fi
-    if [ -z "$mlxp_passed" ]; then break; fi
+# How script.sh hands signals on, in bash and in dash. A shell that waits for a program in the foreground gets to its
+# traps only when that has ended; one that waits in the background loses the exit code of a child that ends by the same
+# signal (bash 5.2 then says -1). So there are two: this one listens, one in its background waits and notes the code.
+_LISTEN = """\
+mlxp_job= mlxp_early= mlxp_code=
+mlxp_pass() {
+  if [ -z "$mlxp_job" ]; then mlxp_early="$mlxp_early $1"; return; fi
+  while [ ! -s "$mlxp_end" ] && kill -0 "$mlxp_job" 2>/dev/null; do
+    mlxp_to= mlxp_still=
+    { read -r mlxp_to <"$mlxp_pid"; } 2>/dev/null
+    case $mlxp_to in
+      -) return ;;  # the program has ended
+      "") sleep 0.05 ;;
+      *)
+        kill -s "$1" "$mlxp_to" 2>/dev/null
+        { read -r mlxp_still <"$mlxp_pid"; } 2>/dev/null
+        if [ "$mlxp_still" = "$mlxp_to" ]; then return; fi
+        ;;
+    esac
   done
-  mlxp_child=
-  return "$mlxp_code"
-}""".splitlines()
+}
+for mlxp_signal in HUP TERM USR1 USR2; do trap "mlxp_pass $mlxp_signal" "$mlxp_signal"; done
+# Ctrl-C reaches all processes, in bash the program itself; in dash what runs in the background cannot have it
+if [ -n "${BASH_VERSION:-}" ]; then trap : INT; else trap 'mlxp_pass TERM' INT; fi
+# dash takes stdin away from what runs in the background
+{ command exec 7<&0; } 2>/dev/null || exec 7</dev/null""".splitlines()
 
-# Ctrl-C reaches every process of a terminal's job, and the program itself where bash is told to let it: a second SIGINT
-# would break into what it does at the first. A child in the background of dash ignores SIGINT for good.
-_RESTORE_INTERRUPT = 'if [ -n "${BASH_VERSION:-}" ]; then trap - INT; fi'
-_LEAVE_INTERRUPT = "if [ -n \"${BASH_VERSION:-}\" ]; then trap mlxp_passed=1 INT; else trap 'mlxp_pass TERM' INT; fi"
+_WAIT = """\
+mlxp_job=$!
+for mlxp_signal in $mlxp_early; do mlxp_pass "$mlxp_signal"; done
+while [ ! -s "$mlxp_end" ] && kill -0 "$mlxp_job" 2>/dev/null; do wait "$mlxp_job"; mlxp_code=$?; done
+if [ -s "$mlxp_end" ]; then read -r mlxp_code mlxp_rest <"$mlxp_end"; fi
+rm -f "$mlxp_end" "$mlxp_pid\"""".splitlines()
+
+_OUTLIVE = "trap : HUP INT TERM USR1 USR2"
+_BE_SIGNALLED = (
+    'if [ -n "${BASH_VERSION:-}" ]; then trap - INT; fi',
+    "sh -c 'echo $PPID' >\"$mlxp_pid\"",
+)
 _PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: jobs that depend on this one's success do not start
 _AGAIN = 99  # to the script that has packed several runs into one job
+
+_WORD = r"""(?:'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\])"""
+# variables, then the command; a substitution may hold spaces, which this does not understand
+_PREFIX = re.compile(rf"(?P<variables>(?:[A-Za-z_]\w*\+?={_WORD}*\s+)*)(?P<word>{_WORD}+)?", re.DOTALL)
 
 
 def render_job(job: Job, template: Template, scheduler: Scheduler) -> str:
@@ -71,26 +85,31 @@ def render_job(job: Job, template: Template, scheduler: Scheduler) -> str:
         *_directives(template, scheduler, scheduler.options, values),
         "",
         f"# run {job.run.path.name} of {_one_line(job.run.path.parent)}; `bash script.sh` runs it again",
+        "mlxp_options=$-",
+        "set +e",
         f"mlxp_metadata={shlex.quote(str(job.run.metadata))}",
         'rm -f "$mlxp_metadata/exit_code"',
         "# the attempts of the run, those too that end before their program is up",
         f'mlxp_start="$(date +%Y-%m-%dT%H:%M:%S%z) $(uname -n) $${job_id}"',
-        'echo "$mlxp_start" >>"$mlxp_metadata/starts" || :',
-        'MLXP_ATTEMPT=$(grep -nxF -e "$mlxp_start" "$mlxp_metadata/starts" | tail -n 1) || :',
+        'echo "$mlxp_start" >>"$mlxp_metadata/starts"',
+        'MLXP_ATTEMPT=$(grep -nxF -e "$mlxp_start" "$mlxp_metadata/starts" | tail -n 1)',
         "export MLXP_ATTEMPT=${MLXP_ATTEMPT%%:*}",
+        'mlxp_pid="$mlxp_metadata/.pid.$MLXP_ATTEMPT.$$" mlxp_end="$mlxp_metadata/.end.$MLXP_ATTEMPT.$$"',
         "",
-        *_FUNCTIONS,
-        "mlxp_listen",
-        _LEAVE_INTERRUPT,
-        "# dash takes stdin away from what runs in the background",
-        "if (: <&0) 2>/dev/null; then exec 7<&0; else exec 7</dev/null; fi",
+        *_LISTEN,
         "(",
+        _OUTLIVE,
+        "(",
+        *_BE_SIGNALLED,
+        "case $mlxp_options in *e*) set -e ;; esac",
         *template.setup,
         *(f"export {name}={shlex.quote(value)}" for name, value in job.environment.items()),
         f"cd {shlex.quote(job.work_dir)} || exit",
         *_program(job, template),
-        ") <&7 &",
-        "mlxp_await || :",
+        ")",
+        'echo "$? $MLXP_ATTEMPT" >"$mlxp_end"',
+        ") <&7 7<&- &",
+        *_WAIT,
         "",
         *_requeue(template, scheduler),
         'echo "$mlxp_code $MLXP_ATTEMPT" >"$mlxp_metadata/.exit_code"',
@@ -100,16 +119,33 @@ def render_job(job: Job, template: Template, scheduler: Scheduler) -> str:
 
 
 def _program(job: Job, template: Template) -> list[str]:
-    """The program's lines. Alone it takes the place of its shell; otherwise that waits for it as script.sh does."""
-    command = f"{template.prefix}{shlex.join(job.command)}"
+    """The program's lines. Alone it takes the place of its shell; with lines after it, of one more."""
+    command = shlex.join(job.command)
     if not template.prefix and not template.after:
-        return [_RESTORE_INTERRUPT, f"exec {command} 7<&-"]
-    if template.prefix:  # the child is srun, say, and in bash, too, it ignores Ctrl-C
-        lines = ["mlxp_listen", "trap 'mlxp_pass TERM' INT", f"{command} <&7 7<&- &", "mlxp_await"]
-    else:
-        start = f"({_RESTORE_INTERRUPT}; exec {command}) <&7 7<&- &"
-        lines = ["mlxp_listen", _LEAVE_INTERRUPT, start, "mlxp_await"]
-    return [*lines, *template.after, 'exit "$mlxp_code"'] if template.after else lines
+        return [f"exec {command}"]
+    found = _PREFIX.match(template.prefix)
+    if found is None or "`" in template.prefix or "$(" in template.prefix:
+        start = [_OUTLIVE, f"{template.prefix}{command}"]
+    elif found["word"] is None:
+        start = [f"{found['variables']}exec {command}"]
+    else:  # srun, say; a function or a word of the shell cannot take its place
+        start = [
+            f"case $(command -v {found['word']}) in",
+            f"  /*) {found['variables']}exec {template.prefix[found.start('word') :]}{command} ;;",
+            f"  *) {_OUTLIVE}; {template.prefix}{command} ;;",
+            "esac",
+        ]
+    lines = [
+        ': >"$mlxp_pid"  # until the program is there',
+        _OUTLIVE,
+        "(",
+        *_BE_SIGNALLED,
+        *start,
+        ")",
+    ]
+    if template.after:
+        lines += ["mlxp_code=$?", 'echo - >"$mlxp_pid"', *template.after, 'exit "$mlxp_code"']
+    return lines
 
 
 def _requeue(template: Template, scheduler: Scheduler) -> list[str]:
