@@ -185,6 +185,8 @@ class Run:
         attempt = standing["attempt"]
         if attempt == self.attempt:
             return  # a checkpoint of this very attempt: the metrics are where they are
+        while self._files:  # others come in their place
+            self._files.popitem()[1].close()
         try:
             self._metrics().continue_from(self.layout.earlier(attempt), attempt, standing["metrics"])
         except FileNotFoundError as error:
