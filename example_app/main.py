@@ -71,6 +71,8 @@ def main(cfg: DictConfig) -> float:
         run.log_metrics({"epoch": epoch, **network.evaluate(train)}, log_name="train")
         run.log_metrics({"epoch": epoch, **network.evaluate(test)}, log_name="test")
         run.log_checkpoint((network, epoch, rng.getstate()))
+        if run.stop_requested:  # a time limit is near: the next attempt goes on from here
+            return math.nan
     run.log_artifacts({"units": network.units, "bias": network.bias}, "weights.json", "json")
     return network.evaluate(test)["loss"]
 

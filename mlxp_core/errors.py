@@ -13,6 +13,7 @@ MlxpError
   JobFailedError (RuntimeError)         a job that was waited for did not complete
   ArtifactError (ValueError)            an artifact or checkpoint that cannot be saved or loaded
     ArtifactNotFoundError (FileNotFoundError)  … that is not there
+  SupersededError (RuntimeError)        a later attempt of the run has taken over
   MetricsError (ValueError)             metrics that cannot be written
   QueryError (ValueError)               a query string that cannot be understood
   SchemaChangedError (RuntimeError)     a field has another type than when the frame was made
@@ -71,6 +72,10 @@ class ArtifactError(MlxpError, ValueError):
 
 class ArtifactNotFoundError(ArtifactError, FileNotFoundError):
     """An artifact or checkpoint that is not there."""
+
+
+class SupersededError(MlxpError, RuntimeError):
+    """A later attempt of the run has taken over: this one saves nothing more."""
 
 
 class MetricsError(MlxpError, ValueError):

@@ -1,6 +1,6 @@
 """The run folder: where everything lies, and what its files together say. The contract of writer and reader.
 
-The only module that knows names of files in a log directory. It opens none but the one-number exit_code.
+The only module that knows names of files in a log directory. It opens none but the two that script.sh writes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Status(str, enum.Enum):
@@ -29,8 +29,18 @@ class Status(str, enum.Enum):
         return self.value
 
 
-_STOPPED = (128 + 2, 128 + 15)  # what a shell says of a program that SIGINT or SIGTERM ended
 ENDED = frozenset(Status) - {Status.PENDING, Status.RUNNING}
+# what a shell says of a program that a signal ended, on Linux: SIGHUP, SIGINT, SIGTERM; SIGUSR1, SIGUSR2
+_BY_SIGNAL = {
+    **dict.fromkeys((128 + 1, 128 + 2, 128 + 15), Status.CANCELLED),
+    **dict.fromkeys((128 + 10, 128 + 12), Status.PREEMPTED),
+}
+# what a scheduler knows better of a job that was stopped from outside. FAILED is not among them: it is what a scheduler
+# makes of the exit code with which a preempted run leaves.
+_REASONS = {
+    Status.CANCELLED: (Status.TIMEOUT, Status.PREEMPTED),
+    Status.PREEMPTED: (Status.TIMEOUT, Status.CANCELLED),
+}
 
 
 @dataclass(frozen=True)
@@ -86,12 +96,12 @@ class RunDir:
 
     @property
     def exit_code(self) -> Path:
-        """The exit code of the job's command, written by script.sh."""
+        """The exit code of the job's command and the attempt that it is of, written by script.sh."""
         return self.metadata / "exit_code"
 
     @property
     def starts(self) -> Path:
-        """A line for each time that script.sh has started: time, host, the scheduler's job id."""
+        """A line for each start of script.sh: when, on which host, as which process, in which job."""
         return self.metadata / "starts"
 
     @property
@@ -117,6 +127,11 @@ class RunDir:
     def metric_keys(self) -> Path:
         """Which keys the metric files hold, so that a reader need not open them to know."""
         return self.metrics / ".keys"
+
+    @property
+    def metrics_continued(self) -> Path:
+        """From which earlier attempt the metrics go on, and how many bytes of its lines each file starts with."""
+        return self.metrics / ".continued"
 
     @property
     def artifacts(self) -> Path:
@@ -182,16 +197,24 @@ def is_run_id(name: str) -> bool:
     return name.isascii() and name.isdigit() and name[0] != "0"
 
 
-def read_exit_code(run: RunDir) -> int | None:
+class ExitCode(NamedTuple):
+    """What script.sh recorded of the job's command."""
+
+    code: int
+    attempt: int | None = None  # None: written before attempts were counted
+
+
+def read_exit_code(run: RunDir) -> ExitCode | None:
     """What script.sh recorded of the job's command; None where there is nothing, or nothing whole."""
     try:
-        return int(run.exit_code.read_text(encoding="ascii"))
+        numbers = [int(word) for word in run.exit_code.read_text(encoding="ascii").split()]
     except (OSError, ValueError):
         return None
+    return ExitCode(*numbers) if 1 <= len(numbers) <= 2 else None  # noqa: PLR2004
 
 
-def read_starts(run: RunDir) -> int:
-    """How often script.sh has started: the number of attempts there have been."""
+def read_attempts_started(run: RunDir) -> int:
+    """How often script.sh has started, whether a program of its came up or not."""
     try:
         return run.starts.read_bytes().count(b"\n")
     except OSError:
@@ -201,35 +224,49 @@ def read_starts(run: RunDir) -> int:
 def derive_status(
     info: Mapping[str, Any],
     *,
-    exit_code: int | None,
+    exit_code: ExitCode | None,
     scheduler_state: str | None,
     process_alive: Callable[[Mapping[str, Any]], bool | None],
+    said_attempt: int | None = None,
 ) -> Status:
     """Say where a run stands, from everything its folder holds.
 
     ``info`` is info.yaml, ``exit_code`` what script.sh recorded, ``scheduler_state`` the status that the
-    scheduler was last seen to imply, ``process_alive`` tells whether the process of ``info`` still runs
-    (None: it cannot be known from here). What the job itself said of its end counts most; a job stopped
-    from outside does not know why, so there the scheduler's word counts more.
+    scheduler was last seen to imply, and ``said_attempt`` the attempt that it spoke of (None: it is not known),
+    ``process_alive`` tells whether the process of ``info`` still runs (None: it cannot be known from here).
+
+    The latest attempt that any of them knows of counts. Of its end, what the job itself said counts most; a job
+    stopped from outside does not know why, so there the scheduler's word counts more.
     """
-    recorded = _status(info.get("status")) or Status.PENDING
-    said = _status(scheduler_state)
-    if recorded is Status.CANCELLED and said in {Status.TIMEOUT, Status.PREEMPTED}:
+    attempt = _number(info.get("attempt")) or 1
+    ended_in = attempt if exit_code is None or exit_code.attempt is None else exit_code.attempt
+    said_in = _number(said_attempt) or max(attempt, ended_in)
+    latest = max(attempt, ended_in, said_in)
+    # where the program of the latest attempt has not come up, it waits, is in its set-up lines, or did not get so far
+    recorded = (_status(info.get("status")) if attempt == latest else None) or Status.PENDING
+    code = exit_code.code if exit_code is not None and ended_in == latest else None
+    said = _status(scheduler_state) if said_in == latest else None
+
+    if said is not None and said in _REASONS.get(recorded, ()):
         return said
     if recorded in ENDED:
         return recorded
     if said in ENDED and said is not Status.COMPLETE:
         return said
-    if exit_code in _STOPPED:
-        return Status.CANCELLED
-    if exit_code is not None:
+    if code in _BY_SIGNAL:
+        return _BY_SIGNAL[code]
+    if code is not None:
         # with 0 from a program that never said that it started, something else has run
-        return Status.COMPLETE if exit_code == 0 and recorded is Status.RUNNING else Status.FAILED
-    if said is Status.COMPLETE:
+        return Status.COMPLETE if code == 0 and recorded is Status.RUNNING else Status.FAILED
+    if said is Status.COMPLETE or (said is Status.RUNNING and attempt < latest):
         return said
     if recorded is Status.RUNNING and process_alive(info) is False:
         return Status.LOST
     return recorded
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 def _status(name: object) -> Status | None:

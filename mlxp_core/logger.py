@@ -1,18 +1,22 @@
-"""The current run, as the user's script sees it: ``current_run().log_metrics(...)``."""
+"""A run being written, as the user's script sees it: ``current_run().log_metrics(...)``."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlxp_core.errors import ArtifactError, ArtifactNotFoundError, NoActiveRunError
-from mlxp_core.files import whole, write_whole
+from mlxp_core import signals
+from mlxp_core.errors import ArtifactError, ArtifactNotFoundError, SupersededError
+from mlxp_core.files import load_yaml_if_there, whole
 from mlxp_core.layout import RunDir
-from mlxp_core.metrics import Metrics, MetricsFile
+from mlxp_core.metrics import Metrics, MetricsFile, MetricsFolder
+
+log = logging.getLogger(__name__)
 
 _CHECKPOINTS = "pickle"  # the artifact type that checkpoints are kept under
 
@@ -25,8 +29,9 @@ class Run:
         self.layout = layout
         self.attempt = attempt
         self.pid = os.getpid()  # the process whose run it is; a forked child may log to it, not end it
+        self._folder: MetricsFolder | None = None
         self._files: dict[str, MetricsFile] = {}
-        self._restored = False
+        self._said_why = False
 
     def __repr__(self) -> str:
         """Name the folder."""
@@ -42,6 +47,20 @@ class Run:
         """The run's folder, an absolute path."""
         return self.layout.path
 
+    @property
+    def stop_requested(self) -> bool:
+        """Whether the job should leave: a time limit is near, or its place is needed (SIGUSR1, SIGUSR2, SIGTERM).
+
+        A loop that looks at it once for each step or epoch saves a checkpoint when it is True, and returns. The run is
+        then PREEMPTED, and resumed where the scheduler requeues it. From the first look on, the first of these signals
+        does not end the program. Only a run that is recorded in the main thread is told.
+        """
+        name = signals.asked_to_stop(self)
+        if name is not None and not self._said_why:
+            self._said_why = True
+            log.warning("%r: %s asks it to stop; stop_requested is True from now on", self, name)
+        return name is not None
+
     def log_metrics(self, metrics_dict: Metrics, log_name: str) -> None:
         """Append one line to ``metrics/<log_name>.json``.
 
@@ -50,8 +69,11 @@ class Run:
         Raises MetricsError or TypeError for what cannot be written.
         """
         file = self._files.get(log_name)
+        if file is not None and os.getpid() != self.pid and file.replaced():
+            self._files.pop(log_name).close()
+            file = None
         if file is None:
-            file = self._files[log_name] = MetricsFile(self.layout, log_name)
+            file = self._files[log_name] = self._metrics().open(log_name)
         file.append(metrics_dict)
 
     def log_artifacts(self, artifact: Any, artifact_name: str, artifact_type: str = "pickle") -> Path:
@@ -59,11 +81,13 @@ class Run:
 
         Types: pickle, json, text, numpy (an array, or a dict of arrays), torch, image (a matplotlib figure), and
         those added with ``register_artifact_type``. An artifact of the same type and name is replaced.
+        Raises SupersededError where a later attempt of the run has taken over.
         """
         from mlxp_core import artifacts  # noqa: PLC0415  (every run imports this module, few have artifacts)
 
         kind = artifacts.artifact_type(artifact_type)
         path = self._artifact_file(artifact_type, artifact_name)
+        self._check_current()
         artifacts.save_artifact(kind, artifact, path)
         return path
 
@@ -96,14 +120,18 @@ class Run:
         """Save a checkpoint, and where the metrics stand now; the earlier one is replaced when this one is whole.
 
         A later attempt of the run that loads it continues its metrics from that place.
+        Raises SupersededError where a later attempt has taken over already.
         """
         path = self._artifact_file(_CHECKPOINTS, log_name)
         # pickle stops reading at its own end, so what follows can be added without a second file to keep in step
-        standing = {"attempt": self.attempt, "metrics": {name: file.size() for name, file in self._files.items()}}
+        standing = {"attempt": self.attempt, "metrics": self._metrics().sizes()}
+        self._check_current()
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path, durable=True) as temporary, temporary.open("wb") as stream:
-            pickle.dump(checkpoint, stream, protocol=4)
-            stream.write(b"\n" + json.dumps(standing).encode())
+        with whole(path, durable=True) as temporary:
+            with temporary.open("wb") as stream:
+                pickle.dump(checkpoint, stream, protocol=4)
+                stream.write(b"\n" + json.dumps(standing).encode())
+            self._check_current()  # a large one takes its time
         return path
 
     def load_checkpoint(self, log_name: str = "checkpoint", root: str | os.PathLike[str] | None = None) -> Any:
@@ -120,32 +148,50 @@ class Run:
                 standing = stream.read()
         except FileNotFoundError:
             raise ArtifactNotFoundError(f"there is no checkpoint {path} yet") from None
-        if root is None and standing and not self._restored:
+        if root is None and standing:
             self._continue_metrics(json.loads(standing))
         return checkpoint
+
+    def open(self) -> None:
+        """Take hold of the metrics folder, while it is this attempt's."""
+        self._folder = MetricsFolder(self.layout)
 
     def close(self) -> None:
         """Close the metric files; every line is on disk already."""
         while self._files:
             self._files.popitem()[1].close()
+        if self._folder is not None:
+            self._folder.close()
+            self._folder = None
+
+    def _metrics(self) -> MetricsFolder:
+        if self._folder is None:  # a run that has been closed, and is logged to again
+            self._check_current()
+            self._folder = MetricsFolder(self.layout)
+        return self._folder
+
+    def _check_current(self) -> None:
+        info = load_yaml_if_there(self.layout.info)
+        latest = info.get("attempt")
+        if isinstance(latest, int) and latest > self.attempt:
+            raise SupersededError(
+                f"attempt {latest} has taken over {self!r}, on {info.get('hostname')} at {info.get('start_time')}; "
+                f"this is attempt {self.attempt}, perhaps on a node that was believed dead: it saves nothing more, so "
+                "that it does not overwrite what the later one saves. End it."
+            )
 
     def _continue_metrics(self, standing: dict[str, Any]) -> None:
         """Put the lines that the checkpoint knows of before those of this attempt."""
-        self._restored = True
-        if standing["attempt"] == self.attempt:
+        attempt = standing["attempt"]
+        if attempt == self.attempt:
             return  # a checkpoint of this very attempt: the metrics are where they are
-        earlier = self.layout.earlier(standing["attempt"])
-        self.layout.metric_keys.mkdir(parents=True, exist_ok=True)
-        for log_name, size in standing["metrics"].items():
-            opened = self._files.pop(log_name, None)
-            if opened is not None:
-                opened.close()
-            for old, new, end in (
-                (earlier.metric_file(log_name), self.layout.metric_file(log_name), size),
-                (earlier.metric_keys_file(log_name), self.layout.metric_keys_file(log_name), None),
-            ):
-                since = new.read_bytes() if new.exists() else b""
-                write_whole(new, old.read_bytes()[:end] + since)
+        while self._files:  # others come in their place
+            self._files.popitem()[1].close()
+        try:
+            self._metrics().continue_from(self.layout.earlier(attempt), attempt, standing["metrics"])
+        except FileNotFoundError as error:
+            # not raised: it would say to the caller that there is no checkpoint
+            log.warning("%r: its metrics up to the checkpoint are not there (%s); they begin here", self, error)
 
     def _artifact_file(self, artifact_type: str, name: str) -> Path:
         path = self.layout.artifact_file(artifact_type, name)
@@ -170,39 +216,3 @@ def _what_is_there(layout: RunDir) -> str:
 
 def _folders(layout: RunDir) -> list[Path]:
     return sorted(path for path in layout.artifacts.glob("*") if path.is_dir())
-
-
-_active: list[Run] = []
-_failure: BaseException | None = None
-
-
-def current_run() -> Run:
-    """The run that this process records.
-
-    Raises NoActiveRunError where none is on, with how to switch one on; and the recording's own error where it failed.
-    """
-    if _active:
-        return _active[-1]
-    if _failure is not None:
-        raise _failure
-    raise NoActiveRunError(
-        "no run is being recorded. Add hydra/callbacks=mlxp to the command line of a Hydra program, submit it with "
-        "hydra/launcher=mlxp_slurm (or mlxp_local, …), or use `with mlxp_core.start_run(log_dir, config) as run:`."
-    )
-
-
-def enter(run: Run) -> None:
-    """Make a run the current one."""
-    _active.append(run)
-
-
-def leave(run: Run) -> None:
-    """Take a run away from being current."""
-    if run in _active:
-        _active.remove(run)
-
-
-def remember_failure(error: BaseException | None) -> None:
-    """Keep why there is no run, for current_run to raise."""
-    global _failure  # noqa: PLW0603  (what the process's one recording came to)
-    _failure = error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import traceback
 from collections.abc import Mapping
 from datetime import datetime
@@ -25,7 +26,7 @@ def running(
     layout: RunDir, before: Mapping[str, Any], attempt: int, process: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Info of a run that starts now; ``before`` is what was known when it was submitted."""
-    ended = {"end_time", "error"}  # of an earlier attempt
+    ended = {"end_time", "error", "stop_signal"}  # of an earlier attempt
     return {
         **{key: value for key, value in before.items() if key not in ended},
         "status": str(Status.RUNNING),
@@ -37,20 +38,36 @@ def running(
     }
 
 
-def ended(before: Mapping[str, Any], status: Status, error: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Info of a run that has ended now."""
+def ended(
+    before: Mapping[str, Any], status: Status, error: Mapping[str, Any] | None = None, stop_signal: str | None = None
+) -> dict[str, Any]:
+    """Info of a run that has ended now. script.sh looks for the lines of status, attempt and stop_signal."""
     info = {**before, "status": str(status), "end_time": now()}
+    if stop_signal is not None:
+        info["stop_signal"] = stop_signal
     if error is not None:
         info["error"] = dict(error)
     return info
 
 
-def verdict(error: BaseException | None) -> tuple[Status, dict[str, Any] | None]:
-    """Status, and the ``error`` field, of a task function that ended with this exception, or with none."""
+def verdict(error: BaseException | None, *, stopping: bool = False) -> tuple[Status, dict[str, Any] | None]:
+    """Status, and the ``error`` field, of a task function that ended with this exception, or with none.
+
+    ``stopping``: it knew that it was asked to stop, and left in an orderly way unless it raised.
+    """
+    if stopping and (error is None or isinstance(error, SystemExit)):
+        return Status.PREEMPTED, None
     if error is None or (isinstance(error, SystemExit) and not error.code):
         return Status.COMPLETE, None
     status = Status.CANCELLED if isinstance(error, KeyboardInterrupt) else Status.FAILED
     return status, describe_error(error)
+
+
+def ended_by(name: str) -> tuple[Status, dict[str, Any]]:
+    """Status and ``error`` field of a program that a signal ends: SIGTERM cancels, the others are warnings."""
+    number = int(signal.Signals[name])
+    error = {"type": name, "message": f"ended by signal {number}, {name}", "traceback": None}
+    return Status.CANCELLED if name == "SIGTERM" else Status.PREEMPTED, error
 
 
 def describe_error(error: BaseException) -> dict[str, Any]:

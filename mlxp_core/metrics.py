@@ -7,10 +7,13 @@ system and outlives the process, however that ends.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from mlxp_core.errors import MetricsError
@@ -18,8 +21,14 @@ from mlxp_core.layout import RunDir
 
 Metrics = Mapping[str, Any]
 
-_APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+_APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NUMBERS = (int, float)
+# names inside of the metrics folder
+_HOME = RunDir(Path())
+_KEYS = os.fspath(_HOME.metric_keys.relative_to(_HOME.metrics))
+_CONTINUED = os.fspath(_HOME.metrics_continued.relative_to(_HOME.metrics))
+_SUFFIX = _HOME.metric_file("").name
 
 
 def _plain(value: object) -> object:
@@ -72,23 +81,102 @@ def type_of(value: object) -> str:
     return type_of(_plain(value))
 
 
+class MetricsFolder:
+    """The metrics of one attempt, by a descriptor of their folder.
+
+    The next attempt renames that folder aside. An older copy of a job that still runs then, on a node believed dead,
+    goes on writing into the renamed one: never into files of the next.
+    """
+
+    def __init__(self, run: RunDir) -> None:
+        """Open or make the folder."""
+        run.metric_keys.mkdir(parents=True, exist_ok=True)
+        self._path = run.metrics
+        self._fd = os.open(run.metrics, _FOLDER)
+
+    def open(self, log_name: str) -> MetricsFile:
+        """Open or make one log. Raises MetricsError for a name that leads elsewhere."""
+        if not log_name or log_name != os.path.basename(log_name) or log_name.startswith("."):  # noqa: PTH119
+            raise MetricsError(f"log_name={log_name!r} cannot name a file: use letters, digits, '_', '-' and '.'")
+        name = f"{log_name}{_SUFFIX}"
+        return MetricsFile(self._open(name, _APPEND), self._open(f"{_KEYS}/{name}", _APPEND), self._path / name)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes in every log, those of forked children too."""
+        with os.scandir(self._fd) as entries:
+            logs = [entry for entry in entries if entry.name.endswith(_SUFFIX) and not entry.name.startswith(".")]
+            return {entry.name.removesuffix(_SUFFIX): entry.stat().st_size for entry in logs}
+
+    def continue_from(self, earlier: RunDir, attempt: int, sizes: Mapping[str, int]) -> None:
+        """Put the lines of an earlier attempt, up to these sizes, before those of this one.
+
+        However often and from whichever process it is called, each line is there once; of several places the furthest
+        counts. Raises FileNotFoundError where the earlier attempt's lines are gone.
+        """
+        with self._locked(_CONTINUED) as state:
+            if attempt < state["attempt"]:
+                return
+            before = state["metrics"]
+            if attempt > state["attempt"]:
+                places = {**dict.fromkeys(before, 0), **sizes}
+            else:
+                places = {name: size for name, size in sizes.items() if size > before.get(name, 0)}
+            # all is read before anything is changed
+            lines = {
+                name: earlier.metric_file(name).read_bytes()[:size] if size else b"" for name, size in places.items()
+            }
+            keys = {name: earlier.metric_keys_file(name).read_bytes() for name in places if lines[name]}
+            for log_name in places:
+                name = f"{log_name}{_SUFFIX}"
+                self._replace(name, lines[log_name] + self._read(name)[before.get(log_name, 0) :])
+                self._replace(f"{_KEYS}/{name}", keys.get(log_name, b"") + self._read(f"{_KEYS}/{name}"))
+                before[log_name] = len(lines[log_name])
+            state["attempt"] = attempt
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self._fd)
+
+    def _open(self, name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_CLOEXEC, 0o666, dir_fd=self._fd)
+
+    def _read(self, name: str) -> bytes:
+        with contextlib.suppress(FileNotFoundError), os.fdopen(self._open(name, os.O_RDONLY), "rb") as file:
+            return file.read()
+        return b""
+
+    def _replace(self, name: str, content: bytes) -> None:
+        # as files.write_whole, which goes by path: the folder may have been renamed
+        temporary = f".{os.getpid()}.{os.urandom(4).hex()}"
+        with os.fdopen(self._open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+            file.write(content)
+        os.rename(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    @contextlib.contextmanager
+    def _locked(self, name: str) -> Iterator[dict[str, Any]]:
+        """A small JSON object in a file, for one process at a time; kept if the block does not raise."""
+        with os.fdopen(self._open(name, os.O_RDWR | os.O_CREAT), "r+", encoding="utf-8") as file:
+            with contextlib.suppress(OSError):  # a file system without locks: one process resumes a run, as a rule
+                fcntl.flock(file, fcntl.LOCK_EX)
+            state = json.loads(file.read() or '{"attempt": 0, "metrics": {}}')
+            yield state
+            file.seek(0)
+            file.truncate()
+            file.write(json.dumps(state))
+
+
 class MetricsFile:
     """Appends to ``metrics/<log_name>.json`` of one run; a forked child may as well, whole lines stay whole."""
 
     __slots__ = ("_fd", "_keys_fd", "_known", "path")
 
-    def __init__(self, run: RunDir, log_name: str) -> None:
-        """Open or create the file; what is there already stays."""
-        if not log_name or log_name != os.path.basename(log_name) or log_name.startswith("."):  # noqa: PTH119
-            raise MetricsError(f"log_name={log_name!r} cannot name a file: use letters, digits, '_', '-' and '.'")
-        self.path = run.metric_file(log_name)
+    def __init__(self, fd: int, keys_fd: int, path: Path) -> None:
+        """Made by MetricsFolder.open; what is in the file already stays."""
+        self._fd, self._keys_fd, self.path = fd, keys_fd, path
         self._known: set[str] = set()
-        run.metric_keys.mkdir(parents=True, exist_ok=True)
-        self._keys_fd = os.open(run.metric_keys_file(log_name), _APPEND, 0o666)
-        self._fd = os.open(self.path, _APPEND, 0o666)
-        end = self.size()
-        if end and os.pread(self._fd, 1, end - 1) != b"\n":
-            os.write(self._fd, b"\n")  # a line that a full disk cut short must not swallow the next one
+        end = os.fstat(fd).st_size
+        if end and os.pread(fd, 1, end - 1) != b"\n":
+            os.write(fd, b"\n")  # a line that a full disk cut short must not swallow the next one
 
     def append(self, metrics: Metrics) -> None:
         """Write one line; once this has returned, the line outlives the process."""
@@ -98,9 +186,9 @@ class MetricsFile:
         if os.write(self._fd, line) != len(line):
             raise MetricsError(f"{self.path}: the disk took only a part of a line; is it full?")
 
-    def size(self) -> int:
-        """Bytes in the file."""
-        return os.fstat(self._fd).st_size
+    def replaced(self) -> bool:
+        """Whether another file is in its place: ``continue_from`` of another process has put it there."""
+        return os.fstat(self._fd).st_nlink == 0
 
     def close(self) -> None:
         """Close the files; everything is on disk already."""

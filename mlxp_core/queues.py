@@ -23,7 +23,7 @@ from mlxp_core import metadata
 from mlxp_core.environment import user_name
 from mlxp_core.errors import CommandError, ConfigurationError
 from mlxp_core.files import load_yaml_if_there, write_whole, write_yaml
-from mlxp_core.layout import ENDED, RunDir, Status, derive_status, read_exit_code, read_starts
+from mlxp_core.layout import ENDED, RunDir, Status, derive_status, read_attempts_started, read_exit_code
 from mlxp_core.process import is_alive
 from mlxp_core.scheduler import SCHEDULERS, _run, load_scheduler
 from mlxp_core.scheduler._base import NativeJob, Question, Scheduler
@@ -136,6 +136,7 @@ def _status(run: RunDir, submission: Mapping[str, Any]) -> Status:
         exit_code=read_exit_code(run),
         scheduler_state=submission.get("state"),
         process_alive=is_alive,
+        said_attempt=submission.get("attempt"),
     )
 
 
@@ -219,7 +220,7 @@ def _write(scheduler: Scheduler, concerned: Mapping[RunDir, dict[str, Any]], sai
             state, reason = scheduler.status_of(job), job.reason or job.state
         if state is None:
             continue
-        starts = read_starts(run)
+        starts = read_attempts_started(run)
         cancelled = submission.get("cancel_time") is not None and state in {Status.FAILED, Status.LOST}
         news = {
             **submission,
@@ -236,11 +237,11 @@ def _forgotten(run: RunDir, submission: Mapping[str, Any], said: _Said) -> tuple
     if str(submission["job_id"]) not in said.ids:
         return None, ""  # was not asked for
     age = said.time - datetime.fromisoformat(submission["time"]).timestamp()
-    if age < _YOUNG and not read_starts(run) and submission.get("cancel_time") is None:
+    if age < _YOUNG and not read_attempts_started(run) and submission.get("cancel_time") is None:
         return None, ""
     if read_exit_code(run) is not None:
         return None, ""  # the folder knows how it ended
-    if not read_starts(run):
+    if not read_attempts_started(run):
         return Status.CANCELLED, "no longer in the queue, and it had never started"
     return Status.LOST, "no longer in the queue, and it left no word"
 

@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlxp_core import logger as current
-from mlxp_core import metadata, sigterm
+from mlxp_core import active, metadata, signals
 from mlxp_core.environment import take_environment, user_name
 from mlxp_core.files import load_yaml_if_there, write_yaml
 from mlxp_core.layout import RunDir, Status
@@ -21,7 +20,7 @@ from mlxp_core.store import RunStore
 
 log = logging.getLogger(__name__)
 
-_SIGTERM = {"type": "SIGTERM", "message": "ended by signal 15, SIGTERM", "traceback": None}
+_ATTEMPT = "MLXP_ATTEMPT"  # the number that script.sh gives its start
 
 
 def begin(
@@ -34,7 +33,8 @@ def begin(
     """Start recording in a run folder, and make it the current run.
 
     ``config`` is None where the submission has written the configuration already. A folder that holds an attempt
-    which has started before gets the next one: what the earlier wrote is put aside, not over.
+    which has started before gets the next one: what the earlier wrote is put aside, not over. script.sh counts those
+    that ended before a program of theirs was up, too.
     """
     layout.metadata.mkdir(parents=True, exist_ok=True)
     before = load_yaml_if_there(layout.info)
@@ -42,23 +42,32 @@ def begin(
     if before.get("status") not in {None, Status.PENDING}:
         _put_aside(layout, attempt, before, with_config=config is not None)
         attempt += 1
-    if config is not None:
+    if config is None:
+        attempt = max(attempt, _counted_by_script())
+    else:
         write_yaml(layout.config, metadata.to_plain(config))
         if config_unresolved is not None:
             write_yaml(layout.config_unresolved, metadata.to_plain(config_unresolved))
     write_yaml(layout.environment, take_environment())
     info = metadata.running(layout, before, attempt, this_process(), {**_program(), **(facts or {})})
-    write_yaml(layout.info, info)
     run = Run(layout, attempt)
-    sigterm.watch(run, lambda: finish(run, Status.CANCELLED, _SIGTERM))
-    current.enter(run)
-    current.remember_failure(None)
+    run.open()  # before the folder says that the attempt is there, and another one can move it aside
+    write_yaml(layout.info, info)
+    signals.watch(run, lambda name: finish(run, *metadata.ended_by(name), stop_signal=name))
+    active.enter(run)
+    active.remember_failure(None)
     return run
 
 
-def finish(run: Run, status: Status, error: Mapping[str, Any] | None = None) -> None:
+def end(run: Run, error: BaseException | None) -> None:
+    """Write how the run ended, by what its program came to: an exception, or none."""
+    stop_signal = signals.told_to_stop(run)
+    finish(run, *metadata.verdict(error, stopping=stop_signal is not None), stop_signal=stop_signal)
+
+
+def finish(run: Run, status: Status, error: Mapping[str, Any] | None = None, *, stop_signal: str | None = None) -> None:
     """Write how the run ended; it is no longer the current one."""
-    current.leave(run)
+    active.leave(run)
     if os.getpid() != run.pid:
         return  # a forked child that comes to an end of its own; the run is its parent's
     try:
@@ -66,12 +75,12 @@ def finish(run: Run, status: Status, error: Mapping[str, Any] | None = None) -> 
         before = load_yaml_if_there(run.layout.info)
         attempt = before.get("attempt")
         if attempt == run.attempt:
-            write_yaml(run.layout.info, metadata.ended(before, status, error))
+            write_yaml(run.layout.info, metadata.ended(before, status, error, stop_signal))
         else:
             # a node believed dead lets two attempts run at once; the later one owns the folder
             log.warning("%r: attempt %s has taken over, this one (%s) records nothing more", run, attempt, run.attempt)
     finally:
-        sigterm.forget(run)
+        signals.forget(run)
 
 
 def close_for_dead_child(layout: RunDir, error: BaseException) -> None:
@@ -94,9 +103,15 @@ def start_run(log_dir: str | os.PathLike[str], config: Mapping[str, Any] | None 
     try:
         yield run
     except BaseException as error:
-        finish(run, *metadata.verdict(error))
+        end(run, error)
         raise
-    finish(run, Status.COMPLETE)
+    end(run, None)
+
+
+def _counted_by_script() -> int:
+    """Which start of script.sh this is; only one program is it, so that nothing inherits the number."""
+    counted = os.environ.pop(_ATTEMPT, "")
+    return int(counted) if counted.isdigit() else 1
 
 
 def _put_aside(layout: RunDir, attempt: int, info: Mapping[str, Any], *, with_config: bool) -> None:

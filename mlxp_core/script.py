@@ -26,6 +26,53 @@ class Job:
     environment: Mapping[str, str]  # variables that the script sets
 
 
+# How script.sh hands signals on, in bash and in dash. A shell that waits for a program in the foreground gets to its
+# traps only when that has ended; one that waits in the background loses the exit code of a child that ends by the same
+# signal (bash 5.2 then says -1). So there are two: this one listens, one in its background waits and notes the code.
+_LISTEN = """\
+mlxp_job= mlxp_early= mlxp_code=
+mlxp_pass() {
+  if [ -z "$mlxp_job" ]; then mlxp_early="$mlxp_early $1"; return; fi
+  while [ ! -s "$mlxp_end" ] && kill -0 "$mlxp_job" 2>/dev/null; do
+    mlxp_to= mlxp_still=
+    { read -r mlxp_to <"$mlxp_pid"; } 2>/dev/null
+    case $mlxp_to in
+      -) return ;;  # the program has ended
+      "") sleep 0.05 ;;
+      *)
+        kill -s "$1" "$mlxp_to" 2>/dev/null
+        { read -r mlxp_still <"$mlxp_pid"; } 2>/dev/null
+        if [ "$mlxp_still" = "$mlxp_to" ]; then return; fi
+        ;;
+    esac
+  done
+}
+for mlxp_signal in HUP TERM USR1 USR2; do trap "mlxp_pass $mlxp_signal" "$mlxp_signal"; done
+# Ctrl-C reaches all processes, in bash the program itself; in dash what runs in the background cannot have it
+if [ -n "${BASH_VERSION:-}" ]; then trap : INT; else trap 'mlxp_pass TERM' INT; fi
+# dash takes stdin away from what runs in the background
+{ command exec 7<&0; } 2>/dev/null || exec 7</dev/null""".splitlines()
+
+_WAIT = """\
+mlxp_job=$!
+for mlxp_signal in $mlxp_early; do mlxp_pass "$mlxp_signal"; done
+while [ ! -s "$mlxp_end" ] && kill -0 "$mlxp_job" 2>/dev/null; do wait "$mlxp_job"; mlxp_code=$?; done
+if [ -s "$mlxp_end" ]; then read -r mlxp_code mlxp_rest <"$mlxp_end"; fi
+rm -f "$mlxp_end" "$mlxp_pid\"""".splitlines()
+
+_OUTLIVE = "trap : HUP INT TERM USR1 USR2"
+_BE_SIGNALLED = (
+    'if [ -n "${BASH_VERSION:-}" ]; then trap - INT; fi',
+    "sh -c 'echo $PPID' >\"$mlxp_pid\"",
+)
+_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: jobs that depend on this one's success do not start
+_AGAIN = 99  # to the script that has packed several runs into one job
+
+_WORD = r"""(?:'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\])"""
+# variables, then the command; a substitution may hold spaces, which this does not understand
+_PREFIX = re.compile(rf"(?P<variables>(?:[A-Za-z_]\w*\+?={_WORD}*\s+)*)(?P<word>{_WORD}+)?", re.DOTALL)
+
+
 def render_job(job: Job, template: Template, scheduler: Scheduler) -> str:
     """``script.sh`` of one run: header, set-up, the program; its exit code is kept, however it ends."""
     values = {
@@ -34,31 +81,93 @@ def render_job(job: Job, template: Template, scheduler: Scheduler) -> str:
         "stdout": scheduler.quote_path(str(job.run.stdout), "") or "/dev/null",
         "stderr": scheduler.quote_path(str(job.run.stderr), "") or "/dev/null",
     }
-    program = template.prefix + shlex.join(job.command)
-    if template.after:
-        last = [program, "mlxp_program=$?", *template.after, 'exit "$mlxp_program"']
-    else:
-        last = [program if template.prefix else f"exec {program}"]
+    job_id = f" ${{{scheduler.job_variable}:-}}" if scheduler.job_variable else ""
     return _lines(
         template.shebang,
         *_directives(template.header, scheduler, values),
         *template.header,
         "",
         f"# run {job.run.path.name} of {_one_line(job.run.path.parent)}; `bash script.sh` runs it again",
+        "mlxp_options=$-",
+        "set +e",
         f"mlxp_metadata={shlex.quote(str(job.run.metadata))}",
         'rm -f "$mlxp_metadata/exit_code"',
-        "trap : INT TERM  # outlive the signal that ends the program, to record its exit code",
+        "# the attempts of the run, those too that end before their program is up",
+        f'mlxp_start="$(date +%Y-%m-%dT%H:%M:%S%z) $(uname -n) $${job_id}"',
+        'echo "$mlxp_start" >>"$mlxp_metadata/starts"',
+        'MLXP_ATTEMPT=$(grep -nxF -e "$mlxp_start" "$mlxp_metadata/starts" | tail -n 1)',
+        "export MLXP_ATTEMPT=${MLXP_ATTEMPT%%:*}",
+        'mlxp_pid="$mlxp_metadata/.pid.$MLXP_ATTEMPT.$$" mlxp_end="$mlxp_metadata/.end.$MLXP_ATTEMPT.$$"',
+        "",
+        *_LISTEN,
         "(",
+        _OUTLIVE,
+        "(",
+        *_BE_SIGNALLED,
+        "case $mlxp_options in *e*) set -e ;; esac",
         *template.setup,
         *(f"export {name}={shlex.quote(value)}" for name, value in job.environment.items()),
         f"cd {shlex.quote(job.work_dir)} || exit",
-        *last,
+        *_program(job, template),
         ")",
-        "mlxp_code=$?",
-        'echo "$mlxp_code" >"$mlxp_metadata/.exit_code"',
+        'echo "$? $MLXP_ATTEMPT" >"$mlxp_end"',
+        ") <&7 7<&- &",
+        *_WAIT,
+        "",
+        *_after_preemption(template, scheduler),
+        'echo "$mlxp_code $MLXP_ATTEMPT" >"$mlxp_metadata/.exit_code"',
         'mv -f "$mlxp_metadata/.exit_code" "$mlxp_metadata/exit_code"',
-        'exit "$mlxp_code"',
+        'exit "${mlxp_left:-$mlxp_code}"',
     )
+
+
+def _program(job: Job, template: Template) -> list[str]:
+    """The program's lines. Alone it takes the place of its shell; with lines after it, of one more."""
+    command = shlex.join(job.command)
+    if not template.prefix and not template.after:
+        return [f"exec {command}"]
+    found = _PREFIX.match(template.prefix)
+    if found is None or "`" in template.prefix or "$(" in template.prefix:
+        start = [_OUTLIVE, f"{template.prefix}{command}"]
+    elif found["word"] is None:
+        start = [f"{found['variables']}exec {command}"]
+    else:  # srun, say; a function or a word of the shell cannot take its place
+        start = [
+            f"case $(command -v {found['word']}) in",
+            f"  /*) {found['variables']}exec {template.prefix[found.start('word') :]}{command} ;;",
+            f"  *) {_OUTLIVE}; {template.prefix}{command} ;;",
+            "esac",
+        ]
+    lines = [
+        ': >"$mlxp_pid"  # until the program is there',
+        _OUTLIVE,
+        "(",
+        *_BE_SIGNALLED,
+        *start,
+        ")",
+    ]
+    if template.after:
+        lines += ["mlxp_code=$?", 'echo - >"$mlxp_pid"', *template.after, 'exit "$mlxp_code"']
+    return lines
+
+
+def _after_preemption(template: Template, scheduler: Scheduler) -> list[str]:
+    """What comes after a run that was preempted: its next attempt, where the user's header asks for that."""
+    says = 'grep -qsx -e "{}" "$mlxp_metadata/info.yaml"'
+    lines = [
+        f"if {says.format('status: PREEMPTED')} && {says.format('attempt: $MLXP_ATTEMPT')}; then",
+        f"  mlxp_left={_PREEMPTED}",
+    ]
+    if _asks_for_another_start(template.header, scheduler):
+        lines += [
+            "  # after a warning; at SIGTERM the scheduler itself ends the job, or starts it again",
+            f"  if {says.format('stop_signal: SIGUSR[12]')}; then",
+            f'    if [ -n "${{MLXP_PACKED:-}}" ]; then exit {_AGAIN}; fi',
+            f"    {{ {scheduler.requeue}; }} && exit {_PREEMPTED}",
+            '    echo "mlxp: this job could not be requeued" >&2',
+            "  fi",
+        ]
+    return [*lines, "fi"]
 
 
 @dataclass(frozen=True)
@@ -196,9 +305,13 @@ def _shell_path(shebang: str) -> str:
 
 
 def _requeue(header: Sequence[str], scheduler: Scheduler) -> str:
+    again = _asks_for_another_start(header, scheduler)
+    return f"{scheduler.requeue} && exit {_PREEMPTED}" if again else f"exit {_PREEMPTED}"
+
+
+def _asks_for_another_start(header: Sequence[str], scheduler: Scheduler) -> bool:
     asked = scheduler.requeue_asked
-    wanted = asked is not None and asked.search(_options_of(header, scheduler))
-    return f"{scheduler.requeue}\n  exit" if wanted else "exit 75"
+    return asked is not None and asked.search(_options_of(header, scheduler)) is not None
 
 
 def _redirects(header: Sequence[str], scheduler: Scheduler) -> str:

@@ -26,7 +26,7 @@ from mlxp_core.errors import (
     SubmissionUnclearError,
 )
 from mlxp_core.files import load_yaml, load_yaml_if_there, write_whole, write_yaml
-from mlxp_core.layout import LogDir, RunDir, Status, read_starts
+from mlxp_core.layout import LogDir, RunDir, Status, read_attempts_started
 from mlxp_core.scheduler import _run, load_scheduler
 from mlxp_core.scheduler._base import NativeJob, Question, Scheduler, plain_path
 from mlxp_core.scheduler._submit import Call, find_job, submit_once
@@ -170,7 +170,7 @@ def submit(runs: Sequence[RunDir], log_dir: LogDir) -> list[Submitted]:
                     "job_id": None,
                     "time": metadata.now(),
                     "state": str(Status.FAILED),
-                    "attempt": read_starts(run) + 1,
+                    "attempt": read_attempts_started(run) + 1,
                     "error": "not submitted, after another submission had failed",
                 },
             )
@@ -317,7 +317,7 @@ def _submit_one(
             "hostname": socket.gethostname(),
             "user": user_name(),
             "time": metadata.now(),
-            "attempt": read_starts(run) + 1,  # that `state` speaks of
+            "attempt": read_attempts_started(run) + 1,  # that `state` speaks of
             "state": None,  # what the scheduler last said, as a status
         }
         for task, index in zip(tasks, indices, strict=True)

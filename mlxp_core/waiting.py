@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from mlxp_core.files import load_yaml_if_there
 from mlxp_core.layout import ENDED, RunDir, Status, read_exit_code
 from mlxp_core.queues import refresh, status_of
 from mlxp_core.scheduler import load_scheduler
@@ -34,7 +35,9 @@ def wait(submitted: Sequence[Submitted], on_end: Callable[[RunDir, Status], None
             for silence in refresh(waiting):
                 log.warning("%s", silence.why)
             for run in waiting:
-                if (status := status_of(run)) in ENDED:
+                # by the scheduler's word: a job that its folder takes for preempted may be about to start again
+                said = load_yaml_if_there(run.submission).get("state")
+                if said in ENDED and (status := status_of(run)) in ENDED:
                     ended[run] = status
                     on_end(run, status)
             asked = time.monotonic()

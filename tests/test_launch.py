@@ -116,8 +116,8 @@ def test_a_failed_job_fails_the_launch_that_waits_and_names_its_logs(project: Pr
     assert f"run {project.logs / '2'} is FAILED" in done.stderr
     assert "log.stderr" in done.stderr
     assert "Traceback" not in done.stderr
-    assert (project.logs / "2" / "metadata" / "exit_code").read_text() == "1\n"
-    assert (project.logs / "3" / "metadata" / "exit_code").read_text() == "3\n"
+    assert (project.logs / "2" / "metadata" / "exit_code").read_text() == "1 1\n"
+    assert (project.logs / "3" / "metadata" / "exit_code").read_text() == "3 1\n"
     assert "ValueError: no luck" in (project.logs / "2" / "log.stderr").read_text()
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 from support import read_yaml, until
 
 from mlxp_core import current_run, start_run
-from mlxp_core.errors import ArtifactError, ArtifactNotFoundError, MetricsError, NoActiveRunError
+from mlxp_core.errors import ArtifactError, ArtifactNotFoundError, MetricsError, NoActiveRunError, SupersededError
 from mlxp_core.layout import RunDir
 from mlxp_core.logger import Run
 from mlxp_core.metrics import encode_line
@@ -259,6 +260,142 @@ def test_an_attempt_believed_dead_cannot_write_over_the_one_that_took_over(tmp_p
     assert steps(layout) == [1]
     finish(newer, "FAILED")
     assert read_yaml(layout.info)["status"] == "FAILED"
+
+
+def test_an_attempt_that_has_been_superseded_saves_nothing_more_and_says_why(tmp_path: Path) -> None:
+    """Bug: two copies of a job: the older replaces the checkpoint that the newer has just made."""
+    layout = RunDir(tmp_path / "1")
+    older = begin(layout, config={})
+    older.log_checkpoint("older")
+    newer = begin(layout, config={})
+    newer.log_checkpoint("newer")
+    with pytest.raises(SupersededError, match="attempt 2 has taken over"):
+        older.log_checkpoint("older again")
+    with pytest.raises(SupersededError, match="attempt 2"):
+        older.log_artifacts([1], "x", "json")
+    older.log_metrics({"step": 7}, log_name="begins late")  # a log that neither has opened yet
+    assert not layout.metric_file("begins late").exists()
+    assert older.load_checkpoint() == "newer"  # which must not bring the newer one's metrics anywhere
+    finish(older, "COMPLETE")
+    with pytest.raises(SupersededError, match="attempt 2"):
+        older.log_metrics({"step": 8}, log_name="train")
+    assert newer.load_checkpoint() == "newer"
+    assert os.listdir(layout.artifacts) == ["pickle"]
+    finish(newer, "COMPLETE")
+
+
+def attempt(layout: RunDir, *logged: int, load: tuple[str, ...] = (), save: str = "", log_name: str = "train") -> Run:
+    """One attempt: loads checkpoints, logs steps, saves a checkpoint."""
+    run = begin(layout, config={})
+    for name in load:
+        run.load_checkpoint(name)
+    for step in logged:
+        run.log_metrics({"step": step}, log_name=log_name)
+    if save:
+        run.log_checkpoint(0, save)
+    return run
+
+
+def test_of_several_checkpoints_the_furthest_is_where_the_metrics_go_on(tmp_path: Path) -> None:
+    """Bug: `best` is looked at before `last` is resumed from, and the steps between them are missing."""
+    for number, order in enumerate([("best", "last"), ("last", "best"), ("last", "last")]):
+        layout = RunDir(tmp_path / str(number))
+        first = attempt(layout, 0, 1, save="best")
+        first.log_metrics({"step": 2}, log_name="train")
+        first.log_checkpoint(0, "last")
+        first.log_metrics({"step": 3}, log_name="train")
+        finish(first, "FAILED")
+        finish(attempt(layout, 3, load=order), "FAILED")  # dies without a checkpoint of its own
+        assert steps(layout) == [0, 1, 2, 3]
+        finish(attempt(layout, 3, 4, load=order, save="last"), "FAILED")
+        assert steps(layout) == [0, 1, 2, 3, 4]
+        finish(attempt(layout, 5, load=order), "COMPLETE")  # of the first attempt, and of the third
+        assert steps(layout) == [0, 1, 2, 3, 4, 5]
+
+
+def test_metrics_logged_before_the_checkpoint_is_loaded_come_after_its_own(tmp_path: Path) -> None:
+    """Bug: they are lost, or the open file goes on where nobody reads."""
+    layout = RunDir(tmp_path / "1")
+    finish(attempt(layout, 0, 1, save="checkpoint"), "FAILED")
+    second = attempt(layout, 10)
+    second.load_checkpoint()
+    second.log_metrics({"step": 11}, log_name="train")
+    second.load_checkpoint()
+    assert steps(layout) == [0, 1, 10, 11]
+    keys = layout.metric_keys_file("train").read_text().splitlines()
+    assert {json.loads(key)[0] for key in keys} == {"step"}
+    finish(second, "COMPLETE")
+
+
+def test_a_log_of_a_forked_child_is_resumed_and_one_that_began_too_late_is_not(tmp_path: Path) -> None:
+    """Bug: the parent's checkpoint knows only the files that the parent has opened."""
+    layout = RunDir(tmp_path / "1")
+    first = attempt(layout, 0)
+    child = os.fork()
+    if child == 0:
+        first.log_metrics({"step": 0}, log_name="child")
+        os._exit(0)
+    os.waitpid(child, 0)
+    first.log_checkpoint(0)
+    first.log_metrics({"step": 0}, log_name="late")
+    finish(first, "FAILED")
+    second = attempt(layout, 1, load=("checkpoint",))
+    assert steps(layout) == [0, 1]
+    assert layout.metric_file("child").read_text() == '{"step": 0}\n'
+    assert not layout.metric_file("late").exists()
+    finish(second, "COMPLETE")
+
+
+def test_a_forked_child_that_resumes_does_it_for_its_parent_too(tmp_path: Path) -> None:
+    """Bug: each process that loads the checkpoint puts its metrics there once more."""
+    layout = RunDir(tmp_path / "1")
+    finish(attempt(layout, 0, 1, save="checkpoint"), "FAILED")
+    second = attempt(layout, 10)
+    child = os.fork()
+    if child == 0:
+        second.load_checkpoint()
+        os._exit(0)
+    os.waitpid(child, 0)
+    second.load_checkpoint()
+    child = os.fork()
+    if child == 0:
+        second.log_metrics({"step": 11}, log_name="train")
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert steps(layout) == [0, 1, 10, 11]
+    finish(second, "COMPLETE")
+
+
+def test_metrics_that_are_gone_do_not_look_like_a_missing_checkpoint(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Bug: FileNotFoundError of another file: the program begins from scratch, over the checkpoint that was there."""
+    layout = RunDir(tmp_path / "1")
+    finish(attempt(layout, 0, save="checkpoint"), "FAILED")
+    second = begin(layout, config={})
+    shutil.rmtree(layout.earlier(1).metrics)
+    assert second.load_checkpoint() == 0
+    assert "are not there" in caplog.text
+    finish(second, "COMPLETE")
+
+
+def test_a_start_of_the_script_that_came_to_nothing_is_an_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: the info of the attempt before is taken for the new one's; a program below the job inherits its number."""
+    layout = RunDir(tmp_path / "1")
+    monkeypatch.setenv("MLXP_ATTEMPT", "3")
+    own = begin(RunDir(tmp_path / "2"), config={})  # not the launched one
+    assert (own.attempt, os.environ["MLXP_ATTEMPT"]) == (1, "3")
+    finish(own, "COMPLETE")
+    launched = begin(layout, config=None)
+    assert (launched.attempt, read_yaml(layout.info)["attempt"]) == (3, 3)
+    assert "MLXP_ATTEMPT" not in os.environ
+    finish(launched, "FAILED")
+    monkeypatch.setenv("MLXP_ATTEMPT", "2")
+    again = begin(layout, config=None)
+    assert again.attempt == 4
+    finish(again, "COMPLETE")
 
 
 def test_without_a_run_the_error_says_how_to_switch_one_on() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support import until
 
 from mlxp_core import script
 from mlxp_core.errors import ConfigurationError
@@ -266,7 +268,7 @@ def test_the_exit_code_is_kept_however_the_command_or_the_set_up_ends(
     """Bug: a run that is RUNNING for ever since `set -e` or `exit` left the script before it noted anything."""
     one = job(tmp_path / "1", *command)
     assert execute(one, template).returncode == code
-    assert one.run.exit_code.read_text() == f"{code}\n"
+    assert one.run.exit_code.read_text() == f"{code} 1\n"
 
 
 def test_the_exit_code_of_an_earlier_attempt_is_gone_while_the_next_runs(tmp_path: Path) -> None:
@@ -282,12 +284,143 @@ def test_sigterm_to_the_whole_job_still_records_an_exit_code(tmp_path: Path) -> 
     one = job(tmp_path / "1", sys.executable, "-c", show)
     one.run.script.write_text(script.render_job(one, Template(), LOCAL))
     with subprocess.Popen(["bash", str(one.run.script)], start_new_session=True) as process:
-        from support import until
-
         until((tmp_path / "up").exists)
         os.killpg(process.pid, 15)
         process.wait(30)
-    assert one.run.exit_code.read_text() == "143\n"
+    assert one.run.exit_code.read_text() == "143 1\n"
+
+
+PROGRAM = """
+import os, signal, sys, time
+for number in (signal.SIGUSR1, signal.SIGUSR2):
+    signal.signal(number, lambda number, frame: print("got", number, flush=True))
+open(sys.argv[1], "w").close()
+try:
+    while not os.path.exists(sys.argv[2]):
+        time.sleep(0.02)
+except KeyboardInterrupt:
+    time.sleep(0.2)  # a second SIGINT would break into this
+    sys.exit(5)
+"""
+
+AROUND = {
+    "alone": Template(),
+    "variables": Template(prefix="A='x y' B=\"$HOME\" "),
+    "command": Template(prefix="A=1 env "),
+    "after": Template(after=("echo after",)),
+    "both": Template(setup=("set -u",), prefix="env ", after=("echo after",)),
+    "set -e": Template(setup=("set -eu",), after=("echo after",)),
+}
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize(
+    ("number", "to_all", "code"),
+    [
+        (signal.SIGTERM, False, 143),  # to the script alone, as --signal=B: does
+        (signal.SIGTERM, True, 143),  # to all processes, as scancel does
+        (signal.SIGINT, True, 5),  # Ctrl-C
+        (signal.SIGUSR1, False, 0),
+        (signal.SIGUSR2, False, 0),
+    ],
+)
+def test_a_signal_to_the_script_reaches_the_program_at_once(
+    tmp_path: Path, shell: str, around: str, number: signal.Signals, to_all: bool, code: int
+) -> None:
+    """Bug: bash runs its trap when its child has ended: the warning comes when the time is over."""
+    up, go = tmp_path / "up", tmp_path / "go"
+    one = job(tmp_path / "1", sys.executable, "-c", PROGRAM, str(up), str(go))
+    one.run.script.write_text(script.render_job(one, AROUND[around], LOCAL))
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([shell, str(one.run.script)], start_new_session=True, **streams) as process:
+        until(up.exists)
+        (os.killpg if to_all else os.kill)(process.pid, number)
+        said = process.stdout.readline() if code == 0 else ""
+        go.touch() if code == 0 else None
+        said += process.communicate(timeout=30)[0]
+    if shell == "dash" and number == signal.SIGINT:
+        code = 143  # a child in its background ignores Ctrl-C, so it is terminated
+    assert one.run.exit_code.read_text() == f"{code} 1\n"
+    assert process.returncode == code
+    after = AROUND[around].after and (code == 0 or around != "set -e")
+    assert said == ("" if code else f"got {int(number)}\n") + ("after\n" if after else "")
+    assert sorted(os.listdir(one.run.metadata)) == ["exit_code", "starts"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+@pytest.mark.parametrize("around", AROUND)
+def test_the_program_reads_what_the_script_is_given_to_read(tmp_path: Path, shell: str, around: str) -> None:
+    """Bug: a shell gives its background /dev/null: no debugger when the script is run by hand."""
+    one = job(tmp_path / "1", "cat")
+    one.run.script.write_text(script.render_job(one, AROUND[around], LOCAL))
+    command = [shell, str(one.run.script)]
+    done = subprocess.run(command, input="typed\n", capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("typed\n")
+    subprocess.run(["sh", "-c", f'exec {shell} "{one.run.script}" <&-'], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+def test_a_shell_function_may_stand_before_the_program(tmp_path: Path, shell: str) -> None:
+    """Bug: `exec` of a function: not found."""
+    template = Template(setup=('run() { echo run; "$@"; }',), prefix="run ")
+    assert execute(job(tmp_path / "1", "echo", "here"), template, shell).stdout == "run\nhere\n"
+    dated = Template(prefix="A=$(echo 'b  c' | tr b d) ")
+    assert execute(job(tmp_path / "2", "sh", "-c", 'echo "$A"'), dated, shell).stdout == "d  c\n"
+
+
+def test_attempts_are_counted_whether_their_program_comes_up_or_not(tmp_path: Path) -> None:
+    """Bug: an attempt that fails in its set-up leaves its exit code to the one before."""
+    one = job(tmp_path / "1", "sh", "-c", 'echo "$MLXP_ATTEMPT"')
+    assert execute(one, Template(setup=("false",))).stdout == "1\n"
+    assert execute(one, Template(setup=("exit 9",))).returncode == 9
+    assert one.run.exit_code.read_text() == "9 2\n"
+    assert execute(one).stdout == "3\n"
+    lines = one.run.starts.read_text().splitlines()
+    assert [line.split()[1] for line in lines] == [os.uname().nodename] * 3
+
+
+def preempted(tmp_path: Path, stop_signal: str, header: str, attempt: int = 1) -> tuple[Job, Template]:
+    """A job whose program leaves as one that was asked to stop; the scheduler's command notes what it is given."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "scontrol").write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/asked\n')
+    (tmp_path / "bin" / "scontrol").chmod(0o755)
+    info = f"status: PREEMPTED\nattempt: {attempt}\nstop_signal: {stop_signal}\n"
+    one = job(tmp_path / "1", "sh", "-c", f"printf '{info}' >{tmp_path}/1/metadata/info.yaml")
+    return one, Template(header=(header,))
+
+
+@pytest.mark.parametrize(
+    ("stop_signal", "header", "attempt", "packed", "code", "asked", "recorded"),
+    [
+        ("SIGUSR1", "#SBATCH --requeue", 1, "", 75, "requeue 42\n", None),
+        ("SIGUSR2", "#SBATCH --mem=1 --requeue", 1, "", 75, "requeue 42\n", None),
+        ("SIGUSR1", "#SBATCH --no-requeue", 1, "", 75, None, "0 1\n"),
+        ("SIGTERM", "#SBATCH --requeue", 1, "", 75, None, "0 1\n"),  # a cancelled job stays cancelled
+        ("SIGUSR1", "#SBATCH --requeue", 1, "1", 99, None, None),
+        ("SIGUSR1", "#SBATCH --requeue", 7, "", 0, None, "0 1\n"),  # another copy's word
+    ],
+)
+def test_a_preempted_job_is_requeued_where_its_header_asks_for_it(
+    tmp_path: Path,
+    stop_signal: str,
+    header: str,
+    attempt: int,
+    packed: str,
+    code: int,
+    asked: str | None,
+    recorded: str | None,
+) -> None:
+    """Bug: scancel starts a job again; or a run that is half done lets those start that wait for it."""
+    one, template = preempted(tmp_path, stop_signal, header, attempt)
+    one.run.script.write_text(script.render_job(one, template, SLURM))
+    path = f"{tmp_path}/bin:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "SLURM_JOB_ID": "42", "MLXP_PACKED": packed}
+    assert subprocess.run(["bash", str(one.run.script)], env=environment, check=False).returncode == code
+    said = tmp_path / "asked"
+    assert (said.read_text() if said.exists() else None) == asked
+    assert (one.run.exit_code.read_text() if one.run.exit_code.exists() else None) == recorded
+    assert one.run.starts.read_text().split()[-1] == "42"
 
 
 def several(tmp_path: Path, *numbers: int) -> list[RunDir]:

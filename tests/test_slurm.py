@@ -151,7 +151,7 @@ def test_a_running_job_that_is_cancelled_says_so_itself(project: Project, tmp_pa
     subprocess.run(["scancel", project.submission(1)["job_id"]], check=True)
     project.wait_for_end(1)
     assert (project.info(1)["status"], project.info(1)["error"]["type"]) == ("CANCELLED", "SIGTERM")
-    assert (project.logs / "1" / "metadata" / "exit_code").read_text() == "143\n"
+    assert (project.logs / "1" / "metadata" / "exit_code").read_text() == "143 1\n"
 
 
 def test_a_failing_program_fails_its_job_even_with_a_last_line_that_succeeds(project: Project) -> None:
@@ -186,6 +186,121 @@ def test_a_requeued_job_is_the_next_attempt_of_its_run(project: Project, tmp_pat
     assert project.info(1)["status"] == "COMPLETE"
     lines = (project.logs / "1" / "metrics" / "train.json").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [0, 1, 2]
+
+
+COOPERATING = """\
+import os
+import time
+
+import hydra
+
+from mlxp_core import current_run
+
+
+@hydra.main(version_base=None, config_path="conf", config_name="config")
+def main(cfg):
+    run = current_run()
+    try:
+        step = run.load_checkpoint()
+    except FileNotFoundError:
+        step = 0
+    while not (os.path.exists(cfg.flag) or (cfg.do == "twice" and run.attempt == 2)):
+        run.log_metrics({"step": step}, log_name="train")
+        step += 1
+        if run.stop_requested:
+            run.log_checkpoint(step)
+            run.log_metrics({"step": step}, log_name="train")  # after the checkpoint: the next attempt has it anew
+            return
+        if cfg.do == "each":
+            run.log_checkpoint(step)
+        time.sleep(0.2)
+    run.log_metrics({"step": step}, log_name="train")
+
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def logged(folder: Path) -> list[int]:
+    path = folder / "metrics" / "train.json"
+    return [json.loads(line)["step"] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def cooperate(project: Project, flag: Path, *arguments: str) -> str:
+    """Submit a job that looks at stop_requested; wait until it runs; give its id."""
+    project.write(**{"main.py": COOPERATING})
+    project.commit()
+    project.run(*SLURM, f"flag='{flag}'", *arguments)
+    until(lambda: len(logged(project.logs / "1")) > 3)
+    return project.submission(1)["job_id"]
+
+
+def test_a_requeued_job_goes_on_from_its_checkpoint_with_each_step_once(project: Project, tmp_path: Path) -> None:
+    """Bug: the steps between checkpoint and requeue come twice, or the first attempt's metrics are gone."""
+    job_id = cooperate(project, tmp_path / "flag", "do=each", "hydra.launcher.header='#SBATCH --requeue'")
+    subprocess.run(["scontrol", "requeue", job_id], check=True)
+    until(lambda: project.info(1)["attempt"] == 2 and project.info(1)["status"] == "RUNNING", 90)
+    first = logged(project.logs / "1" / "metadata" / "attempts" / "1")
+    until(lambda: len(logged(project.logs / "1")) > len(first) + 2)
+    (tmp_path / "flag").touch()
+    until(lambda: queue_is_empty(job_id), 60)
+    assert project.info(1)["status"] == "COMPLETE"
+    steps = logged(project.logs / "1")
+    assert steps == list(range(len(steps)))
+    assert first == list(range(len(first)))
+    starts = (project.logs / "1" / "metadata" / "starts").read_text().splitlines()
+    assert [line.split()[-1] for line in starts] == [job_id] * 2
+    assert (project.logs / "1" / "metadata" / "exit_code").read_text() == "0 2\n"
+
+
+def test_a_job_that_is_warned_of_its_time_limit_checkpoints_and_is_requeued(project: Project, tmp_path: Path) -> None:
+    """Bug: TIMEOUT; or requeued from the start; or the signal is held back until the program has ended."""
+    header = "'#SBATCH --time=1 --signal=B:USR1@50 --requeue'"
+    job_id = cooperate(project, tmp_path / "flag", "do=twice", f"hydra.launcher.header={header}")
+    until(lambda: project.info(1)["attempt"] == 2, 110)
+    until(lambda: queue_is_empty(job_id), 60)
+    info = project.info(1)
+    assert (info["status"], info.get("stop_signal")) == ("COMPLETE", None)
+    earlier = read_yaml(project.logs / "1" / "metadata" / "attempts" / "1" / "metadata" / "info.yaml")
+    assert (earlier["status"], earlier["stop_signal"]) == ("PREEMPTED", "SIGUSR1")
+    steps = logged(project.logs / "1")
+    assert steps == list(range(len(steps)))
+    assert "SIGUSR1 asks it to stop" in (project.logs / "1" / "log.stdout").read_text()
+
+
+def test_a_cancelled_job_may_checkpoint_and_is_not_requeued(project: Project, tmp_path: Path) -> None:
+    """Bug: a job that cannot be cancelled, as its script has it started again."""
+    from mlxp_core.layout import RunDir, Status, derive_status, read_exit_code
+
+    job_id = cooperate(project, tmp_path / "flag", "do=each", "hydra.launcher.header='#SBATCH --requeue'")
+    subprocess.run(["scancel", job_id], check=True)
+    project.wait_for_end(1)
+    until(lambda: queue_is_empty(job_id), 60)
+    info = project.info(1)
+    assert (info["status"], info["stop_signal"], info["attempt"]) == ("PREEMPTED", "SIGTERM", 1)
+    assert (project.logs / "1" / "metadata" / "exit_code").read_text() == "0 1\n"
+    assert squeue(f"--jobs={job_id}", "--states=all", "--format=%T") == ["CANCELLED"]
+    code = read_exit_code(RunDir(project.logs / "1"))
+    said = derive_status(info, exit_code=code, scheduler_state="CANCELLED", process_alive=lambda _: False)
+    assert said is Status.CANCELLED
+
+
+def test_a_copy_that_still_runs_when_the_next_attempt_starts_stays_out_of_it(project: Project, tmp_path: Path) -> None:
+    """Bug: a node believed dead: its job goes on writing into the files of the one that took over."""
+    flag = tmp_path / "flag"
+    job_id = cooperate(project, flag, "do=each")
+    second = subprocess.Popen(["bash", str(project.logs / "1" / "script.sh")], stderr=subprocess.DEVNULL)
+    until(lambda: project.info(1)["attempt"] == 2)
+    until(lambda: queue_is_empty(job_id), 60)  # the older one ends at its next checkpoint
+    assert "attempt 2 has taken over" in (project.logs / "1" / "log.stderr").read_text()
+    there = len(logged(project.logs / "1"))
+    until(lambda: len(logged(project.logs / "1")) > there + 2)
+    flag.touch()
+    assert second.wait(60) == 0
+    assert (project.info(1)["status"], project.info(1)["attempt"]) == ("COMPLETE", 2)
+    steps = logged(project.logs / "1")
+    assert steps == list(range(len(steps)))
 
 
 def test_another_user_submits_from_a_repository_of_their_own(project: Project) -> None:

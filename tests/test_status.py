@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from mlxp_core.layout import Status, derive_status
+from mlxp_core.layout import ExitCode, RunDir, Status, derive_status, read_attempts_started, read_exit_code
 from mlxp_core.process import is_alive, start_time, this_process
 
 
@@ -32,6 +33,11 @@ from mlxp_core.process import is_alive, start_time, this_process
         ("CANCELLED", 143, "TIMEOUT", False, "TIMEOUT"),  # the job knows of a SIGTERM, the scheduler of the reason
         ("CANCELLED", 143, "PREEMPTED", False, "PREEMPTED"),
         ("CANCELLED", 143, "CANCELLED", False, "CANCELLED"),
+        ("PENDING", 138, None, None, "PREEMPTED"),  # a warning before Python was up
+        ("PREEMPTED", 0, None, False, "PREEMPTED"),
+        ("PREEMPTED", 0, "FAILED", False, "PREEMPTED"),  # what Slurm makes of its exit code 75
+        ("PREEMPTED", 0, "CANCELLED", False, "CANCELLED"),  # scancel: it left in order, and was cancelled
+        ("PREEMPTED", None, "TIMEOUT", False, "TIMEOUT"),
         ("COMPLETE", 0, "LOST", False, "COMPLETE"),  # forgotten by the queue since
         ("FAILED", 1, "COMPLETE", False, "FAILED"),  # a template whose last line is an echo
         ("COMPLETE", None, None, False, "COMPLETE"),
@@ -44,10 +50,60 @@ def test_the_folder_says_where_a_run_stands(
     recorded: str | None, exit_code: int | None, scheduler: str | None, alive: bool | None, status: str
 ) -> None:
     """Bug: RUNNING for ever, or a job's own COMPLETE overwritten by a queue that has forgotten it."""
+    code = None if exit_code is None else ExitCode(exit_code)
     derived = derive_status(
-        {"status": recorded}, exit_code=exit_code, scheduler_state=scheduler, process_alive=lambda _: alive
+        {"status": recorded}, exit_code=code, scheduler_state=scheduler, process_alive=lambda _: alive
     )
     assert derived is Status(status)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "exit_code", "scheduler", "status"),
+    # each with the attempt that it is of
+    [
+        (("PREEMPTED", 1), None, ("PENDING", 2), "PENDING"),  # waits for its next attempt
+        (("FAILED", 1), (1, 1), (None, 2), "PENDING"),  # submitted again
+        (("FAILED", 1), (1, 1), ("RUNNING", 2), "RUNNING"),  # in its set-up lines
+        (("FAILED", 1), (1, 1), ("CANCELLED", 2), "CANCELLED"),  # while it waited
+        (("PREEMPTED", 1), (0, 1), ("FAILED", 1), "PREEMPTED"),
+        (("PREEMPTED", 1), (1, 2), (None, None), "FAILED"),  # the set-up lines of the second failed
+        (("COMPLETE", 1), (143, 2), ("TIMEOUT", 2), "TIMEOUT"),  # in the set-up lines
+        (("COMPLETE", 1), (1, 2), ("COMPLETE", 1), "FAILED"),  # the scheduler's word is of the first
+        (("PENDING", 1), (1, 1), ("PENDING", 2), "PENDING"),
+        (("RUNNING", 2), (143, 1), (None, None), "RUNNING"),  # the older copy's exit code
+        (("RUNNING", 2), None, ("TIMEOUT", 1), "RUNNING"),
+        (("RUNNING", 2), (137, 2), ("LOST", 1), "FAILED"),
+        (("RUNNING", "x"), None, ("PENDING", "y"), "RUNNING"),
+    ],
+)
+def test_the_latest_attempt_that_anything_speaks_of_counts(
+    recorded: tuple[str, int], exit_code: tuple[int, int] | None, scheduler: tuple[str | None, int | None], status: str
+) -> None:
+    """Bug: a run that waits for its second attempt is FAILED, by the first; or its exit code ends the second."""
+    derived = derive_status(
+        {"status": recorded[0], "attempt": recorded[1]},
+        exit_code=None if exit_code is None else ExitCode(*exit_code),
+        scheduler_state=scheduler[0],
+        said_attempt=scheduler[1],
+        process_alive=lambda _: True,
+    )
+    assert derived is Status(status)
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [("3 2\n", (3, 2)), ("143\n", (143, None)), ("0 \n", (0, None)), ("", None), ("x 1\n", None), ("1 2 3\n", None)],
+)
+def test_an_exit_code_is_read_with_its_attempt_and_without(
+    tmp_path: Path, text: str, read: tuple[int, int | None] | None
+) -> None:
+    """Bug: a folder written before attempts were counted has no exit code any more."""
+    run = RunDir(tmp_path)
+    assert (read_exit_code(run), read_attempts_started(run)) == (None, 0)
+    run.metadata.mkdir()
+    run.exit_code.write_text(text)
+    run.starts.write_text("a\nb\n")
+    assert (read_exit_code(run), read_attempts_started(run)) == (read, 2)
 
 
 def test_a_process_is_told_from_a_later_one_with_its_pid() -> None:

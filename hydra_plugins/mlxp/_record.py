@@ -17,13 +17,12 @@ from hydra_plugins.mlxp._endings import watch_endings
 from hydra_plugins.mlxp._folders import choose_run_dir, settle_sweep
 from hydra_plugins.mlxp._workers import watch_workers
 from hydra_plugins.mlxp.config import LAUNCHER
-from mlxp_core import logger as current
-from mlxp_core import metadata
+from mlxp_core import active, metadata
 from mlxp_core.errors import ConfigurationChangedError, StoreError
 from mlxp_core.files import load_yaml, load_yaml_if_there
 from mlxp_core.layout import RunDir, Status
 from mlxp_core.logger import Run
-from mlxp_core.recording import begin, finish
+from mlxp_core.recording import begin, end, finish
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +38,7 @@ def _remembers_failure(hook: _Hook) -> _Hook:
         try:
             hook(*args)
         except Exception as error:
-            current.remember_failure(error)
+            active.remember_failure(error)
             raise
 
     return cast("_Hook", wrapped)
@@ -103,7 +102,7 @@ def on_job_end(job_return: JobReturn) -> None:
 
 def _close(error: BaseException | None) -> None:
     if _open:
-        finish(_open.pop(), *metadata.verdict(error))
+        end(_open.pop(), error)
 
 
 def _is_launched(run: RunDir) -> bool:

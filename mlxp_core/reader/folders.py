@@ -22,7 +22,7 @@ _SUBMISSION = os.fspath(RunDir(Path()).submission)
 
 STATUS = "info.status"
 # what derive_status and process.is_alive look at
-_STATUS_FACTS = ("status", "hostname", "process_id", "process_start", "state")
+_STATUS_FACTS = ("status", "attempt", "hostname", "process_id", "process_start", "state")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,7 @@ def _read_run(path: str, name: str) -> RunRecord | None:
                 exit_code=read_exit_code(RunDir(Path(path))),
                 scheduler_state=state if isinstance(state, str) else None,
                 process_alive=process.is_alive,
+                said_attempt=submission.facts.get("attempt"),
             )
         )
     return RunRecord(

@@ -122,5 +122,6 @@ SLURM = Scheduler(
     index_pattern="%a",
     job_variable="SLURM_JOB_ID",
     requeue_asked=find(r"(?:^|\s)--requeue(?=\s|$)"),
+    # of a task of an array, too: the variable holds the id of the task's own job
     requeue='scontrol requeue "$SLURM_JOB_ID"',
 )
