@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -45,6 +46,19 @@ def statuses(project: Project, limit: float = 60, *, expected: list[str]) -> Non
         pytest.fail(f"{seen[-1]} and not {expected}: {project.dir}")
 
 
+def kill_all_of(project: Project, name: int) -> None:
+    """SIGKILL to all processes of a run, its scripts first, so that nobody is left to note an exit code."""
+    script = str(project.logs / str(name) / "script.sh").encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if script in path.read_bytes():
+                found.append(int(path.parent.name))
+    for pid in (*sorted(found), project.info(name)["process_id"]):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def test_an_array_is_submitted_in_one_piece_left_and_read_back(backend: Backend, project: Project) -> None:
     """Bug: anything on the main path: an index off by one, output elsewhere, a job that does not find Python."""
     done = project.run(*multirun(backend), "optimizer.lr=0.5,1", "seed=0,3")
@@ -83,10 +97,7 @@ def test_failures_and_a_kill_from_outside(backend: Backend, project: Project, tm
     flag = project.dir.parent / "flag"
     project.run(*multirun(backend), "do=raise,exit3,wait", f"flag='{flag}'")
     until(flag.exists)
-    (pid,) = {project.info(3)["process_id"]}
-    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    for one in (parent, pid):  # the script first, so that nobody is left to note an exit code
-        os.kill(one, signal.SIGKILL)
+    kill_all_of(project, 3)
     seen = until(lambda: (found := ask(project, "refresh"))[2] in ENDED and found, 60)
     assert seen[:2] == ["FAILED", "FAILED"]
     assert seen[2] in {"FAILED", "LOST", "CANCELLED"}
@@ -168,8 +179,9 @@ def test_a_template_with_the_users_own_name_and_output(backend: Backend, project
     assert Path(project.submission(1)["script"]).read_text().count(f"{backend.directive} {name} ") == 1
     if backend.name != "torque":  # whose qsub takes no notice of -o
         said = until(lambda: mine.exists() and mine.read_text().splitlines())
-        assert json.loads(said[0])["code"] == "A"
-        assert said[1] == "a  b"
+        (program,) = [line for line in said if line.startswith("{")]  # LSF puts its report there as well
+        assert json.loads(program)["code"] == "A"
+        assert said[said.index(program) + 1] == "a  b"
         assert not (project.logs / "1" / "log.stdout").exists()
 
 
@@ -192,12 +204,9 @@ def test_what_the_scheduler_has_forgotten_is_lost_or_as_its_folder_says(backend:
     project.run(*multirun(backend), "do=wait,null", f"flag='{flag}'")
     until(flag.exists)
     until((project.logs / "2" / "metadata" / "exit_code").exists)
-    pid = project.info(1)["process_id"]
-    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     if backend.fake:
         (Path(project.environment["MLXP_FAKE_CLUSTER"]) / "forget").touch()
-    for one in (parent, pid):
-        os.kill(one, signal.SIGKILL)
+    kill_all_of(project, 1)
     statuses(project, expected=["LOST" if backend.fake else "FAILED", "COMPLETE"])
 
 
@@ -221,7 +230,7 @@ def test_a_silent_scheduler_leaves_what_is_known(backend: Backend, project: Proj
     project.run(*multirun(backend), "do=hold", f"flag='{flag}'")
     until(lambda: project.status(1) == "RUNNING")
     (Path(project.environment["MLXP_FAKE_CLUSTER"]) / "down").touch()
-    with pytest.raises(AssertionError, match="does not say what is in its queue"):
+    with pytest.raises(AssertionError, match=r"does not say what is in its queue|no answer that can be understood"):
         ask(project, "refresh")
     assert ask(project, "look") == ["RUNNING"]
     (Path(project.environment["MLXP_FAKE_CLUSTER"]) / "down").unlink()

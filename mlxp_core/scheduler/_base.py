@@ -97,9 +97,7 @@ class Scheduler:
     array_on_command_line: bool = False  # the array option is an argument of the submit command, not a directive
     array_least: int = 1  # tasks
     array_index: str = ""  # shell words that give a task its index, from 1
-    throttle: str | None = (
-        None  # what {throttle} of the array option becomes, with {} for the number; None: there is none
-    )
+    throttle: str | None = None  # {throttle} of the array option, with {} for the number; None: there is no throttle
     index_pattern: str = ""  # stands for the index in the pattern of an output path
     limit: Limit | None = None
     too_many: re.Pattern[str] | None = None  # a refusal because an array is too large, or because there are none
