@@ -50,11 +50,12 @@ name_the_host
 host=$(sge gethostname -name 2>/dev/null) || die "Grid Engine does not find the name of this machine: $(sge gethostname 2>&1)"
 
 # ------------------------------------------------------------------------------------------------------- configuration
-# as Debian's, but: root may submit, no mail, nothing waits, no limit is so low that a test meets it
+# as Debian's, but: root may submit, no mail, nothing waits. gid_range: by these groups sge_execd knows a job's processes,
+# so a second Grid Engine on the machine must have others.
 global() {
   sed -E -e 's/^(min_[ug]id +).*/\10/' -e 's#^(mailer +).*#\1/bin/true#' -e 's/^(administrator_mail +).*/\1none/' \
     -e "s#^(execd_spool_dir +).*#\1$dir/execd#" -e 's/^(load_report_time +).*/\100:00:05/' \
-    -e 's/^(gid_range +).*/\165000-65500/' \
+    -e "s/^(gid_range +).*/\1$((port * 1000))-$((port * 1000 + 999))/" \
     -e 's/^(reporting_params +).*/\1accounting=true reporting=false flush_time=00:00:01 accounting_flush_time=00:00:00 joblog=false sharelog=00:00:00/' \
     /usr/share/gridengine/default-configuration
 }
