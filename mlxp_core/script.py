@@ -45,6 +45,7 @@ def render_job(job: Job, template: Template, scheduler: Scheduler) -> str:
         f"# run {job.run.path.name} of {_one_line(job.run.path.parent)}; `bash script.sh` runs it again",
         f"mlxp_metadata={shlex.quote(str(job.run.metadata))}",
         'rm -f "$mlxp_metadata/exit_code"',
+        'echo "$(date +%Y-%m-%dT%H:%M:%S%z) $(uname -n) $$" >>"$mlxp_metadata/starts"',
         "trap : INT TERM  # outlive the signal that ends the program, to record its exit code",
         "(",
         *template.setup,
@@ -190,6 +191,12 @@ def _redirects(header: Sequence[str], scheduler: Scheduler) -> str:
     if scheduler.joins is not None and scheduler.joins.search(_options_of(header, scheduler)):
         return f"{out} 2>&1"
     return out if has.get("stderr") else f'{out} 2>>"$1/log.stderr"'
+
+
+def own_output(header: Sequence[str], scheduler: Scheduler) -> list[str]:
+    """The user's directives that send a job's output elsewhere than into its run folder."""
+    options = [option for option in scheduler.options if option.sets in {"stdout", "stderr"}]
+    return [line for line in header if any(_has([line], scheduler, option) for option in options)]
 
 
 def _array_text(scheduler: Scheduler, name: str, count: int, throttle: int | None) -> str:

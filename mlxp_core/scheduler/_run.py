@@ -100,6 +100,8 @@ def look(scheduler: Scheduler, asking: Asking, question: Question, *, limit: flo
     """Ask a scheduler for jobs. Raises CommandError when it does not answer, or with what cannot be understood."""
     answer = ask(asking.command(question), limit=limit)
     if answer.code not in asking.codes:
+        if asking.nothing and asking.nothing.search(f"{answer.stdout}\n{answer.stderr}"):
+            return []
         raise CommandError(f"{scheduler.name} does not say what is in its queue:\n{answer}")
     try:
         return asking.read(answer.stdout)
