@@ -39,10 +39,9 @@ def cancel(
         and not typer.confirm(f"Cancel {len(live)} runs ({in_short(live)})?")
     ):
         raise typer.Exit(1)
-    cancelled = queues.cancel(live) if live else []
-    groups = {
-        "cancelled": cancelled,
-        "had ended already": [one.run for one in standings if one.ended],
+    groups = {  # as they were before
+        "cancelled": live,
+        "had ended already": [one.run for one in standings if one.ended and one.run not in live],
         "not known whether submitted, so nothing was cancelled (`mlxp rerun` finds out)": [
             one.run for one in standings if one.is_unclear and not one.ended
         ],
@@ -50,6 +49,9 @@ def cancel(
             one.run for one in standings if not (one.is_submitted or one.is_unclear or one.ended)
         ],
     }
+    groups["cancelled"] = queues.cancel(live) if live else []
+    if late := [run for run in live if run not in groups["cancelled"]]:
+        groups["had ended already"] += late
     for what, runs in groups.items():
         if runs:
             print(f"{what}: {in_short(runs)}")

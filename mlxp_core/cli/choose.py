@@ -15,9 +15,7 @@ from mlxp_core.standing import list_runs
 
 Names = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="RUN", help="Ids and ranges: 4, 3-9, 3,5,7-9; or names of run folders.", show_default=False
-    ),
+    typer.Argument(metavar="RUN", help="Ids and ranges: 4, 3-9, 3,5,7-9; or names of run folders.", show_default=False),
 ]
 Query = Annotated[
     str | None,
