@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,6 +25,8 @@ _IN_WORDS = {
 }
 _EMPTY = {"", "none", "completed", "failed", "cancelled", "running", "pending", "timeout", "nonzeroexitcode"}
 _PYTHONS_OWN = "builtins."
+_OWN_CODES = range(128)  # above it is a signal
+_MEMORY = re.compile(rb"exceeded \S* ?memory limit|oom[-_ ]kill|out of memory", re.IGNORECASE)
 
 
 @dataclass
@@ -133,6 +136,8 @@ class Standing:
         if status is Status.COMPLETE:
             return ""
         code = f"exit code {self.exit_code}" if self.exit_code else ""
+        if not self._is_explained() and self._ran_out_of_memory():
+            scheduler_says = "out of memory"
         error = self.attempt_info.get("error")
         if isinstance(error, Mapping):
             message = _first_line(str(error.get("message") or ""))
@@ -155,6 +160,24 @@ class Standing:
         hydra = self.info.get("hydra")
         overrides = hydra.get("overrides") if isinstance(hydra, Mapping) else None
         return [str(one) for one in overrides] if isinstance(overrides, list) else []
+
+    @property
+    def scheduler_output(self) -> Path | None:
+        """Where the scheduler itself has its say on the job, if it has one."""
+        script, index = self.submission.get("script"), self.submission.get("array_index")
+        return Path(script).with_name("job.out" if index is None else f"{index}.out") if script else None
+
+    def _is_explained(self) -> bool:
+        """Whether the job itself could say how it ended."""
+        return self.exit_code in _OWN_CODES or self.attempt_info.get("status") in {Status.FAILED, Status.COMPLETE}
+
+    def _ran_out_of_memory(self) -> bool:
+        """Whether the scheduler's output says so; Slurm without cgroups calls it JobLaunchFailure (seen on 22.05)."""
+        try:
+            with (self.scheduler_output or Path(os.devnull)).open("rb") as file:
+                return _MEMORY.search(file.read(1 << 16)) is not None
+        except OSError:
+            return False
 
     def _scheduler_says(self) -> str:
         reason = _first_line(str(self.submission.get("reason") or "")) if self.said else ""

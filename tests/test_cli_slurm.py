@@ -74,7 +74,10 @@ def test_a_job_that_took_too_much_memory_failed_for_that_reason(mlxp: Mlxp, proj
     until(lambda: ask_anew(mlxp) not in (["PENDING"], ["RUNNING"]))
     row = mlxp.rows()["1"]
     assert row["status"] == "FAILED", row
-    assert "out of memory" in row["reason"], row
+    assert row["reason"] == "out of memory", row
+    shown = mlxp("logs", "1").stdout
+    assert "==> run 1: slurm <==" in shown
+    assert "exceeded memory limit" in shown
 
 
 @pytest.mark.timeout(240)

@@ -155,11 +155,10 @@ def _sources(log_dir: LogDir, run: RunDir, streams: Sequence[str], attempt: int 
     for stream in streams:
         yield _Source(run, place.stdout if stream == "stdout" else place.stderr, f"run {name}{of}: {stream}")
     if place is run and len(streams) > 1:
-        note = Standing.load(run).submission
-        if note.get("script"):
-            index = note.get("array_index")
-            path = Path(note["script"]).with_name("job.out" if index is None else f"{index}.out")
-            yield _Source(run, path, f"run {name}: {note.get('scheduler')}", optional=True)
+        one = Standing.load(run)
+        if one.scheduler_output:
+            label = f"run {name}: {one.submission.get('scheduler')}"
+            yield _Source(run, one.scheduler_output, label, optional=True)
 
 
 def _follow(runs: Sequence[RunDir], sources: Sequence[_Source], printer: _Printer) -> None:
