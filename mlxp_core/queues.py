@@ -103,7 +103,7 @@ def bring_up_to_date(standings: Iterable[Standing]) -> list[Silence]:
             since = (max(times) or None) if said.answered is None else _iso(said.answered)
             silences.append(Silence(name, said.error, since))
             for one in by_scheduler[name]:
-                one.current = one.ended or str(one.submission.get("job_id")) in said.ids
+                one.current = str(one.submission.get("job_id")) in said.ids
     return silences
 
 

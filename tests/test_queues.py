@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from support import read_yaml
 
 from mlxp_core import queues
 from mlxp_core.environment import user_name
-from mlxp_core.errors import ConfigurationError
-from mlxp_core.layout import LogDir, RunDir
+from mlxp_core.errors import CommandError, ConfigurationError
+from mlxp_core.layout import LogDir, RunDir, Status
+from mlxp_core.resubmission import resubmit
 from mlxp_core.standing import Standing, list_runs, status_of
 
 
@@ -321,3 +323,34 @@ def test_runs_are_listed_in_order_and_nothing_else_is(log_dir: LogDir) -> None:
     (log_dir.path / "notes").mkdir()
     (log_dir.path / "11").mkdir()
     assert [run.path.name for run in list_runs(log_dir)] == ["2", "10", "007", "a", "b"]
+
+
+def test_a_job_that_the_queue_holds_in_an_error_is_cancelled_before_its_run_is_submitted_again(
+    clients: Path, log_dir: LogDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: SGE's Eqw: an administrator clears the error, and the run is there twice."""
+    sbatch_header = {"name": "n", "shebang": "#!/bin/bash", "header": [], "directory": "/", "scheduler": "slurm"}
+    run = submitted(log_dir, 1, info={"logger": {"log_id": 1, "log_dir": str(log_dir.path)}, "work_dir": "/"})
+    write(run.settings, {"order": sbatch_header})
+    run.script.write_text("#!/bin/bash\n")
+    slurm = queues.load_scheduler("slurm")
+    states = {**slurm.states, "Eqw": Status.FAILED}
+    stuck = replace(slurm, states=states, stuck=frozenset({"Eqw"}))
+    monkeypatch.setattr(queues, "load_scheduler", lambda name: stuck)
+    client(clients, "squeue", "echo '7|1|Eqw|None|x'")
+    client(clients, "scancel", "")
+    client(clients, "sbatch", "echo 12")
+    result = resubmit(log_dir, [run])
+    assert [one.job_id for one in result.submitted] == ["12"]
+    assert calls(clients) == ["squeue", "scancel", "sbatch"]
+    assert note(run)["attempt"] == 1  # it has never started
+
+
+def test_nothing_is_submitted_again_while_its_scheduler_is_silent(clients: Path, log_dir: LogDir) -> None:
+    """Bug: a run that the controller still has, submitted a second time as the controller is away."""
+    run = submitted(log_dir, 1, starts=1, info={"status": "CANCELLED"})
+    client(clients, "squeue", "echo 'slurm_load_jobs error: Unable to contact' >&2; exit 1")
+    client(clients, "sbatch", "echo 12")
+    with pytest.raises(CommandError, match=r"(?s)not known where run 1 stands.*Unable to contact"):
+        resubmit(log_dir, [run])
+    assert "sbatch" not in calls(clients)
