@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,9 +18,6 @@ from mlxp_core import queues
 from mlxp_core.cli.choose import LOGS, Folder, Names, Query, choose, matching, open_log_dir
 from mlxp_core.layout import LogDir, RunDir, Status
 from mlxp_core.standing import Standing
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 _COLOURS = {
     Status.PENDING: "yellow",
@@ -149,35 +146,29 @@ def _show(rows: Sequence[Row], *, clear: bool) -> None:
         console.print("no runs")
         return
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), expand=False)
-    wide = console.width >= 120  # noqa: PLR2004  (columns of a terminal)
-    again = any(row.attempt > 1 for row in rows)
-    for name, shown in (
-        ("run", True),
-        ("status", True),
-        ("job", True),
-        ("attempt", again),
-        ("host", wide),
-        ("since", True),
-        ("elapsed", True),
-    ):
-        if shown:
-            table.add_column(name, no_wrap=True, justify="right" if name in {"run", "attempt", "elapsed"} else "left")
+    columns: dict[str, list[Text]] = {
+        "run": [Text(row.run) for row in rows],
+        "status": [Text(_marked(row), _COLOURS[Status(row.status)]) for row in rows],
+        "job": [Text(row.job or "") for row in rows],
+    }
+    if any(row.attempt > 1 for row in rows):
+        columns["attempt"] = [Text(str(row.attempt)) for row in rows]
+    if console.width >= 120:  # noqa: PLR2004  (columns of a terminal)
+        columns["host"] = [Text(row.host or "") for row in rows]
+    columns["since"] = [Text(_short_time(row.started or row.submitted)) for row in rows]
+    columns["elapsed"] = [Text(_short_span(row.elapsed)) for row in rows]
+    for name, texts in columns.items():
+        side: Literal["left", "right"] = "right" if name in {"run", "attempt", "elapsed"} else "left"
+        width = max(len(name), *(text.cell_len for text in texts))
+        table.add_column(name, no_wrap=True, justify=side, min_width=width)  # the last columns are those that give way
     if any(row.reason for row in rows):
         table.add_column("reason", no_wrap=True, overflow="ellipsis", max_width=max(16, console.width // 4))
+        columns["reason"] = [Text(row.reason) for row in rows]
     table.add_column("overrides", no_wrap=True, overflow="ellipsis", ratio=1)
-    with_reason = len(table.columns)
-    for row in rows:
-        cells = [Text(row.run), Text(_marked(row), _COLOURS[Status(row.status)]), Text(row.job or "")]
-        cells += [Text(str(row.attempt))] * again + [Text(row.host or "")] * wide
-        cells += [Text(_short_time(row.started or row.submitted)), Text(_short_span(row.elapsed))]
-        if len(cells) + 2 == with_reason:
-            cells.append(Text(row.reason))
-        table.add_row(*cells, Text(" ".join(row.overrides)))
+    columns["overrides"] = [Text(" ".join(row.overrides)) for row in rows]
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*cells)
     console.print(table)
-    _summarise(rows, console)
-
-
-def _summarise(rows: Sequence[Row], console: Console) -> None:
     console.print(_summary(rows))
 
 

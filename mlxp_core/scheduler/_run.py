@@ -25,7 +25,7 @@ class Answer:
 
     def __str__(self) -> str:
         """Show the whole of it."""
-        ended = f"no answer within {self.limit:g} s" if self.code is None else f"exit code {self.code}"
+        ended = f"no answer within {self.limit:.3g} s" if self.code is None else f"exit code {self.code}"
         parts = [f"  command: {shlex.join(self.command)}", f"  {ended}"]
         parts += [f"  {name}: {text.strip()}" for name, text in (("stdout", self.stdout), ("stderr", self.stderr))]
         return "\n".join(parts)
