@@ -5,23 +5,28 @@ A launch notes its runs before it writes and submits them, and takes the note aw
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from mlxp_core import metadata
-from mlxp_core.files import load_yaml, write_yaml
+from mlxp_core.files import load_yaml, load_yaml_if_there, write_yaml
 from mlxp_core.layout import LogDir, RunDir
 from mlxp_core.process import is_alive, this_process
 from mlxp_core.store import numbered_folder
 
 log = logging.getLogger(__name__)
+
+_YOUNG = 600.0  # seconds; twice as long as a launch tries to submit, by default
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,39 @@ def take_up(log_dir: LogDir, identity: str) -> Launch | None:
             _write(launch, identity)
             return launch
     return None
+
+
+def under_way(log_dir: LogDir) -> dict[RunDir, str]:
+    """The runs that a launch is about to submit, with what is known of that launch.
+
+    One on another host counts as long as it is young: nobody can see from here whether it still lives.
+    """
+    runs: dict[RunDir, str] = {}
+    for _, note in _notes(log_dir):
+        process = note.get("process") or {}
+        alive = is_alive(process)
+        if alive is None and process.get("hostname") != os.uname().nodename:
+            alive = time.time() - datetime.fromisoformat(note["time"]).timestamp() < _YOUNG
+        if alive and process.get("process_id") != os.getpid():
+            who = f"a launch is at it (process {process.get('process_id')} on {process.get('hostname')})"
+            runs.update({RunDir(Path(run)): who for run in note["runs"]})
+    return runs
+
+
+def forget_submitted(log_dir: LogDir) -> None:
+    """Remove the notes of launches whose runs are all in a queue now, or have been."""
+    for path, note in _notes(log_dir):
+        if is_alive(note.get("process") or {}):
+            continue
+        submissions = (load_yaml_if_there(RunDir(Path(run)).submission) for run in note["runs"])
+        if all(submission.get("job_id") is not None for submission in submissions):
+            shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def _notes(log_dir: LogDir) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for path in sorted(log_dir.launches.glob("*/launch.yaml")):
+        with contextlib.suppress(OSError, ValueError):
+            yield path, load_yaml(path)
 
 
 def _write(launch: Launch, identity: str) -> None:

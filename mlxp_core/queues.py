@@ -6,33 +6,32 @@ the user's cache, for the others and for the next.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import logging
 import os
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from mlxp_core import metadata
 from mlxp_core.environment import user_name
 from mlxp_core.errors import CommandError, ConfigurationError
 from mlxp_core.files import load_yaml_if_there, write_whole, write_yaml
-from mlxp_core.layout import ENDED, RunDir, Status, derive_status, read_attempts_started, read_exit_code
-from mlxp_core.process import is_alive
+from mlxp_core.layout import ENDED, RunDir, Status, read_attempts_started
 from mlxp_core.scheduler import SCHEDULERS, _run, load_scheduler
 from mlxp_core.scheduler._base import NativeJob, Question, Scheduler
+from mlxp_core.standing import Standing, status_of
 from mlxp_core.submission import settle
 
-log = logging.getLogger(__name__)
-
-PATIENCE = 9.0  # seconds that a question may take: who asks where things stand is to be told within ten
+PATIENCE = 8.0  # seconds that a question may take: who asks where things stand is to be told within ten
 _YOUNG = 60.0  # seconds in which a job that was just submitted may not be seen yet
+_SKEW = 5.0  # seconds by which the clocks of two machines may differ
 
 # variables by which one command speaks to different clusters
 _CLUSTER = (
@@ -44,6 +43,7 @@ _CLUSTER = (
     "PBS_DEFAULT",
     "LSF_ENVDIR",
     "OARCONFFILE",
+    "XDG_STATE_HOME",
 )
 
 
@@ -61,37 +61,49 @@ class _Said:
     """An answer, by a scheduler or from the cache."""
 
     time: float
-    ids: frozenset[str]  # the jobs that it was asked for
+    ids: frozenset[str]  # the jobs that it was asked for, and whose absence tells something
     jobs: tuple[NativeJob, ...] = ()
     error: str | None = None
     answered: float | None = None  # when it last did
 
 
-def status_of(run: RunDir) -> Status:
-    """Where a run stands, by its folder."""
-    return _status(run, load_yaml_if_there(run.submission))
-
-
 def refresh(runs: Iterable[RunDir]) -> list[Silence]:
+    """As ``bring_up_to_date``, for who needs nothing else of the runs."""
+    return bring_up_to_date([Standing.load(run) for run in runs])
+
+
+def bring_up_to_date(standings: Iterable[Standing]) -> list[Silence]:
     """Ask the schedulers of all runs that have not ended, and write what they say into the run folders.
 
-    Gives the schedulers that did not answer. A run that is in no queue and in no record any more is LOST, or
-    CANCELLED if it had never started.
+    The standings know it then, too. Those whose scheduler did not answer, or is out of reach from here, are no longer
+    ``current``. Gives the schedulers that did not answer. A run that is in no queue and in no record any more is LOST,
+    or CANCELLED if it had never started.
     """
-    by_scheduler: dict[str, dict[RunDir, dict[str, Any]]] = {}
-    for run in runs:
-        submission = load_yaml_if_there(run.submission)
-        if submission.get("scheduler") in SCHEDULERS and _is_open(run, submission):
-            by_scheduler.setdefault(submission["scheduler"], {})[run] = submission
+    by_scheduler: dict[str, list[Standing]] = {}
+    for one in standings:
+        name = one.submission.get("scheduler")
+        if name in SCHEDULERS and _is_open(one):
+            if _is_within_reach(one, load_scheduler(name)):
+                by_scheduler.setdefault(name, []).append(one)
+            else:
+                one.current = False
+    if not by_scheduler:
+        return []
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  (seldom needed, and it loads a lot)
+
+    # side by side, so that two that hang take no longer than one
+    with ThreadPoolExecutor(len(by_scheduler)) as threads:
+        answers = threads.map(lambda item: _ask(load_scheduler(item[0]), item[1]), by_scheduler.items())
+        by_name = dict(zip(by_scheduler, answers, strict=True))
     silences = []
-    for name, concerned in by_scheduler.items():
-        scheduler = load_scheduler(name)
-        said = _ask(scheduler, concerned.values())
-        if said.error is None:
-            _write(scheduler, concerned, said)
-        else:
-            since = None if said.answered is None else _iso(said.answered)
+    for name, said in by_name.items():
+        _write(load_scheduler(name), by_scheduler[name], said)
+        if said.error is not None:
+            times = [str(one.submission.get("state_time") or "") for one in by_scheduler[name]]
+            since = (max(times) or None) if said.answered is None else _iso(said.answered)
             silences.append(Silence(name, said.error, since))
+            for one in by_scheduler[name]:
+                one.current = str(one.submission.get("job_id")) in said.ids
     return silences
 
 
@@ -101,79 +113,86 @@ def cancel(runs: Sequence[RunDir], *, limit: float = 60.0) -> list[RunDir]:
     Raises ConfigurationError for a run that shares its job with one that is not to be cancelled, and CommandError
     where a scheduler does not do it.
     """
-    live = {run: load_yaml_if_there(run.submission) for run in runs if status_of(run) not in ENDED}
-    live = {run: note for run, note in live.items() if note.get("job_id") and note.get("scheduler") in SCHEDULERS}
-    by_scheduler: dict[str, dict[tuple[str, int | None], list[RunDir]]] = {}
-    for run, note in live.items():
-        jobs = by_scheduler.setdefault(note["scheduler"], {})
-        jobs.setdefault((str(note["job_id"]), note.get("array_index")), []).append(run)
+    live = [one for one in map(Standing.load, runs) if one.is_submitted and not one.ended]
+    cancel_jobs([one for one in live if one.submission.get("scheduler") in SCHEDULERS], limit=limit)
+    return [one.run for one in live]
+
+
+def cancel_jobs(standings: Sequence[Standing], *, limit: float = 60.0) -> None:
+    """Cancel the jobs of these runs, wherever they stand. Raises as ``cancel``."""
+    by_scheduler: dict[str, dict[tuple[str, int | None], list[Standing]]] = {}
+    for one in standings:
+        jobs = by_scheduler.setdefault(one.submission["scheduler"], {})
+        jobs.setdefault((str(one.submission["job_id"]), one.submission.get("array_index")), []).append(one)
     for jobs in by_scheduler.values():
         for group in jobs.values():
-            _check_shared(group, live[group[0]])
+            _check_shared(group)
     for name, jobs in by_scheduler.items():
         # before the command: a job that is gone without a word after this was cancelled, and not lost
-        for run in (run for group in jobs.values() for run in group):
-            write_yaml(run.submission, {**live[run], "cancel_time": metadata.now()})
+        for one in (one for group in jobs.values() for one in group):
+            write_yaml(one.run.submission, {**one.submission, "cancel_time": metadata.now()})
         _run.cancel(load_scheduler(name), list(jobs), limit=limit)
-    return list(live)
 
 
-def _check_shared(group: Sequence[RunDir], note: Mapping[str, Any]) -> None:
-    manifest = Path(note["script"]).with_name("manifest").read_text(encoding="utf-8").splitlines()
+def _check_shared(group: Sequence[Standing]) -> None:
+    note = group[0].submission
     packed, index = note.get("packed") or 1, note.get("array_index") or 1
-    together = [RunDir(Path(line)) for line in manifest[(index - 1) * packed : index * packed]]
-    left = [run for run in together if run not in group and status_of(run) not in ENDED]
-    if packed > 1 and left:
+    if packed == 1:
+        return
+    try:
+        manifest = os.fsdecode(Path(note["script"]).with_name("manifest").read_bytes()).splitlines()
+    except OSError as error:
         raise ConfigurationError(
-            f"run {group[0].path.name} shares its job with run {', '.join(run.path.name for run in left)} "
+            f"run {group[0].run.path.name} shares its job with others, and it cannot be read which these are: {error}"
+        ) from error
+    together = [RunDir(Path(line)) for line in manifest[(index - 1) * packed : index * packed]]
+    named = {one.run for one in group}
+    left = [run for run in together if run not in named and status_of(run) not in ENDED]
+    if left:
+        raise ConfigurationError(
+            f"run {group[0].run.path.name} shares its job with run {', '.join(run.path.name for run in left)} "
             "(hydra.launcher.pack), so they can only be cancelled together: name them all"
         )
 
 
-def _status(run: RunDir, submission: Mapping[str, Any]) -> Status:
-    return derive_status(
-        load_yaml_if_there(run.info),
-        exit_code=read_exit_code(run),
-        scheduler_state=submission.get("state"),
-        process_alive=is_alive,
-        said_attempt=submission.get("attempt"),
-    )
-
-
-def _is_open(run: RunDir, submission: Mapping[str, Any]) -> bool:
+def _is_open(one: Standing) -> bool:
     """Whether the scheduler may have something to say that the folder does not know yet."""
-    if submission.get("job_id") is None and submission.get("state") is not None:
+    if not one.is_submitted and not one.is_unclear:
         return False  # was not submitted
-    if submission.get("state") in ENDED:
+    if one.said in ENDED:
         return False
-    status = _status(run, submission)
-    if status not in ENDED:
-        return True
+    status = one.status
     # what the job said of its own end stands, unless it was ended from outside and does not know why
-    return status is not Status.COMPLETE and not _explained(run)
+    return status not in ENDED or not (status is Status.COMPLETE or _is_explained(one))
 
 
-def _explained(run: RunDir) -> bool:
-    info = load_yaml_if_there(run.info)
-    return info.get("status") == Status.FAILED and bool(info.get("error"))
+def _is_explained(one: Standing) -> bool:
+    return one.attempt_info.get("status") == Status.FAILED and bool(one.attempt_info.get("error"))
 
 
-def _ask(scheduler: Scheduler, submissions: Iterable[Mapping[str, Any]]) -> _Said:
+def _is_within_reach(one: Standing, scheduler: Scheduler) -> bool:
+    """Whether an answer from here would know the job: a queue shows a user the user's own."""
+    if one.submission.get("user") not in {None, user_name()}:
+        return False
+    return not scheduler.per_host or one.submission.get("hostname") in {None, socket.gethostname()}
+
+
+def _ask(scheduler: Scheduler, concerned: Sequence[Standing]) -> _Said:
     """Ask, unless somebody on this host has just done so."""
     from filelock import FileLock, Timeout  # noqa: PLC0415  (not every launch gets here)
 
-    known = list(submissions)
-    ids = frozenset(str(one["job_id"]) for one in known if one.get("job_id") is not None)
-    times = [datetime.fromisoformat(one["time"]) for one in known if one.get("time")]
+    notes = [one.submission for one in concerned]
+    ids = frozenset(str(note["job_id"]) for note in notes if note.get("job_id") is not None)
+    times = [datetime.fromisoformat(note["time"]) for note in notes if note.get("time")]
     path = _cache(scheduler)
     began = time.monotonic()
     try:
         with FileLock(path.with_suffix(".lock"), timeout=PATIENCE):
             before = _load(path)
-            if before and time.time() - before.time < scheduler.ask_every:
+            if before and 0 <= time.time() - before.time < scheduler.ask_every:
                 return before
             said = _ask_now(scheduler, Question(user_name(), tuple(sorted(ids)), min(times, default=None)), began)
-            if said.error is not None and before is not None:
+            if said.error is not None and said.answered is None and before is not None:
                 said = replace(said, answered=before.answered)
             write_whole(path, json.dumps({**asdict(said), "ids": sorted(said.ids)}))
             return said
@@ -184,64 +203,100 @@ def _ask(scheduler: Scheduler, submissions: Iterable[Mapping[str, Any]]) -> _Sai
 
 
 def _ask_now(scheduler: Scheduler, question: Question, began: float) -> _Said:
+    def left() -> float:
+        return max(1.0, PATIENCE - (time.monotonic() - began))
+
     ids = frozenset(question.ids)
     try:
-        jobs = _run.look(scheduler, scheduler.status, question, limit=PATIENCE)
-        gone = ids - {job.job_id for job in jobs} - {job.replaces for job in jobs}
-        if gone and scheduler.history is not None:
-            past = replace(question, ids=tuple(sorted(gone)))
-            left = max(1.0, PATIENCE - (time.monotonic() - began))
-            jobs = [*_run.look(scheduler, scheduler.history, past, limit=left), *jobs]
+        jobs = _run.look(scheduler, scheduler.status, question, limit=left())
     except CommandError as error:
-        return _Said(time.time(), ids, error=str(error))
+        return _Said(time.time(), frozenset(), error=str(error))
     now = time.time()
+    gone = ids - {job.job_id for job in jobs} - {job.replaces for job in jobs}
+    if gone and scheduler.history is not None:
+        past = replace(question, ids=tuple(sorted(gone)))
+        try:
+            jobs = [*_run.look(scheduler, scheduler.history, past, limit=left()), *jobs]
+        except CommandError as error:  # what the queue shows is known all the same
+            return _Said(now, ids - gone, tuple(jobs), error=str(error), answered=now)
     return _Said(now, ids, tuple(jobs), answered=now)
 
 
-def _write(scheduler: Scheduler, concerned: Mapping[RunDir, dict[str, Any]], said: _Said) -> None:
-    """Have the run folders know what was said."""
-    settle(list(concerned), said.jobs)
+def _write(scheduler: Scheduler, concerned: Sequence[Standing], said: _Said) -> None:
+    """Have the run folders, and the standings, know what was said."""
+    unclear = [one for one in concerned if not one.is_submitted]
+    settle([one.run for one in unclear], said.jobs)
+    for one in unclear:
+        one.submission = load_yaml_if_there(one.run.submission)
     jobs = {(job.job_id, job.index): job for job in said.jobs}
     successors = {job.replaces: job for job in said.jobs if job.replaces}
-    for run in concerned:
-        submission = load_yaml_if_there(run.submission)  # settled, perhaps
-        job_id, index = submission.get("job_id"), submission.get("array_index")
-        if job_id is None or submission.get("scheduler") != scheduler.name:
+    for one in concerned:
+        news = _news(scheduler, one, said, jobs, successors) if one.is_submitted else None
+        if news is None or news.items() <= one.submission.items():
             continue
-        job = jobs.get((str(job_id), index)) or jobs.get((str(job_id), None))
-        if job is None and index is None:  # one that is no array, where the scheduler takes it for one of one task
-            job = jobs.get((str(job_id), 1))
-        while job is not None and job.own_id in successors:  # started again under an id of its own
-            job = successors[job.own_id]
-            submission = {**submission, "job_id": job.job_id, "array_index": job.index}
-        if job is None:
-            state, reason = _forgotten(run, submission, said)
-        else:
-            state, reason = scheduler.status_of(job), job.reason or job.state
-        if state is None:
-            continue
-        starts = read_attempts_started(run)
-        cancelled = submission.get("cancel_time") is not None and state in {Status.FAILED, Status.LOST}
-        news = {
-            **submission,
-            "state": str(Status.CANCELLED if cancelled and read_exit_code(run) is None else state),
-            "reason": reason,
-            "attempt": starts + 1 if state is Status.PENDING else max(starts, 1),
-        }
-        if news != submission:
-            write_yaml(run.submission, {**news, "state_time": metadata.now()})
+        with contextlib.suppress(OSError):  # another one's folder, or a full disk: it is known here all the same
+            fresh = load_yaml_if_there(one.run.submission)  # which may have been submitted again, or cancelled
+            if fresh.get("job_id") != one.submission["job_id"] or fresh.get("script") != one.submission.get("script"):
+                one.submission = fresh
+                continue
+            one.submission = {**fresh, **news, "state_time": metadata.now()}
+            write_yaml(one.run.submission, one.submission)
 
 
-def _forgotten(run: RunDir, submission: Mapping[str, Any], said: _Said) -> tuple[Status | None, str]:
+def _news(
+    scheduler: Scheduler,
+    one: Standing,
+    said: _Said,
+    jobs: Mapping[tuple[str, int | None], NativeJob],
+    successors: Mapping[str, NativeJob],
+) -> dict[str, object] | None:
+    """What an answer says of a run, as fields of submission.yaml; None: nothing."""
+    job_id, index = str(one.submission["job_id"]), one.submission.get("array_index")
+    job = jobs.get((job_id, index)) or jobs.get((job_id, None))
+    if job is None and index is None:  # one that is no array, where the scheduler takes it for one of one task
+        job = jobs.get((job_id, 1))
+    place: dict[str, object] = {}
+    followed = set()
+    while job is not None and job.own_id in successors and job.own_id not in followed:
+        followed.add(job.own_id)
+        job = successors[job.own_id]  # started again under an id of its own
+        place = {"job_id": job.job_id, "array_index": job.index, "own_id": job.own_id}
+    starts = read_attempts_started(one.run)
+    if job is None:
+        state, reason = _forgotten(one, said, starts)
+    else:
+        state, reason = scheduler.status_of(job), job.reason or job.state
+    if state is None:
+        return place or None
+    attempt = max(_attempt(one), starts)
+    if state is Status.PENDING and starts >= attempt:
+        if said.time < one.run.starts.stat().st_mtime + _SKEW:
+            return place or None  # said before it started
+        attempt = starts + 1  # it waits again
+    if one.submission.get("cancel_time") and state in {Status.FAILED, Status.LOST} and one.code is None:
+        state = Status.CANCELLED
+    stuck = job is not None and job.state in scheduler.stuck
+    noted = {"stuck": stuck} if stuck or one.submission.get("stuck") else {}
+    return {**place, "state": str(state), "reason": reason, "attempt": attempt, **noted}
+
+
+def _attempt(one: Standing) -> int:
+    noted = one.submission.get("attempt")
+    return noted if isinstance(noted, int) else 1
+
+
+def _forgotten(one: Standing, said: _Said, starts: int) -> tuple[Status | None, str]:
     """What it means that an answer does not have a job."""
-    if str(submission["job_id"]) not in said.ids:
+    if str(one.submission["job_id"]) not in said.ids:
         return None, ""  # was not asked for
-    age = said.time - datetime.fromisoformat(submission["time"]).timestamp()
-    if age < _YOUNG and not read_attempts_started(run) and submission.get("cancel_time") is None:
+    started = starts >= _attempt(one)
+    if not started and one.submission.get("cancel_time"):
+        return Status.CANCELLED, "cancelled before it had started"
+    if not started and said.time - datetime.fromisoformat(one.submission["time"]).timestamp() < _YOUNG:
         return None, ""
-    if read_exit_code(run) is not None:
-        return None, ""  # the folder knows how it ended
-    if not read_attempts_started(run):
+    if one.code is not None:  # the folder knows how it ended, and nobody will know more
+        return (one.status, "") if one.ended else (None, "")
+    if not started:
         return Status.CANCELLED, "no longer in the queue, and it had never started"
     return Status.LOST, "no longer in the queue, and it left no word"
 
@@ -252,10 +307,19 @@ def _cache(scheduler: Scheduler) -> Path:
 
     command = scheduler.status.command(Question(""))[0]
     cluster = [shutil.which(command) or command, *(f"{name}={os.environ.get(name)}" for name in _CLUSTER)]
-    cluster += [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("MLXP_")]
+    own = (item for item in sorted(os.environ.items()) if item[0].startswith("MLXP_") and item[0] != "MLXP_LOG_DIR")
+    cluster += [f"{name}={value}" for name, value in own]
     key = hashlib.sha256("\0".join(cluster).encode(errors="surrogateescape")).hexdigest()[:16]
-    folder = user_cache_path("hydra-mlxp") / "queues" / socket.gethostname()
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    inside = Path("queues", socket.gethostname())
+    folder = user_cache_path("hydra-mlxp") / inside
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        usable = os.access(folder, os.W_OK | os.X_OK)
+    except OSError:
+        usable = False
+    if not usable:  # no home, or one that is full or read-only
+        folder = Path(tempfile.gettempdir(), f"hydra-mlxp-{os.getuid()}") / inside
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder / f"{scheduler.name}-{key}.json"
 
 

@@ -323,6 +323,12 @@ def _redirects(header: Sequence[str], scheduler: Scheduler) -> str:
     return out if has.get("stderr") else f'{out} 2>>"$1/log.stderr"'
 
 
+def own_output(header: Sequence[str], scheduler: Scheduler) -> list[str]:
+    """The user's directives that send a job's output elsewhere than into its run folder."""
+    options = [option for option in scheduler.options if option.sets in {"stdout", "stderr"}]
+    return [line for line in header if any(_has([line], scheduler, option) for option in options)]
+
+
 def _array_text(scheduler: Scheduler, name: str, count: int, throttle: int | None) -> str:
     if scheduler.array is None:
         raise ConfigurationError(f"{scheduler.name} has no arrays: use hydra.launcher.array=false")

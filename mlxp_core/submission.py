@@ -157,7 +157,8 @@ def submit(runs: Sequence[RunDir], log_dir: LogDir) -> list[Submitted]:
     try:
         for order, group in groups.items():
             tasks = [group[at : at + order.pack] for at in range(0, len(group), order.pack)]
-            share = None if order.max_parallel is None else order.max_parallel * len(group) // len(runs)
+            alike = sum(len(runs) for other, runs in groups.items() if other.max_parallel == order.max_parallel)
+            share = None if order.max_parallel is None else order.max_parallel * len(group) // alike
             for part in _submit_group(tasks, order, log_dir, share, tried):
                 submitted += part
     except CommandError as error:

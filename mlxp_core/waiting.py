@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 
 from mlxp_core.files import load_yaml_if_there
 from mlxp_core.layout import ENDED, RunDir, Status, read_exit_code
-from mlxp_core.queues import refresh, status_of
+from mlxp_core.queues import refresh
 from mlxp_core.scheduler import load_scheduler
+from mlxp_core.standing import status_of
 from mlxp_core.submission import Submitted
 
 log = logging.getLogger(__name__)

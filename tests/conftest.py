@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import CONFIG, MAIN, Project, git, stop_local_queues
+from support import CONFIG, MAIN, Mlxp, Project, git, stop_local_queues
 
 
 @pytest.fixture
@@ -29,3 +29,9 @@ def project(tmp_path: Path, environment: dict[str, str]) -> Iterator[Project]:
     made.commit("first")
     yield made
     stop_local_queues(environment)
+
+
+@pytest.fixture
+def mlxp(project: Project, tmp_path: Path) -> Mlxp:
+    """The command, with a cache of the test's own."""
+    return Mlxp(project, tmp_path / "cache")

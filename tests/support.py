@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import subprocess
 import sys
 import time
@@ -161,6 +163,62 @@ class Project:
         for run in runs:
             path = self.logs / str(run) / "metadata" / "exit_code"
             until(path.exists, limit, f"end of run {run}: {self.dir}")
+
+
+class Mlxp:
+    """The installed command, in a project's folder."""
+
+    PROGRAM = Path(sys.executable).with_name("mlxp")
+
+    def __init__(self, project: Project, cache: Path) -> None:
+        self.project = project
+        self.environment = {**project.environment, "XDG_CACHE_HOME": str(cache)}
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [self.PROGRAM, *arguments],
+            cwd=self.project.dir,
+            env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, *arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+        process = self.start(*arguments, **environment)
+        stdout, stderr = process.communicate(timeout=100)
+        assert process.returncode == code, f"exit code {process.returncode}\n{stdout}\n{stderr}"
+        assert not stderr.startswith("Traceback")
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def rows(self, *arguments: str, **environment: str) -> dict[str, dict[str, Any]]:
+        lines = self("status", "--json", *arguments, **environment).stdout.splitlines()
+        return {row["run"]: row for row in map(json.loads, lines)}
+
+    def statuses(self, *arguments: str) -> list[str]:
+        return [row["status"] for row in self.rows(*arguments).values()]
+
+    def in_terminal(self, *arguments: str, answer: str = "", columns: int = 100) -> tuple[int, str]:
+        """Run with a terminal; give exit code and what it shows."""
+        pid, master = pty.fork()
+        if pid == 0:
+            os.chdir(self.project.dir)
+            environment = {**self.environment, "TERM": "xterm", "COLUMNS": str(columns), "LINES": "40"}
+            os.execve(self.PROGRAM, [str(self.PROGRAM), *arguments], environment)
+        if answer:
+            os.write(master, answer.encode())
+        shown = b""
+        while True:
+            try:
+                piece = os.read(master, 4096)
+            except OSError:  # the other end is closed
+                break
+            if not piece:
+                break
+            shown += piece
+        os.close(master)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

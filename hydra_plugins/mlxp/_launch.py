@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from mlxp_core import __version__, script, submission
 from mlxp_core.errors import ConfigurationError, JobFailedError
 from mlxp_core.launches import Launch, fingerprint, note_launch, take_up
 from mlxp_core.layout import LogDir, RunDir, Status
+from mlxp_core.resubmission import submitting_again
 from mlxp_core.scheduler import load_scheduler
 from mlxp_core.snapshot import Code, take_snapshot
 from mlxp_core.store import RunStore
@@ -97,19 +98,21 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
     earlier = take_up(log_dir, identity)
     runs = list(earlier.runs) if earlier else _folders(jobs, log_dir)
     noted = earlier or note_launch(log_dir, identity, runs)
-    there = _submitted_before(earlier, options) if earlier else {}
-    rest = [number for number, run in enumerate(runs) if run not in there]
-    try:
-        planned = [
-            _plan(launcher, program, jobs[at], runs[at], template=templates[at], order=orders[at]) for at in rest
-        ]
-        for one in planned:
-            submission.write_run(one)
-        new = submission.submit([runs[at] for at in rest], log_dir)
-    except BaseException as error:
-        submission.abandon([runs[at] for at in rest], error)
-        raise
-    noted.done()
+    # a first launch is the only one that knows its runs; `mlxp rerun` may be at those of an earlier one
+    with submitting_again(log_dir) if earlier else nullcontext():
+        there = _submitted_before(earlier, options) if earlier else {}
+        rest = [number for number, run in enumerate(runs) if run not in there]
+        try:
+            planned = [
+                _plan(launcher, program, jobs[at], runs[at], template=templates[at], order=orders[at]) for at in rest
+            ]
+            for one in planned:
+                submission.write_run(one)
+            new = submission.submit([runs[at] for at in rest], log_dir)
+        except BaseException as error:
+            submission.abandon([runs[at] for at in rest], error)
+            raise
+        noted.done()
     by_run = {**there, **{one.run: one for one in new}}
     submitted = [by_run[run] for run in runs]
     _tell([jobs[at] for at in rest], new, log_dir)

@@ -1,17 +1,60 @@
-"""The command ``mlxp``."""
+"""The command ``mlxp``: one module for each of its commands, which loads what it needs when it is called."""
 
 from __future__ import annotations
 
-import argparse
+import os
+import signal
+import sys
 from collections.abc import Sequence
+from typing import Annotated
+
+import typer
 
 from mlxp_core import __version__
+from mlxp_core.cli.cancel import cancel
+from mlxp_core.cli.logs import logs
+from mlxp_core.cli.rerun import rerun
+from mlxp_core.cli.status import status
+from mlxp_core.errors import MlxpError
+
+app = typer.Typer(
+    name="mlxp",
+    help="Runs recorded with hydra-mlxp: where they stand, what they print, and how to end or repeat them.",
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    parser = argparse.ArgumentParser(prog="mlxp", description="Runs recorded with hydra-mlxp.")
-    parser.add_argument("--version", action="version", version=f"hydra-mlxp {__version__}")
-    parser.parse_args(arguments)
-    parser.print_help()
-    return 0
+def _show_version(wanted: bool) -> None:  # noqa: FBT001  (the signature that typer asks for)
+    if wanted:
+        print(f"hydra-mlxp {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _mlxp(
+    context: typer.Context,
+    *,
+    version: Annotated[  # noqa: ARG001  (is answered before this is called)
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+for _command in (status, logs, cancel, rerun):
+    app.command()(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; what cannot be done is said in one message, with exit code 1."""
+    try:
+        app(args=arguments, prog_name="mlxp")
+    except BrokenPipeError:  # `mlxp status | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    except (MlxpError, OSError) as error:
+        print(f"mlxp: {error}", file=sys.stderr)
+        sys.exit(1)

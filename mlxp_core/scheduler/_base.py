@@ -56,6 +56,7 @@ class Asking:
     command: Callable[[Question], Command]
     read: Callable[[str], list[NativeJob]]
     codes: frozenset[int] = frozenset({0})
+    nothing: re.Pattern[str] | None = None  # a failure that says that this site keeps no such records
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,9 @@ class Scheduler:
 
     history: Asking | None = None  # for the jobs that the queue does not show any more
     ask_every: float = 10.0  # seconds between two questions to it from one host
+
+    per_host: bool = False  # its queue is one machine's own, and cannot be asked from another
+    stuck: frozenset[str] = frozenset()  # words for a job that will not run, and stays until it is cancelled
 
     requeue_asked: re.Pattern[str] | None = None  # the user's directives ask for another start
     requeue: str = ""  # shell words that end a job so that it starts again

@@ -27,7 +27,7 @@ class Answer:
 
     def __str__(self) -> str:
         """Show the whole of it."""
-        ended = f"no answer within {self.limit:g} s" if self.code is None else f"exit code {self.code}"
+        ended = f"no answer within {self.limit:.3g} s" if self.code is None else f"exit code {self.code}"
         parts = [f"  command: {shlex.join(self.command)}", f"  {ended}"]
         parts += [f"  {name}: {text.strip()}" for name, text in (("stdout", self.stdout), ("stderr", self.stderr))]
         return "\n".join(parts)
@@ -122,6 +122,8 @@ def look(scheduler: Scheduler, asking: Asking, question: Question, *, limit: flo
     """Ask a scheduler for jobs. Raises CommandError when it does not answer, or with what cannot be understood."""
     answer = ask(asking.command(question), limit=limit)
     if answer.code not in asking.codes:
+        if asking.nothing and asking.nothing.search(f"{answer.stdout}\n{answer.stderr}"):
+            return []
         raise CommandError(f"{scheduler.name} does not say what is in its queue:\n{answer}")
     try:
         return asking.read(answer.stdout)

@@ -55,5 +55,6 @@ LOCAL = Scheduler(
     quote_path=quote_path,
     index_pattern="%a",
     job_variable="MLXP_LOCAL_JOB_ID",
+    per_host=True,
     ask_every=1.0,  # a file to read, on this machine
 )

@@ -92,6 +92,9 @@ def _cancel(jobs: Sequence[tuple[str, int | None]]) -> Command:
     return ("qdel", *(job_id if index is None else f"{job_id}.{index}" for job_id, index in jobs))
 
 
+# for ever, unless somebody clears it
+_IN_ERROR = ("Eqw", "Ehqw", "EhRqw", "ERqw", "dEqw")
+
 SGE = Scheduler(
     name="sge",
     directive="#$",
@@ -121,14 +124,14 @@ SGE = Scheduler(
         **dict.fromkeys(("t", "r", "Rt", "Rr", "ht", "hr", "hRr", "hRt"), Status.RUNNING),
         **dict.fromkeys(("s", "S", "T", "ts", "tS", "tT", "N", "rs", "rS", "rT", "Rs", "RS", "RT"), Status.RUNNING),
         **dict.fromkeys(("dr", "dt", "dRr", "dRt", "ds", "dS", "dT", "dRs", "dRS", "dRT"), Status.RUNNING),
-        # in error for ever, unless somebody clears it
-        **dict.fromkeys(("Eqw", "Ehqw", "EhRqw", "ERqw", "dEqw"), Status.FAILED),
+        **dict.fromkeys(_IN_ERROR, Status.FAILED),
         "done": Status.COMPLETE,
         "exit": Status.FAILED,
         "h_rt": Status.TIMEOUT,
         "killed": Status.CANCELLED,
         "failed": Status.FAILED,
     },
+    stuck=frozenset(_IN_ERROR),
     cancel=_cancel,
     quote_path=plain_path,
     index_pattern="$TASK_ID",

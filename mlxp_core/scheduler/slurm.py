@@ -89,7 +89,8 @@ SLURM = Scheduler(
     ),
     unclear=words("timed out", "Unable to contact", "Zero Bytes were transmitted", "Unexpected message"),
     status=Asking(_status, _read_status),
-    history=Asking(_history, _read_history),
+    # sacct without slurmdbd
+    history=Asking(_history, _read_history, nothing=words("accounting storage is disabled")),
     states={
         "PENDING": Status.PENDING,
         "CONFIGURING": Status.PENDING,

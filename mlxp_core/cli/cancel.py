@@ -1,0 +1,59 @@
+"""``mlxp cancel``: end jobs that wait or run."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from mlxp_core.cli.choose import LOGS, Folder, Names, Query, choose, in_short, insist, matching, open_log_dir
+
+
+def cancel(
+    names: Names = None,
+    *,
+    query: Query = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    folder: Folder = LOGS,
+) -> None:
+    """Cancel the jobs of runs.
+
+    Other tasks of the same array go on.
+    """
+    from mlxp_core import queues  # noqa: PLC0415
+    from mlxp_core.standing import Standing  # noqa: PLC0415
+
+    insist(names, query, "cancel")
+    log_dir = open_log_dir(folder)
+    standings = [Standing.load(run) for run in choose(log_dir, names)]
+    for silence in queues.bring_up_to_date(standings):
+        print(f"mlxp: {silence.why}", file=sys.stderr)
+    chosen = set(matching(log_dir, [one.run for one in standings], query))
+    standings = [one for one in standings if one.run in chosen]
+    live = [one.run for one in standings if one.is_submitted and not one.ended]
+    if (
+        len(live) > 1
+        and not yes
+        and sys.stdin.isatty()
+        and not typer.confirm(f"Cancel {len(live)} runs ({in_short(live)})?")
+    ):
+        raise typer.Exit(1)
+    groups = {  # as they were before
+        "cancelled": live,
+        "had ended already": [one.run for one in standings if one.ended and one.run not in live],
+        "not known whether submitted, so nothing was cancelled (`mlxp rerun` finds out)": [
+            one.run for one in standings if one.is_unclear and not one.ended
+        ],
+        "in no queue: not submitted, or run by hand": [
+            one.run for one in standings if not (one.is_submitted or one.is_unclear or one.ended)
+        ],
+    }
+    groups["cancelled"] = queues.cancel(live) if live else []
+    if late := [run for run in live if run not in groups["cancelled"]]:
+        groups["had ended already"] += late
+    for what, runs in groups.items():
+        if runs:
+            print(f"{what}: {in_short(runs)}")
+    if not standings:
+        print("no run matches")

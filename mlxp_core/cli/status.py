@@ -1,0 +1,212 @@
+"""``mlxp status``: where runs stand, by their folders and by what the schedulers say."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Literal
+
+import typer
+
+from mlxp_core import queues
+from mlxp_core.cli.choose import LOGS, Folder, Names, Query, choose, matching, open_log_dir
+from mlxp_core.layout import LogDir, RunDir, Status
+from mlxp_core.standing import Standing
+
+_COLOURS = {
+    Status.PENDING: "yellow",
+    Status.RUNNING: "cyan",
+    Status.COMPLETE: "green",
+    Status.FAILED: "red",
+    Status.LOST: "red",
+    Status.CANCELLED: "magenta",
+    Status.TIMEOUT: "magenta",
+    Status.PREEMPTED: "magenta",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is shown of a run."""
+
+    run: str
+    status: str
+    last_known: bool  # the scheduler has not answered: it stood there when it last did
+    job: str | None
+    attempt: int
+    host: str | None
+    submitted: str | None
+    started: str | None
+    ended: str | None
+    elapsed: float | None  # seconds
+    exit_code: int | None
+    reason: str
+    overrides: list[str]
+
+
+def status(
+    names: Names = None,
+    *,
+    query: Query = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Repeat until all have ended, or Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option("--every", min=0.5, help="Seconds between two looks with --watch.")] = 10.0,
+    folder: Folder = LOGS,
+) -> None:
+    """Show where runs stand.
+
+    All of the log directory, or those that are chosen.
+
+    Each scheduler is asked once, however many runs there are. One that does not answer is named, and what is shown of
+    its runs is the last that is known (RUNNING?). Piped, it is a line for each run, with tabs between the columns.
+    """
+    log_dir = open_log_dir(folder)
+    try:
+        while True:
+            standings, silences = _look(log_dir, names, query)
+            rows = [_row(one) for one in standings]
+            if as_json:
+                for row in rows:
+                    print(json.dumps(asdict(row), ensure_ascii=False))
+            elif sys.stdout.isatty():
+                _show(rows, clear=watch)
+            else:
+                _print_plain(rows)
+            _say(silences, rows, summary=not as_json and not sys.stdout.isatty())
+            sys.stdout.flush()
+            if not watch or all(one.ended for one in standings):
+                return
+            time.sleep(every)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _look(
+    log_dir: LogDir, names: Sequence[str] | None, query: str | None
+) -> tuple[list[Standing], list[queues.Silence]]:
+    standings = [Standing.load(run) for run in choose(log_dir, names)]
+    silences = queues.bring_up_to_date(standings)
+    if query is not None:
+        chosen: set[RunDir] = set(matching(log_dir, [one.run for one in standings], query))
+        standings = [one for one in standings if one.run in chosen]
+    return standings, silences
+
+
+def _row(one: Standing) -> Row:
+    now, start, end = datetime.now().astimezone(), one.start, one.end
+    ended = one.ended
+    until = end if ended else now
+    host = one.attempt_info.get("hostname")
+    submitted = one.submission.get("time") or one.info.get("submit_time")
+    return Row(
+        run=one.run.path.name,
+        status=str(one.status),
+        last_known=not one.current and not ended,
+        job=one.job,
+        attempt=one.attempt,
+        host=str(host) if host else None,
+        submitted=str(submitted) if submitted else None,
+        started=start.isoformat() if start else None,
+        ended=end.isoformat() if end else None,
+        elapsed=round((until - start).total_seconds(), 3) if start and until else None,
+        exit_code=one.code,
+        reason=one.reason,
+        overrides=one.overrides,
+    )
+
+
+def _print_plain(rows: Sequence[Row]) -> None:
+    """One line a run, whole values, tabs between them."""
+    columns = ("run", "status", "job", "attempt", "host", "submitted", "started", "ended", "elapsed", "reason")
+    print(*columns, "overrides", sep="\t")
+    for row in rows:
+        values = {**asdict(row), "status": _marked(row)}
+        cells = ["" if values[column] is None else str(values[column]) for column in columns]
+        cells.append(" ".join(row.overrides))
+        print(*(cell.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n") for cell in cells), sep="\t")
+
+
+def _show(rows: Sequence[Row], *, clear: bool) -> None:
+    """A table as wide as the terminal, which cuts the overrides first."""
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console(width=shutil.get_terminal_size().columns, highlight=False)
+    if clear:
+        console.clear()
+    if not rows:
+        console.print("no runs")
+        return
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), expand=False)
+    columns: dict[str, list[Text]] = {
+        "run": [Text(row.run) for row in rows],
+        "status": [Text(_marked(row), _COLOURS[Status(row.status)]) for row in rows],
+        "job": [Text(row.job or "") for row in rows],
+    }
+    if any(row.attempt > 1 for row in rows):
+        columns["attempt"] = [Text(str(row.attempt)) for row in rows]
+    if console.width >= 120:  # noqa: PLR2004  (columns of a terminal)
+        columns["host"] = [Text(row.host or "") for row in rows]
+    columns["since"] = [Text(_short_time(row.started or row.submitted)) for row in rows]
+    columns["elapsed"] = [Text(_short_span(row.elapsed)) for row in rows]
+    for name, texts in columns.items():
+        side: Literal["left", "right"] = "right" if name in {"run", "attempt", "elapsed"} else "left"
+        width = max(len(name), *(text.cell_len for text in texts))
+        table.add_column(name, no_wrap=True, justify=side, min_width=width)  # the last columns are those that give way
+    if any(row.reason for row in rows):
+        table.add_column("reason", no_wrap=True, overflow="ellipsis", max_width=max(16, console.width // 4))
+        columns["reason"] = [Text(row.reason) for row in rows]
+    table.add_column("overrides", no_wrap=True, overflow="ellipsis", ratio=1)
+    columns["overrides"] = [Text(" ".join(row.overrides)) for row in rows]
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*cells)
+    console.print(table)
+    console.print(_summary(rows))
+
+
+def _summary(rows: Sequence[Row]) -> str:
+    counts = Counter(row.status for row in rows)
+    parts = [f"{counts[str(status)]} {status}" for status in Status if counts[str(status)]]
+    return f"{len(rows)} run{'' if len(rows) == 1 else 's'}: {', '.join(parts) or 'none'}"
+
+
+def _say(silences: Sequence[queues.Silence], rows: Sequence[Row], *, summary: bool) -> None:
+    """What is no row: on stderr, so that the rows can be piped."""
+    if summary:
+        print(_summary(rows), file=sys.stderr)
+    for silence in silences:
+        since = f" since {silence.since}" if silence.since else ""
+        count = sum(row.last_known for row in rows if (row.job or "").split(" ")[0] == silence.scheduler)
+        what = f"what is shown of {count} of its runs is the last that is known, marked with ?" if count else ""
+        print(f"{silence.scheduler} has not answered{since}; {what}\n{silence.why}", file=sys.stderr)
+    if not silences and any(row.last_known for row in rows):
+        print(
+            "runs with ? were submitted by another user or on another host, which knows more of them", file=sys.stderr
+        )
+
+
+def _marked(row: Row) -> str:
+    return f"{row.status}?" if row.last_known else row.status
+
+
+def _short_time(text: str | None) -> str:
+    if text is None:
+        return ""
+    try:
+        moment = datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        return text
+    today = datetime.now().astimezone().date()
+    return f"{moment:%H:%M:%S}" if moment.date() == today else f"{moment:%Y-%m-%d %H:%M}"
+
+
+def _short_span(seconds: float | None) -> str:
+    return "" if seconds is None else str(timedelta(seconds=int(seconds)))

@@ -1,0 +1,356 @@
+"""What schedulers say of runs, with stand-ins for Slurm's clients: asked once, believed, kept, not waited for."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support import read_yaml
+
+from mlxp_core import queues
+from mlxp_core.environment import user_name
+from mlxp_core.errors import CommandError, ConfigurationError
+from mlxp_core.layout import LogDir, RunDir, Status
+from mlxp_core.resubmission import resubmit
+from mlxp_core.standing import Standing, list_runs, status_of
+
+
+def client(folder: Path, name: str, script: str) -> None:
+    """Put a stand-in for a scheduler's client on the path, which counts its calls."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\necho {name} \"$@\" >>'{folder}/calls'\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+def calls(clients: Path) -> list[str]:
+    """Which stand-ins were called."""
+    path = clients / "calls"
+    return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.fixture
+def clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "bin"
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    client(folder, "squeue", "")
+    client(folder, "sacct", "")
+    return folder
+
+
+@pytest.fixture
+def log_dir(tmp_path: Path) -> LogDir:
+    return LogDir(tmp_path / "log s")
+
+
+def forget_answers(tmp_path: Path) -> None:
+    """As after ten seconds."""
+    for path in (tmp_path / "cache").rglob("*.json"):
+        path.unlink()
+
+
+def ago(seconds: float) -> str:
+    return (datetime.now().astimezone() - timedelta(seconds=seconds)).isoformat()
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(content))
+
+
+def submitted(
+    log_dir: LogDir, number: int, *, starts: int = 0, info: dict[str, Any] | None = None, **note: Any
+) -> RunDir:
+    """A run that was submitted ten minutes ago, as the launcher leaves it."""
+    run = log_dir.run(number)
+    write(run.info, {"status": "PENDING", "attempt": 1, **(info or {})})
+    script = run.path.parent / ".mlxp" / "submissions" / "1" / "job.sh"
+    common = {"scheduler": "slurm", "job_id": "7", "array_index": number, "packed": 1, "script": str(script)}
+    more = {"name": "n-1", "user": user_name(), "time": ago(600), "attempt": 1, "state": None}
+    write(run.submission, {**common, **more, **note})
+    if starts:
+        run.starts.write_text("started\n" * starts)
+        os.utime(run.starts, (time.time() - 300,) * 2)
+    return run
+
+
+def note(run: RunDir) -> dict[str, Any]:
+    return read_yaml(run.submission)
+
+
+def test_a_thousand_runs_cost_one_command(clients: Path, log_dir: LogDir) -> None:
+    """Bug: a squeue for each run, at which the site's administrators call."""
+    runs = [submitted(log_dir, number) for number in range(1, 1001)]
+    client(clients, "squeue", "seq 1 1000 | sed 's/.*/7|&|PENDING|Resources|x/'")
+    before = time.process_time()
+    assert queues.refresh(runs) == []
+    assert time.process_time() - before < 5
+    assert calls(clients) == ["squeue"]
+    assert {status_of(run) for run in runs[::100]} == {"PENDING"}
+    assert note(runs[999])["reason"] == "Resources"
+
+
+def test_however_often_it_is_asked_the_scheduler_is_asked_once_in_ten_seconds(
+    clients: Path, log_dir: LogDir, tmp_path: Path
+) -> None:
+    """Bug: ten users of `watch mlxp status`, or ten processes at once, that stop the controller."""
+    run = submitted(log_dir, 1)
+    client(clients, "squeue", "echo '7|1|PENDING|Priority|x'; sleep 0.3")
+    program = "import sys; from pathlib import Path; from mlxp_core.queues import refresh; "
+    program += "from mlxp_core.layout import RunDir; print(len(refresh([RunDir(Path(sys.argv[1]))])))"
+    command = [sys.executable, "-c", program, str(run.path)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [process.communicate(timeout=60)[0] for process in processes] == ["0\n"] * 4
+    assert calls(clients) == ["squeue"]
+    forget_answers(tmp_path)
+    queues.refresh([run])
+    assert calls(clients) == ["squeue"] * 2
+
+
+@pytest.mark.parametrize(
+    ("squeue", "sacct", "starts", "info", "status", "reason"),
+    [
+        ("7|1|RUNNING|None|x", "", 0, {}, "PENDING", ""),  # not up yet: the folder says so first
+        ("7|1|CANCELLED|None|x", "", 0, {}, "CANCELLED", ""),
+        ("7|1|OUT_OF_MEMORY|OutOfMemory|x", "", 1, {"status": "RUNNING"}, "FAILED", "out of memory"),
+        ("7|1|NODE_FAIL|NodeDown|x", "", 1, {"status": "RUNNING"}, "LOST", "NodeDown"),
+        ("7|1|TIMEOUT|TimeLimit|x", "", 1, {"status": "CANCELLED"}, "TIMEOUT", "TimeLimit"),
+        ("7|1|PREEMPTED|None|x", "", 1, {"status": "CANCELLED"}, "PREEMPTED", "PREEMPTED"),
+        ("", "7_1|OUT_OF_MEMORY", 1, {"status": "RUNNING"}, "FAILED", "out of memory"),
+        ("", "7_1|CANCELLED by 1000", 0, {}, "CANCELLED", ""),
+        ("", "7_[1-4]|CANCELLED by 1000", 0, {}, "CANCELLED", ""),
+        ("", "", 0, {}, "CANCELLED", "no longer in the queue, and it had never started"),
+        ("", "", 1, {"status": "RUNNING"}, "LOST", "no longer in the queue, and it left no word"),
+        ("7|1|FROBNICATING|None|x", "", 0, {}, "PENDING", ""),
+        ("7|1|FAILED|NonZeroExitCode|x", "", 1, {"status": "COMPLETE"}, "COMPLETE", ""),
+    ],
+)
+def test_the_schedulers_word_and_the_folder_make_a_status(
+    clients: Path,
+    log_dir: LogDir,
+    squeue: str,
+    sacct: str,
+    starts: int,
+    info: dict[str, Any],
+    status: str,
+    reason: str,
+) -> None:
+    """Bug: RUNNING for ever; or a reason that nobody is told."""
+    run = submitted(log_dir, 1, starts=starts, info=info)
+    client(clients, "squeue", f"echo '{squeue}'" if squeue else "")
+    client(clients, "sacct", f"echo '{sacct}'" if sacct else "")
+    assert queues.refresh([run]) == []
+    one = Standing.load(run)
+    assert (one.status, one.reason) == (status, reason)
+
+
+def test_a_job_that_was_just_submitted_is_not_missed(clients: Path, log_dir: LogDir) -> None:
+    """Bug: CANCELLED, because the controller is a second behind."""
+    run = submitted(log_dir, 1, time=ago(5))
+    queues.refresh([run])
+    assert status_of(run) == "PENDING"
+
+
+def test_a_site_without_accounting_is_one_where_the_folder_has_the_last_word(clients: Path, log_dir: LogDir) -> None:
+    """Bug: `Slurm accounting storage is disabled` at every status, and runs that stay RUNNING."""
+    run = submitted(log_dir, 1, starts=1, info={"status": "RUNNING"})
+    client(clients, "sacct", "echo 'Slurm accounting storage is disabled' >&2; exit 1")
+    assert queues.refresh([run]) == []
+    assert status_of(run) == "LOST"
+
+
+def test_without_its_accounting_a_scheduler_is_believed_for_what_its_queue_shows(
+    clients: Path, log_dir: LogDir
+) -> None:
+    """Bug: all of the answer thrown away, or what is not in the queue called lost, as slurmdbd is down."""
+    waits, gone = submitted(log_dir, 1), submitted(log_dir, 2, job_id="8", starts=1, info={"status": "RUNNING"})
+    client(clients, "squeue", "echo '7|1|PENDING|Resources|x'")
+    client(clients, "sacct", "echo 'slurmdbd is down' >&2; exit 1")
+    standings = [Standing.load(waits), Standing.load(gone)]
+    (silence,) = queues.bring_up_to_date(standings)
+    assert "slurmdbd is down" in silence.why
+    assert [(one.status, one.current) for one in standings] == [("PENDING", True), ("RUNNING", False)]
+    assert note(waits)["reason"] == "Resources"
+
+
+def test_a_scheduler_that_hangs_is_given_up_within_ten_seconds(clients: Path, log_dir: LogDir, tmp_path: Path) -> None:
+    """Bug: a status that hangs with the controller; two of them one after the other; or a last state shown as new."""
+    run = submitted(log_dir, 1, starts=1, info={"status": "RUNNING"})
+    client(clients, "squeue", "echo '7|1|RUNNING|None|x'")
+    assert queues.refresh([run]) == []
+    forget_answers(tmp_path)
+    client(clients, "squeue", "sleep 60")
+    command = [Path(sys.executable).with_name("mlxp"), "status", "--log-dir", str(log_dir.path), "--json"]
+    began = time.monotonic()
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [process.communicate(timeout=30) for process in both]
+    assert time.monotonic() - began < 10
+    assert [process.returncode for process in both] == [0, 0]
+    for stdout, stderr in outputs:
+        assert (json.loads(stdout)["status"], json.loads(stdout)["last_known"]) == ("RUNNING", True)
+        assert f"slurm has not answered since {note(run)['state_time'][:16]}" in stderr
+        assert "1 of its runs is the last that is known" in stderr
+
+
+def test_a_requeued_job_waits_as_its_next_attempt(clients: Path, log_dir: LogDir, tmp_path: Path) -> None:
+    """Bug: the end of the first attempt taken for that of the run; or an answer from before the start for a requeue."""
+    run = submitted(log_dir, 1, starts=1, info={"status": "CANCELLED"})
+    client(clients, "squeue", "echo '7|1|PENDING|BeginTime|x'")
+    os.utime(run.starts)  # a moment ago: what the queue says may be older
+    queues.refresh([run])
+    assert note(run)["state"] is None
+    os.utime(run.starts, (time.time() - 60,) * 2)
+    forget_answers(tmp_path)
+    queues.refresh([run])
+    assert (note(run)["state"], note(run)["attempt"]) == ("PENDING", 2)
+    assert (status_of(run), Standing.load(run).reason) == ("PENDING", "BeginTime")
+    # it runs, and script.sh has not noted it yet
+    client(clients, "squeue", "echo '7|1|RUNNING|None|x'")
+    forget_answers(tmp_path)
+    queues.refresh([run])
+    assert (note(run)["state"], note(run)["attempt"]) == ("RUNNING", 2)
+
+
+def test_the_second_attempt_cancelled_in_the_queue_is_cancelled(clients: Path, log_dir: LogDir) -> None:
+    """Bug: FAILED, as in the attempt before; or the state said of the wrong attempt."""
+    failed = {"status": "FAILED", "error": {"type": "ValueError", "message": "no"}}
+    run = submitted(log_dir, 1, starts=1, info=failed, attempt=2)
+    assert status_of(run) == "PENDING"
+    client(clients, "squeue", "echo '7|1|CANCELLED|None|x'")
+    queues.refresh([run])
+    assert (note(run)["state"], note(run)["attempt"]) == ("CANCELLED", 2)
+    assert status_of(run) == "CANCELLED"
+
+
+def test_a_run_of_another_user_or_from_another_machines_queue_is_left_as_it_is(clients: Path, log_dir: LogDir) -> None:
+    """Bug: LOST, for a colleague's runs that squeue does not list, or those of another machine's local queue."""
+    colleague = submitted(log_dir, 1, starts=1, info={"status": "RUNNING"}, user="somebody-else")
+    elsewhere = submitted(log_dir, 2, scheduler="local", hostname="elsewhere.example")
+    standings = [Standing.load(colleague), Standing.load(elsewhere)]
+    assert queues.bring_up_to_date(standings) == []
+    assert [(one.status, one.current) for one in standings] == [("RUNNING", False), ("PENDING", False)]
+    assert calls(clients) == []
+
+
+def test_what_has_ended_is_not_asked_for_again(clients: Path, log_dir: LogDir, tmp_path: Path) -> None:
+    """Bug: a scheduler asked for years about what it has forgotten, or from a laptop that has none."""
+    failed = {"status": "FAILED", "error": {"type": "ValueError", "message": "no"}}
+    done = [submitted(log_dir, 1, starts=1, info={"status": "COMPLETE"}), submitted(log_dir, 2, starts=1, info=failed)]
+    killed = submitted(log_dir, 3, starts=1, info={"status": "RUNNING"})
+    killed.exit_code.write_text("137\n")
+    queues.refresh(done)
+    assert calls(clients) == []
+    queues.refresh([killed])
+    assert calls(clients) == ["squeue", "sacct"]
+    assert (Standing.load(killed).status, Standing.load(killed).reason) == ("FAILED", "exit code 137")
+    forget_answers(tmp_path)
+    queues.refresh([*done, killed])
+    assert calls(clients) == ["squeue", "sacct"]
+
+
+def test_a_submission_of_which_nothing_was_known_is_found(clients: Path, log_dir: LogDir) -> None:
+    """Bug: a run whose launch was killed in the middle, and that runs without anybody knowing."""
+    run = submitted(log_dir, 1, job_id=None)
+    assert Standing.load(run).reason == "it is not known whether it was submitted"
+    client(clients, "squeue", f"echo '9|1|PENDING|Resources|{note(run)['script']}'")
+    queues.refresh([run])
+    assert (note(run)["job_id"], note(run)["state"]) == ("9", "PENDING")
+
+
+def test_an_answer_does_not_undo_what_happened_meanwhile(clients: Path, log_dir: LogDir) -> None:
+    """Bug: `mlxp status` that hung takes away the job id of a run that was submitted again meanwhile."""
+    run = submitted(log_dir, 1)
+    standings = [Standing.load(run)]
+    submitted(log_dir, 1, job_id="8", script="/other/job.sh")
+    client(clients, "squeue", "echo '7|1|CANCELLED|None|x'")
+    queues.bring_up_to_date(standings)
+    assert (note(run)["job_id"], note(run)["state"]) == ("8", None)
+
+
+def test_a_folder_that_may_not_be_written_can_be_looked_at(
+    clients: Path, log_dir: LogDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: PermissionError instead of a table, for a colleague's log directory."""
+    run = submitted(log_dir, 1)
+    client(clients, "squeue", "echo '7|1|CANCELLED|None|x'")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr(queues, "write_yaml", refuse)
+    standings = [Standing.load(run)]
+    assert queues.bring_up_to_date(standings) == []
+    assert standings[0].status == "CANCELLED"
+
+
+def test_runs_that_share_a_job_are_cancelled_together_or_not_at_all(clients: Path, log_dir: LogDir) -> None:
+    """Bug: `mlxp cancel 1` that ends run 2 as well."""
+    one, two = (submitted(log_dir, number, packed=2, array_index=1) for number in (1, 2))
+    manifest = Path(note(one)["script"]).with_name("manifest")
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text(f"{one.path}\n{two.path}\n")
+    client(clients, "scancel", "")
+    with pytest.raises(ConfigurationError, match="run 1 shares its job with run 2"):
+        queues.cancel([one])
+    assert calls(clients) == []
+    assert queues.cancel([one, two]) == [one, two]
+    assert (clients / "calls").read_text() == "scancel 7_1\n"
+
+
+def test_a_job_that_vanishes_after_it_was_cancelled_was_cancelled(clients: Path, log_dir: LogDir) -> None:
+    """Bug: LOST, for what the user has ended."""
+    run = submitted(log_dir, 1, starts=1, info={"status": "RUNNING"})
+    client(clients, "scancel", "")
+    queues.cancel([run])
+    assert Standing.load(run).reason == "cancelled, and has not ended yet"
+    queues.refresh([run])
+    assert status_of(run) == "CANCELLED"
+
+
+def test_runs_are_listed_in_order_and_nothing_else_is(log_dir: LogDir) -> None:
+    """Bug: 10 before 2; .mlxp, or a user's own folder, taken for a run."""
+    for name in ("10", "2", "b", "a", "007"):
+        write(RunDir(log_dir.path / name).info, {"status": "COMPLETE"})
+    (log_dir.path / "notes").mkdir()
+    (log_dir.path / "11").mkdir()
+    assert [run.path.name for run in list_runs(log_dir)] == ["2", "10", "007", "a", "b"]
+
+
+def test_a_job_that_the_queue_holds_in_an_error_is_cancelled_before_its_run_is_submitted_again(
+    clients: Path, log_dir: LogDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: SGE's Eqw: an administrator clears the error, and the run is there twice."""
+    sbatch_header = {"name": "n", "shebang": "#!/bin/bash", "header": [], "directory": "/", "scheduler": "slurm"}
+    run = submitted(log_dir, 1, info={"logger": {"log_id": 1, "log_dir": str(log_dir.path)}, "work_dir": "/"})
+    write(run.settings, {"order": sbatch_header})
+    run.script.write_text("#!/bin/bash\n")
+    slurm = queues.load_scheduler("slurm")
+    states = {**slurm.states, "Eqw": Status.FAILED}
+    stuck = replace(slurm, states=states, stuck=frozenset({"Eqw"}))
+    monkeypatch.setattr(queues, "load_scheduler", lambda name: stuck)
+    client(clients, "squeue", "echo '7|1|Eqw|None|x'")
+    client(clients, "scancel", "")
+    client(clients, "sbatch", "echo 12")
+    result = resubmit(log_dir, [run])
+    assert [one.job_id for one in result.submitted] == ["12"]
+    assert calls(clients) == ["squeue", "scancel", "sbatch"]
+    assert note(run)["attempt"] == 1  # it has never started
+
+
+def test_nothing_is_submitted_again_while_its_scheduler_is_silent(clients: Path, log_dir: LogDir) -> None:
+    """Bug: a run that the controller still has, submitted a second time as the controller is away."""
+    run = submitted(log_dir, 1, starts=1, info={"status": "CANCELLED"})
+    client(clients, "squeue", "echo 'slurm_load_jobs error: Unable to contact' >&2; exit 1")
+    client(clients, "sbatch", "echo 12")
+    with pytest.raises(CommandError, match=r"(?s)not known where run 1 stands.*Unable to contact"):
+        resubmit(log_dir, [run])
+    assert "sbatch" not in calls(clients)
