@@ -28,8 +28,11 @@ listens() { (: <>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 sql_answers() { listens $((port + 2)) && oar oar-database --check; }
 sshd_answers() { listens $((port + 1)); }
 server_answers() { listens "$port"; }
-resources_ready() { (($(oar oarnodes --sql "state = 'Alive'" | grep -c '^ *network_address *:') == resources)); }
-answers() { grep -qxF "# mlxp-clusters $dir" "$conf" && sshd_answers && server_answers && resources_ready; }
+alive() { oar oarnodes --sql "state = 'Alive'" | grep -c '^ *network_address *:'; }
+resources_ready() { # making those alive that a job, which could not be started, has left "Suspected"
+  (($(alive) == resources)) || { oar oarnodesetting -h "$node" -s Alive && (($(alive) == resources)); }
+}
+answers() { grep -qxF "# mlxp-clusters $dir" "$conf" && sql_answers && sshd_answers && server_answers; }
 print_line() { printf 'export MLXP_OAR_DIR=%q\n' "$dir" >&3; }
 
 if [[ ${1:-} == --check ]]; then
@@ -49,7 +52,7 @@ contents() { # of all that decides what runs: another call with the same finds i
   echo "$dir $resources $port"
   cat "$here/oar_up.sh"
 }
-if [[ -s $dir/contents ]] && cmp -s "$dir/contents" <(contents) && answers >/dev/null 2>&1; then
+if [[ -s $dir/contents ]] && cmp -s "$dir/contents" <(contents) && answers >/dev/null 2>&1 && resources_ready >/dev/null 2>&1; then
   say "is up already"
   print_line
   exit
@@ -159,7 +162,6 @@ for ((i = have + 1; i <= resources; i++)); do
     -p gpumem=$((i > resources / 2 ? 32000 : 16000)) -p gpumodel=V100 >>"$dir/log/resources.out" 2>&1 ||
     die "oarnodesetting failed" "$dir/log/resources.out"
 done
-oar oarnodesetting -h "$node" -s Alive >>"$dir/log/resources.out" 2>&1 || true
 await 30 resources resources_ready
 
 contents >"$dir/contents"

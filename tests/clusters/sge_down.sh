@@ -55,7 +55,7 @@ fi
 # Jobs first, each in a session of its own under a shepherd, which outlives sge_execd.
 stop sge_execd 10
 for pid in $(ours sge_shepherd); do
-  { read -ra children <"/proc/$pid/task/$pid/children"; } 2>/dev/null || children=()
+  read -ra children < <(cat "/proc/$pid/task/$pid/children" 2>/dev/null; echo) # that file ends without a newline
   for child in "${children[@]}"; do
     say "kills the job under sge_shepherd $pid"
     kill -KILL -- "-$child" 2>/dev/null || kill -KILL "$child" 2>/dev/null || true

@@ -44,9 +44,9 @@ fi
 ((EUID == 0)) || die "must be root: sge_execd changes to the user of each job"
 [[ $dir != *[[:space:],:]* ]] || die "no blank, comma or colon may be in the state directory: $dir (set MLXP_SGE_DIR)"
 lock
+name_the_host # first: the package configures a cluster of its own, and cannot where the name leads nowhere
 install "${packages[@]}"
 make_user
-name_the_host
 host=$(sge gethostname -name 2>/dev/null) || die "Grid Engine does not find the name of this machine: $(sge gethostname 2>&1)"
 
 # ------------------------------------------------------------------------------------------------------- configuration

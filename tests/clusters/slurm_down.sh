@@ -66,7 +66,7 @@ if [[ -n $(ours slurmctld) ]] && timeout 5 scontrol ping 2>/dev/null | grep -q '
   while ((SECONDS < end)) && [[ -n $(timeout 5 squeue -h -t R,CG,S,CF -o %A) ]]; do sleep 0.2; done
 fi
 for pid in $(ours slurmstepd); do
-  { read -ra children <"/proc/$pid/task/$pid/children"; } 2>/dev/null || children=()
+  read -ra children < <(cat "/proc/$pid/task/$pid/children" 2>/dev/null; echo) # that file ends without a newline
   for child in "${children[@]}"; do
     say "kills the job under slurmstepd $pid"
     kill -KILL -- "-$child" 2>/dev/null || true
