@@ -212,7 +212,7 @@ def _ask_now(scheduler: Scheduler, question: Question, began: float) -> _Said:
     except CommandError as error:
         return _Said(time.time(), frozenset(), error=str(error))
     now = time.time()
-    gone = ids - {job.job_id for job in jobs} - {job.replaces for job in jobs}
+    gone = ids - {job.job_id for job in jobs}
     if gone and scheduler.history is not None:
         past = replace(question, ids=tuple(sorted(gone)))
         try:
@@ -229,9 +229,8 @@ def _write(scheduler: Scheduler, concerned: Sequence[Standing], said: _Said) -> 
     for one in unclear:
         one.submission = load_yaml_if_there(one.run.submission)
     jobs = {(job.job_id, job.index): job for job in said.jobs}
-    successors = {job.replaces: job for job in said.jobs if job.replaces}
     for one in concerned:
-        news = _news(scheduler, one, said, jobs, successors) if one.is_submitted else None
+        news = _news(scheduler, one, said, jobs) if one.is_submitted else None
         if news is None or news.items() <= one.submission.items():
             continue
         with contextlib.suppress(OSError):  # another one's folder, or a full disk: it is known here all the same
@@ -248,30 +247,25 @@ def _news(
     one: Standing,
     said: _Said,
     jobs: Mapping[tuple[str, int | None], NativeJob],
-    successors: Mapping[str, NativeJob],
 ) -> dict[str, object] | None:
     """What an answer says of a run, as fields of submission.yaml; None: nothing."""
     job_id, index = str(one.submission["job_id"]), one.submission.get("array_index")
     job = jobs.get((job_id, index)) or jobs.get((job_id, None))
     if job is None and index is None:  # one that is no array, where the scheduler takes it for one of one task
         job = jobs.get((job_id, 1))
-    place: dict[str, object] = {}
-    followed = set()
-    while job is not None and job.own_id in successors and job.own_id not in followed:
-        followed.add(job.own_id)
-        job = successors[job.own_id]  # started again under an id of its own
-        place = {"job_id": job.job_id, "array_index": job.index, "own_id": job.own_id}
+    # one that was started again under an id of its own keeps that of its array
+    place = {"own_id": job.own_id} if job is not None and job.own_id not in {"", job_id} else {}
     starts = read_attempts_started(one.run)
     if job is None:
         state, reason = _forgotten(one, said, starts)
     else:
         state, reason = scheduler.status_of(job), job.reason or job.state
     if state is None:
-        return place or None
+        return None
     attempt = max(_attempt(one), starts)
     if state is Status.PENDING and starts >= attempt:
         if said.time < one.run.starts.stat().st_mtime + _SKEW:
-            return place or None  # said before it started
+            return None  # said before it started
         attempt = starts + 1  # it waits again
     if one.submission.get("cancel_time") and state in {Status.FAILED, Status.LOST} and one.code is None:
         state = Status.CANCELLED

@@ -179,7 +179,6 @@ class Submission:
     shebang: str
     header: tuple[str, ...]  # the user's directives
     folder: Path  # its manifest, and what the scheduler itself has to say
-    relative: bool  # it is submitted from its folder, as a path that the scheduler cannot take leads there
     throttle: int | None
 
 
@@ -213,7 +212,7 @@ def render_submission(submission: Submission, scheduler: Scheduler) -> str:
     """
     count = len(submission.tasks)
     pattern = f"{scheduler.index_pattern if count > 1 else 'job'}.out"
-    output = scheduler.quote_path(*(("", pattern) if submission.relative else (f"{submission.folder}/", pattern)))
+    output = scheduler.quote_path(f"{submission.folder}/", pattern)
     values = {
         "name": submission.name,
         "shell": _shell_path(submission.shebang),

@@ -27,6 +27,7 @@ from mlxp_core.errors import (
 )
 from mlxp_core.files import load_yaml, load_yaml_if_there, write_whole, write_yaml
 from mlxp_core.layout import LogDir, RunDir, Status, read_attempts_started
+from mlxp_core.links import plain_folder
 from mlxp_core.scheduler import _run, load_scheduler
 from mlxp_core.scheduler._base import NativeJob, Question, Scheduler, plain_path
 from mlxp_core.scheduler._submit import Call, find_job, submit_once
@@ -285,11 +286,13 @@ def _submit_one(
 ) -> list[Submitted]:
     """Make one submission, and submit it until it is clear what became of it."""
     folder = numbered_folder(log_dir.submissions)
-    directory = Path(order.directory) if Path(order.directory).is_dir() else folder
+    directory = Path(order.directory)
+    if scheduler.plain_paths:
+        folder = plain_folder(folder)
+        directory = directory if plain_path(str(directory), "") else folder
+    if not directory.is_dir():
+        directory = folder
     path = folder / "job.sh"
-    where, called = directory, path
-    if scheduler.plain_paths and not (plain_path(str(path), "") and plain_path(str(directory), "")):
-        where, called = folder, Path("./job.sh")  # from there on the path is plain
     name = _unique(order.name, scheduler)
     text = script.render_submission(
         script.Submission(
@@ -298,7 +301,6 @@ def _submit_one(
             shebang=order.shebang,
             header=order.header,
             folder=folder,
-            relative=where == folder,
             throttle=throttle,
         ),
         scheduler,
@@ -332,9 +334,8 @@ def _submit_one(
             Call(
                 scheduler=scheduler,
                 script=path,
-                called=called,
                 extra=extra,
-                directory=where,
+                directory=directory,
                 name=name,
                 command_timeout=order.command_timeout,
                 submit_timeout=order.submit_timeout,

@@ -52,7 +52,17 @@ BACKENDS = (
     Backend("fake_lsf", "lsf", "#BSUB", "-W 1", "-Q 99", fake=True, settings={"limit_seconds": "2"}),
     Backend("slurm", "slurm", "#SBATCH", "--time=1", "--requeue", marker="slurm", limit_seconds=100),
     Backend("sge", "sge", "#$", "-l h_rt=3", "-r y", marker="sge"),
-    Backend("oar", "oar", "#OAR", "-l core=1,walltime=0:0:5", "-t idempotent", "oar", as_user=True, throttle=False),
+    Backend(
+        "oar",
+        "oar",
+        "#OAR",
+        "-l core=1,walltime=0:0:5",
+        "-t idempotent",
+        "oar",
+        as_user=True,
+        throttle=False,
+        limit_seconds=45,
+    ),
     Backend("torque", "torque", "#PBS", limit="", marker="torque", knows_tasks=False),
 )
 

@@ -74,7 +74,16 @@ def until(condition: Callable[[], Any], limit: float = 60.0, what: str = "") -> 
 
 def git(*arguments: str, cwd: Path) -> str:
     """Run git as nobody in particular."""
-    who = ["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "init.defaultBranch=main"]
+    who = [
+        "-c",
+        "safe.directory=*",
+        "-c",
+        "user.name=Test",
+        "-c",
+        "user.email=test@example.org",
+        "-c",
+        "init.defaultBranch=main",
+    ]
     done = subprocess.run(["git", *who, *arguments], cwd=cwd, check=True, capture_output=True, text=True)
     return done.stdout.strip()
 

@@ -438,7 +438,7 @@ def submission(
 ) -> str:
     folder.mkdir(exist_ok=True)
     (folder / "manifest").write_text(script.render_manifest(tasks))
-    made = script.Submission(tasks, "n", "#!/bin/bash", (), folder, relative=False, throttle=throttle)
+    made = script.Submission(tasks, "n", "#!/bin/bash", (), folder, throttle=throttle)
     return script.render_submission(made, LOCAL)
 
 

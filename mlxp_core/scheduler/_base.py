@@ -29,8 +29,7 @@ class NativeJob:
     reason: str = ""
     script: str = ""  # path of the submitted script, where the scheduler tells
     name: str = ""  # where the scheduler tells; it may be cut
-    own_id: str = ""  # of a task, where it has one
-    replaces: str = ""  # the own id of the job that was started again as this one
+    own_id: str = ""  # of a task, or of a job that was started again, where it has one of its own
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ class Call:
 
     scheduler: Scheduler
     script: Path
-    called: Path  # the same, as it stands in the command
     extra: tuple[str, ...]  # arguments of the submit command
     directory: Path  # where the command is run
     name: str  # of the job, which no other has
@@ -44,7 +43,7 @@ def submit_once(call: Call) -> str:
     while True:
         try:
             return _run.submit(
-                call.scheduler, call.called, extra=call.extra, directory=call.directory, limit=call.command_timeout
+                call.scheduler, call.script, extra=call.extra, directory=call.directory, limit=call.command_timeout
             )
         except SubmissionBusyError as error:
             pause = next(pauses)

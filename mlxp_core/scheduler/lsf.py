@@ -89,6 +89,7 @@ LSF = Scheduler(
         **{f"EXIT{reason}": status for reason, status in _TERMINATED.items()},
     },
     cancel=_cancel,
+    plain_paths=True,
     quote_path=plain_path,
     index_pattern="%I",
     job_variable="LSB_JOBID",

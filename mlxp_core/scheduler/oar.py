@@ -11,11 +11,10 @@ from mlxp_core.scheduler._base import Asking, Command, NativeJob, Option, Questi
 
 
 def _status(question: Question) -> Command:
-    # without a condition oarstat shows live jobs only; a job that was started again has an id of its own
+    # without a condition oarstat shows live jobs only
     condition = f"job_user = '{question.user}'"
     if question.ids:
-        ids = ", ".join(question.ids)
-        condition += f" and (array_id in ({ids}) or resubmit_job_id >= {min(map(int, question.ids))})"
+        condition += f" and array_id in ({', '.join(question.ids)})"
     return ("oarstat", "-f", "-J", "--sql", condition)
 
 
@@ -23,8 +22,9 @@ def _read_status(answer: str) -> list[NativeJob]:
     if not answer.strip():
         return []  # nothing that the condition holds for
     jobs = []
-    for job in json.loads(answer).values():
-        own_id, again = str(job["Job_Id"]), job.get("resubmit_job_id") or 0
+    # one that was started again comes after the one that it stands for, and has its place in the array
+    for job in sorted(json.loads(answer).values(), key=lambda job: int(job["Job_Id"])):
+        own_id = str(job["Job_Id"])
         jobs.append(
             NativeJob(
                 str(job.get("array_id") or own_id),
@@ -34,7 +34,6 @@ def _read_status(answer: str) -> list[NativeJob]:
                 script=job.get("command") or "",
                 name=job.get("name") or "",
                 own_id=own_id,
-                replaces=str(again) if int(again) else "",
             )
         )
     return jobs
@@ -76,7 +75,6 @@ OAR = Scheduler(
     ),
     whole_file=True,
     attached=False,
-    plain_paths=True,
     array=Option("array", "--array {count}", ("--array", "--array-param-file")),
     array_index='"$OAR_ARRAY_INDEX"',
     submit=("oarsub", "-S"),
@@ -96,6 +94,7 @@ OAR = Scheduler(
     },
     cancel=_cancel,
     cancel_codes=frozenset({0, 6}),  # 6: one of them was being killed already
+    plain_paths=True,
     quote_path=plain_path,
     index_pattern="%jobid%",
     job_variable="OAR_JOB_ID",

@@ -91,6 +91,7 @@ TORQUE = Scheduler(
         "C 271": Status.CANCELLED,  # 256 + SIGTERM: qdel
     },
     cancel=_cancel,
+    plain_paths=True,
     quote_path=plain_path,
     index_pattern="task",  # TORQUE adds the index to the path
     job_variable="PBS_JOBID",
