@@ -9,7 +9,7 @@ import pwd
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,10 +67,12 @@ BACKENDS = (
 )
 
 
-def parameters() -> list[Any]:
+def parameters(concerned: Callable[[Backend], object] = lambda _: True) -> list[Any]:
+    """Those that a test concerns, each with the marker by which its cluster is asked for."""
     return [
         pytest.param(one, marks=[getattr(pytest.mark, one.marker)] if one.marker else [], id=one.name)
         for one in BACKENDS
+        if concerned(one)
     ]
 
 

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,6 +26,11 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 def project(backend: Backend, tmp_path: Path, environment: dict[str, str]) -> Iterator[Project]:
     with open_project(backend, tmp_path, environment) as made:
         yield made
+
+
+def on(concerned: Callable[[Backend], object]) -> pytest.MarkDecorator:
+    """Have a test run on some of the schedulers only."""
+    return pytest.mark.parametrize("backend", parameters(concerned), indirect=True)
 
 
 def multirun(backend: Backend, *more: str) -> tuple[str, ...]:
@@ -106,20 +111,18 @@ def test_failures_and_a_kill_from_outside(backend: Backend, project: Project, tm
     assert code.read_text().split()[0] == "3"
 
 
+@on(lambda backend: backend.limit)
 def test_a_limit_of_time_is_a_timeout(backend: Backend, project: Project) -> None:
     """Bug: FAILED, LOST or CANCELLED, so that nobody asks for more time."""
-    if not backend.limit:
-        pytest.skip("the local queue has no limits of time")
     flag = project.dir.parent / "flag"
     header = quoted(f"{backend.directive} {backend.limit}")
     project.run(*multirun(backend), "do=wait", "hydra.launcher.array=false", f"flag='{flag}'", header)
     statuses(project, backend.limit_seconds, expected=["TIMEOUT"])
 
 
+@on(lambda backend: backend.knows_tasks)
 def test_one_task_is_cancelled_and_the_others_go_on(backend: Backend, project: Project) -> None:
     """Bug: the whole array is cancelled; or a job cancelled in the queue is PENDING for ever."""
-    if not backend.knows_tasks:
-        pytest.skip("this wrapper around Slurm cannot name a task of an array")
     flag = project.dir.parent / "flag"
     throttle = ["hydra.launcher.max_parallel=2"] if backend.throttle else []
     project.run(*multirun(backend), "do=hold", f"flag='{flag}'", "seed=1,2,3", *throttle)
@@ -196,10 +199,9 @@ def test_a_refusal_shows_the_command_the_answer_and_the_header(backend: Backend,
     assert ask(project, "refresh") == ["FAILED", "FAILED"]
 
 
+@on(lambda backend: backend.fake or backend.name == "local")
 def test_what_the_scheduler_has_forgotten_is_lost_or_as_its_folder_says(backend: Backend, project: Project) -> None:
     """Bug: RUNNING for ever once the queue has no trace of a job."""
-    if not (backend.fake or backend.name == "local"):
-        pytest.skip("forgets after minutes")
     flag = project.dir.parent / "flag"
     project.run(*multirun(backend), "do=wait,null", f"flag='{flag}'")
     until(flag.exists)
@@ -210,11 +212,10 @@ def test_what_the_scheduler_has_forgotten_is_lost_or_as_its_folder_says(backend:
     statuses(project, expected=["LOST" if backend.fake else "FAILED", "COMPLETE"])
 
 
+@on(lambda backend: backend.fake)
 @pytest.mark.parametrize("trouble", ["busy", "down", "garbage", "lost_answer", "hang"])
 def test_trouble_at_the_submission(backend: Backend, project: Project, trouble: str) -> None:
     """Bug: a job twice, or none, after an answer in this scheduler's words that was not understood."""
-    if not backend.fake:
-        pytest.skip("is made by the fake cluster")
     (Path(project.environment["MLXP_FAKE_CLUSTER"]) / trouble).write_text("1")
     more = ("hydra.launcher.command_timeout=2", "seed=1,2")
     project.run(*multirun(backend), *more)
@@ -222,10 +223,9 @@ def test_trouble_at_the_submission(backend: Backend, project: Project, trouble: 
     assert submit_commands(project) == (1 if trouble == "lost_answer" else 2)
 
 
+@on(lambda backend: backend.fake)
 def test_a_silent_scheduler_leaves_what_is_known(backend: Backend, project: Project) -> None:
     """Bug: a status that waits for ever, or that says LOST because nobody answered."""
-    if not backend.fake:
-        pytest.skip("is made by the fake cluster")
     flag = project.dir.parent / "flag"
     project.run(*multirun(backend), "do=hold", f"flag='{flag}'")
     until(lambda: project.status(1) == "RUNNING")

@@ -73,6 +73,17 @@ def test_the_readmes_commands_do_what_it_says(shell: Shell) -> None:
     assert "train.loss" in outputs["python scan.py"]
 
 
+def test_the_readme_names_every_launcher_and_every_option() -> None:
+    """Bug: a scheduler or an option that nobody finds."""
+    from hydra_plugins.mlxp.config import LauncherConf
+    from mlxp_core.scheduler import SCHEDULERS
+
+    table = README[README.index("## Launchers") : README.index("## Watching")]
+    rows = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    options = {name for name in LauncherConf.__dataclass_fields__ if name not in {"_target_", "scheduler"}}
+    assert set(rows) == options | {f"mlxp_{name}" for name in SCHEDULERS}
+
+
 @pytest.mark.slurm
 def test_the_readmes_submission_to_slurm_works_as_it_stands(shell: Shell) -> None:
     """Bug: a template in the README that Slurm refuses."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import pwd
@@ -14,7 +13,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from support import ROOT, Project, read_yaml, until
+from backends import readable_packages
+from support import Project, read_yaml, until
 
 pytestmark = pytest.mark.slurm
 
@@ -330,16 +330,3 @@ def test_another_user_submits_from_a_repository_of_their_own(project: Project) -
         path = home / "logs" / name / "metadata" / "info.yaml"
         assert (read_yaml(path)["status"], read_yaml(path)["user"]) == ("COMPLETE", "mlxp-test")
         assert path.stat().st_uid == user.pw_uid
-
-
-def readable_packages(folder: Path) -> Path:
-    """What a launch imports, where another user can read it: the environment of the tests may lie in root's home."""
-    shutil.rmtree(folder, ignore_errors=True)
-    for name in ("hydra", "omegaconf", "antlr4", "yaml", "packaging", "git", "gitdb", "smmap"):
-        found = importlib.util.find_spec(name)
-        assert found is not None
-        assert found.origin is not None
-        shutil.copytree(Path(found.origin).parent, folder / name)
-    for name in ("mlxp_core", "hydra_plugins"):
-        shutil.copytree(ROOT / name, folder / name)
-    return folder
