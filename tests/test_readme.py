@@ -93,16 +93,6 @@ def test_the_readmes_submission_to_slurm_works_as_it_stands(shell: Shell) -> Non
     assert statuses == ["COMPLETE"] * 6
 
 
-def test_every_option_of_the_launcher_is_in_the_readme() -> None:
-    """Bug: an option that nobody can find."""
-    from dataclasses import fields
-
-    from hydra_plugins.mlxp.config import LauncherConf
-
-    listed = set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE))
-    assert {field.name for field in fields(LauncherConf)} - {"_target_", "scheduler"} == listed
-
-
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """What is in the work tree, as a clone of this repository would be."""
