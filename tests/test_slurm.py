@@ -86,7 +86,7 @@ def test_six_jobs_are_submitted_as_one_array_left_and_read_back(project: Project
     until(lambda: accounted(job_id, "State") == ["COMPLETED"] * 6, 30)
     script = (project.logs / "1" / "script.sh").read_text()
     assert "\n#SBATCH\t--mem=50\n" in script
-    assert f"\nsrun --ntasks=1 {shlex.quote(sys.executable)} " in script
+    assert f"srun --ntasks=1 {shlex.quote(sys.executable)} " in script
 
 
 def test_jobs_that_wait_run_the_code_that_they_were_submitted_with(project: Project, tmp_path: Path) -> None:

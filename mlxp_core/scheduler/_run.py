@@ -14,6 +14,8 @@ from pathlib import Path
 from mlxp_core.errors import CommandError, SubmissionBusyError, SubmissionRefusedError, SubmissionUnclearError
 from mlxp_core.scheduler._base import Asking, Command, NativeJob, Question, Scheduler
 
+_SHOWN = 2000  # characters of an answer that an error shows
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -29,7 +31,7 @@ class Answer:
         """Show the whole of it."""
         ended = f"no answer within {self.limit:.3g} s" if self.code is None else f"exit code {self.code}"
         parts = [f"  command: {shlex.join(self.command)}", f"  {ended}"]
-        parts += [f"  {name}: {text.strip()}" for name, text in (("stdout", self.stdout), ("stderr", self.stderr))]
+        parts += [f"  {name}: {_shortened(text)}" for name, text in (("stdout", self.stdout), ("stderr", self.stderr))]
         return "\n".join(parts)
 
 
@@ -150,6 +152,12 @@ def array_limit(scheduler: Scheduler, *, limit: float) -> int | None:
     found = known.pattern.search(answer.stdout)
     number = int(found["n"]) - known.above if found else 0
     return number if number > 0 else None
+
+
+def _shortened(text: str) -> str:
+    """An answer as it is shown: of a queue of thousands the beginning."""
+    text = text.strip()
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} … ({len(text) - _SHOWN} characters more)"
 
 
 def _text(output: bytes) -> str:

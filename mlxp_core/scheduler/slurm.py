@@ -31,12 +31,14 @@ def _status(question: Question) -> Command:
 def _read_status(answer: str) -> list[NativeJob]:
     jobs = []
     for line in answer.splitlines():
-        fields = line.split("|", 4)
-        if len(fields) != 5:  # noqa: PLR2004  (the five of _FORMAT)
-            raise ValueError(line)
-        job_id, index, state, reason, script = fields
+        found = re.match(r"(\d+)\|([^|]*)\|([A-Z_]+)\|([^|]*)\|(.*)", line)
+        if not found:
+            continue  # the second line of somebody's path that has several
+        job_id, index, state, reason, script = found.groups()
         reason = "" if reason == "None" else reason
         jobs.append(NativeJob(job_id, int(index) if index.isdigit() else None, state, reason, script))
+    if answer.strip() and not jobs:
+        raise ValueError("no line of it is one of squeue")
     return jobs
 
 
