@@ -69,16 +69,17 @@ def register() -> None:
     them is a few words. ``_global_``: a group may bring nodes other than its own (so on 1.3 and 1.4).
     """
 
-    def store(group: str, name: str, node: dict[str, Any]) -> None:
-        ConfigStore.instance().store(group=group, name=name, node=node, package="_global_", provider="hydra-mlxp")
+    def store(group: str, name: str, node: dict[str, Any], package: Optional[str] = "_global_") -> None:  # noqa: UP045
+        ConfigStore.instance().store(group=group, name=name, node=node, package=package, provider="hydra-mlxp")
 
     # plain values and not the classes, which cost twice as much; types are checked at the launch
     folders = {"run": {"dir": f"{LOG_DIR}/{ID}"}, "sweep": {"dir": LOG_DIR, "subdir": ID}}
     store("hydra/callbacks", "mlxp", {"hydra": {"callbacks": {"mlxp": vars(CallbackConf())}, **folders}})
-    store("hydra/launcher", "_mlxp", {"hydra": {"launcher": vars(LauncherConf())}})
+    shared = {key: value for key, value in vars(LauncherConf()).items() if key != "scheduler"}
+    store("hydra/launcher", "_mlxp", {"defaults": ["/hydra/callbacks/mlxp", "_self_"], "hydra": {"launcher": shared}})
     for name in SCHEDULERS:
-        defaults = ["/hydra/callbacks/mlxp", "_mlxp", "_self_"]
-        store("hydra/launcher", f"mlxp_{name}", {"defaults": defaults, "hydra": {"launcher": {"scheduler": name}}})
+        # in the package of its group, which is hydra.launcher: the fewer nodes, the sooner a program starts
+        store("hydra/launcher", f"mlxp_{name}", {"defaults": ["_mlxp"], "scheduler": name}, package=None)
     # OmegaConf 2.4 warns of register_new_resolver; its register_resolver is another one before
     is_new = [int(part) for part in omegaconf.__version__.split(".")[:2]] >= [2, 4]
     register_resolver: Any = OmegaConf.register_resolver if is_new else OmegaConf.register_new_resolver
