@@ -1,4 +1,4 @@
-"""Schedulers as data: recorded answers in, plain values out. And the local queue, which is a program of ours."""
+"""Submitting to a scheduler that has its troubles. And the local queue, which is a program of ours."""
 
 from __future__ import annotations
 
@@ -15,45 +15,10 @@ from support import ROOT, until
 
 from mlxp_core.environment import user_name
 from mlxp_core.errors import CommandError, SubmissionRefusedError, SubmissionUnclearError
-from mlxp_core.layout import Status
 from mlxp_core.scheduler import _run, load_scheduler
-from mlxp_core.scheduler._base import NativeJob
 from mlxp_core.scheduler._submit import Call, submit_once
 
 SLURM = load_scheduler("slurm")
-
-
-@pytest.mark.parametrize(
-    ("answer", "job_id"),
-    [("42\n", "42"), ("42;cluster\n", "42"), ("sbatch: warning: x\n7\n", "7"), ("", None), ("error 5\n", None)],
-)
-def test_slurms_job_id_is_found_in_the_answer(answer: str, job_id: str | None) -> None:
-    """Bug: a number in a warning taken for the id. Answers as `sbatch --parsable` of Slurm 22.05 gave them."""
-    found = SLURM.job_id.search(answer)
-    assert (found["id"] if found else None) == job_id
-
-
-# squeue -h -r --states=all -o '%F|%K|%T|%r|%o' of Slurm 22.05.8
-SQUEUE = """\
-84|2|PENDING|JobArrayTaskLimit|/l og/a|b.sh
-84|1|RUNNING|None|/l og/a|b.sh
-40|N/A|OUT_OF_MEMORY|OutOfMemory|/x/script.sh
-39|N/A|CANCELLED|None|(null)
-38|N/A|FROBNICATING|None|/y.sh
-"""
-
-
-def test_slurms_queue_is_read() -> None:
-    """Bug: a path with a bar in it, or N/A as an index."""
-    assert SLURM.status.read(SQUEUE) == [
-        NativeJob("84", 2, "PENDING", "JobArrayTaskLimit", "/l og/a|b.sh"),
-        NativeJob("84", 1, "RUNNING", "", "/l og/a|b.sh"),
-        NativeJob("40", None, "OUT_OF_MEMORY", "OutOfMemory", "/x/script.sh"),
-        NativeJob("39", None, "CANCELLED", "", "(null)"),
-        NativeJob("38", None, "FROBNICATING", "", "/y.sh"),
-    ]
-    statuses = [SLURM.status_of(job) for job in SLURM.status.read(SQUEUE)]
-    assert statuses == [Status.PENDING, Status.RUNNING, Status.FAILED, Status.CANCELLED, None]
 
 
 def client(folder: Path, name: str, script: str) -> None:

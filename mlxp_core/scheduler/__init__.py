@@ -1,4 +1,4 @@
-"""The schedulers, by name. A new one is a file, and a name in this tuple."""
+"""The schedulers, by name. A new one is a file, a name in this tuple, and its recorded answers (tests/recorded)."""
 
 from __future__ import annotations
 

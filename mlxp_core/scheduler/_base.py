@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from xml.etree import ElementTree as ET
 
 from mlxp_core.layout import Status
 
@@ -55,7 +56,8 @@ class Asking:
     command: Callable[[Question], Command]
     read: Callable[[str], list[NativeJob]]
     codes: frozenset[int] = frozenset({0})
-    nothing: re.Pattern[str] | None = None  # a failure that says that this site keeps no such records
+    nothing: re.Pattern[str] | None = None  # a failure that says that there are no such records, not now or not ever
+    no_answer: re.Pattern[str] | None = None  # on stderr, of a failure that the exit code does not tell
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,33 @@ def find(pattern: str) -> re.Pattern[str]:
 def words(*patterns: str) -> re.Pattern[str]:
     """A pattern for any of some words in an answer, whatever their case."""
     return re.compile("|".join(patterns), re.IGNORECASE)
+
+
+def read_xml(answer: str, root: str) -> ET.Element:
+    """The root of an answer in XML; ValueError where it has another root, or is no XML."""
+    try:
+        # S314: the answer of the user's own scheduler, and expat refuses entities that grow
+        found = ET.fromstring(answer)  # noqa: S314
+    except ET.ParseError as error:  # which is a SyntaxError
+        raise ValueError(f"no XML: {error}") from error
+    if found.tag != root:
+        raise ValueError(f"<{found.tag}>, and not <{root}>")
+    return found
+
+
+def read_lines(answer: str) -> list[NativeJob]:
+    """Lines ``id|index|state|reason|script``; the path of a script, of any of the user's jobs, may have line ends."""
+    jobs: list[NativeJob] = []
+    for line in answer.removesuffix("\n").split("\n") if answer else ():
+        found = re.match(r"(\d+)\|([^|]*)\|(\w+)\|([^|]*)\|(.*)", line)
+        if found is not None:
+            job_id, index, state, reason, script = found.groups()
+            jobs.append(NativeJob(job_id, int(index) if index.isdigit() else None, state, reason, script))
+        elif jobs:
+            jobs[-1] = replace(jobs[-1], script=f"{jobs[-1].script}\n{line}")
+        else:
+            raise ValueError(line)
+    return jobs
 
 
 def quote_path(path: str, pattern: str) -> str:

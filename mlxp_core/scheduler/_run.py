@@ -123,9 +123,12 @@ def submit(
 def look(scheduler: Scheduler, asking: Asking, question: Question, *, limit: float) -> list[NativeJob]:
     """Ask a scheduler for jobs. Raises CommandError when it does not answer, or with what cannot be understood."""
     answer = ask(asking.command(question), limit=limit)
-    if answer.code not in asking.codes:
-        if asking.nothing and asking.nothing.search(f"{answer.stdout}\n{answer.stderr}"):
-            return []
+    told = answer.code in asking.codes and answer.stdout.strip()
+    said = f"{answer.stdout}\n{answer.stderr}"
+    if answer.code is not None and not told and asking.nothing is not None and asking.nothing.search(said):
+        return []
+    no_answer = asking.no_answer is not None and asking.no_answer.search(answer.stderr)
+    if answer.code not in asking.codes or no_answer:
         raise CommandError(f"{scheduler.name} does not say what is in its queue:\n{answer}")
     try:
         return asking.read(answer.stdout)

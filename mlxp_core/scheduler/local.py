@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlxp_core.layout import Status
-from mlxp_core.scheduler._base import Asking, Command, NativeJob, Option, Question, Scheduler, find, quote_path
+from mlxp_core.scheduler._base import Asking, Command, Option, Question, Scheduler, find, quote_path, read_lines
 
 # by its path: no package needs to be importable, and nothing else is loaded
 _PROGRAM = (sys.executable, str(Path(__file__).with_name("_local_queue.py")))
@@ -15,14 +15,6 @@ _PROGRAM = (sys.executable, str(Path(__file__).with_name("_local_queue.py")))
 
 def _status(question: Question) -> Command:  # noqa: ARG001  (a queue is its user's own)
     return (*_PROGRAM, "status")
-
-
-def _read_status(answer: str) -> list[NativeJob]:
-    jobs = []
-    for line in answer.splitlines():
-        job_id, index, state, reason, script = line.split("|", 4)
-        jobs.append(NativeJob(job_id, int(index) if index else None, state, reason, script))
-    return jobs
 
 
 def _cancel(jobs: Sequence[tuple[str, int | None]]) -> Command:
@@ -42,7 +34,7 @@ LOCAL = Scheduler(
     array_index='"$MLXP_LOCAL_TASK_ID"',
     submit=(*_PROGRAM, "submit"),
     job_id=find(r"^(?P<id>\d+)$"),
-    status=Asking(_status, _read_status),
+    status=Asking(_status, read_lines),
     states={
         "PENDING": Status.PENDING,
         "RUNNING": Status.RUNNING,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 
 from mlxp_core.layout import Status
@@ -32,11 +33,17 @@ def _read_status(answer: str) -> list[NativeJob]:
     for job in json.loads(answer)["RECORDS"]:
         if "STAT" not in job:
             continue  # the record of an error: a job that is not known
-        index = int(job["JOBINDEX"] or 0)
-        reason = job.get("EXIT_REASON", "").partition(":")[0].strip()  # TERM_RUNLIMIT: job killed after …
-        reason = "" if reason == "-" else reason
-        name = job.get("JOB_DESCRIPTION", "")
-        jobs.append(NativeJob(job["JOBID"], index or None, job["STAT"], reason, name=name))
+        index = job["JOBINDEX"]
+        reason = re.search(r"\bTERM_\w+", job.get("EXIT_REASON", ""))  # TERM_RUNLIMIT: job killed after …
+        jobs.append(
+            NativeJob(
+                job["JOBID"],
+                int(index) if index.isdigit() and int(index) else None,
+                job["STAT"],
+                reason[0] if reason else "",
+                name=job.get("JOB_DESCRIPTION", ""),
+            )
+        )
     return jobs
 
 
@@ -78,9 +85,16 @@ LSF = Scheduler(
     submit=("bsub",),
     script_on_stdin=True,  # bsub reads no directives of a script that it is given as an argument
     job_id=find(r"^Job <(?P<id>\d+)> is submitted to "),
-    busy=words("pending job limit", "LIM configuration is not ready", "LSF is down", "Connection refused"),
+    busy=words(
+        "pending job limit",
+        "Pending job threshold reached",
+        "LIM configuration is not ready",
+        "LSF is down",
+        "Connection refused",
+    ),
     unclear=words("Communication time ?out", "Failed in an LSF library call", "retrying"),
-    status=Asking(_status, _read_status, codes=frozenset({0, 255})),  # 255 with an answer: there are none
+    # 255 with an answer: one of them is not known
+    status=Asking(_status, _read_status, codes=frozenset({0, 255}), nothing=find(r"^No (?:\w+ )?job found")),
     states={
         **dict.fromkeys(("PEND", "PROV", "PSUSP", "WAIT"), Status.PENDING),
         **dict.fromkeys(("RUN", "USUSP", "SSUSP", "UNKWN"), Status.RUNNING),  # UNKWN: its host does not answer

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from xml.etree import ElementTree as ET
 
 from mlxp_core.layout import Status
-from mlxp_core.scheduler._base import Asking, Command, NativeJob, Option, Question, find, words
+from mlxp_core.scheduler._base import Asking, Command, NativeJob, Option, Question, find, read_xml, words
 from mlxp_core.scheduler.torque import TORQUE
 
 
@@ -22,9 +21,9 @@ def _history(question: Question) -> Command:
 
 def _read(answer: str) -> list[NativeJob]:
     jobs = []
-    # S314: the answer of the user's own scheduler, and expat refuses entities that grow
-    for job in ET.fromstring(answer).iter("job"):  # noqa: S314
-        found = re.search(r"(\d+)(?:\[(\d+)\])?$", job.get("JobID", ""))
+    for job in read_xml(answer, "Data").iter("job"):
+        # 12, Moab.12, 12[3], 12[3].server
+        found = re.search(r"(?:^|\.)(\d+)(?:\[(\d*)\])?(?:\.[^\d]\S*)?$", job.get("JobID", ""))
         if found is None:
             continue
         # CNCLD(271): cancelled; else a number, the exit code of the job or TORQUE's

@@ -83,11 +83,13 @@ OAR = Scheduler(
     # "Cannot connect to executor … Job is killed": it is not, and runs later
     unclear_codes=frozenset({9}),
     unclear=words("Cannot connect", "Could not connect", "DBI connect", "DB connection error"),
-    status=Asking(_status, _read_status),
+    # what the database refuses is no answer, and the exit code is 0
+    status=Asking(_status, _read_status, no_answer=words("DBD::", "DBI connect")),
     states={
         **dict.fromkeys(("Waiting", "Hold", "toLaunch", "toAckReservation", "Launching"), Status.PENDING),
-        **dict.fromkeys(("Running", "Suspended", "Resuming", "Finishing"), Status.RUNNING),
-        **dict.fromkeys(("toError", "Error"), Status.FAILED),
+        # toError passes: whether it was cancelled, say, is known with Error
+        **dict.fromkeys(("Running", "Suspended", "Resuming", "Finishing", "toError"), Status.RUNNING),
+        "Error": Status.FAILED,
         **{f"Error {event}": status for event, status in _EVENTS.items()},
         "Terminated": Status.FAILED,
         "Terminated ": Status.COMPLETE,  # with exit code 0, so no reason

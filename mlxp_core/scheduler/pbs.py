@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -19,8 +20,12 @@ def _status(question: Question) -> Command:
 def _read_status(answer: str) -> list[NativeJob]:
     if not answer.strip():
         return []
+    try:
+        records = json.loads(answer).get("Jobs", {})
+    except ValueError:
+        records = _by_line(answer)
     jobs = []
-    for name, fields in json.loads(answer).get("Jobs", {}).items():
+    for name, fields in records.items():
         job_id, index = read_id(name)
         state, code = fields["job_state"], fields.get("Exit_status")
         jobs.append(
@@ -34,6 +39,26 @@ def _read_status(answer: str) -> list[NativeJob]:
             )
         )
     return jobs
+
+
+def _by_line(answer: str) -> dict[str, dict[str, str]]:
+    """The same where the answer is no JSON: one variable of one job, of any user, is enough for that.
+
+    Seen are a backslash before a quote or a comma, numbers such as 005, quotes and line ends as they are, and a brace
+    that lacks (https://github.com/openpbs/openpbs: issues 1255 and 2541, pull requests 585, 830, 2049 and 2603).
+    """
+    records: dict[str, dict[str, str]] = {}
+    fields: dict[str, str] | None = None
+    for line in answer.splitlines():
+        job = re.match(r'\s*"(\d+(?:\[\d*\])?\.[^"]+)"\s*:\s*\{\s*$', line)
+        field = re.match(r'\s*"(job_state|Exit_status|Job_Name|Submit_arguments)"\s*:\s*"?(.*?)"?,?\s*$', line)
+        if job:
+            fields = records.setdefault(job[1], {})
+        elif field and fields is not None:
+            fields.setdefault(field[1], field[2])  # a variable of that name would come later
+    if not records or not answer.rstrip().endswith("}"):  # the second: it was cut
+        raise ValueError(answer)
+    return records
 
 
 def _cancel(jobs: Sequence[tuple[str, int | None]]) -> Command:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from xml.etree import ElementTree as ET
 
 from mlxp_core.layout import Status
 from mlxp_core.scheduler._base import (
@@ -17,6 +16,7 @@ from mlxp_core.scheduler._base import (
     Scheduler,
     find,
     plain_path,
+    read_xml,
     words,
 )
 
@@ -26,10 +26,8 @@ def _status(question: Question) -> Command:
 
 
 def _read_status(answer: str) -> list[NativeJob]:
-    # S314: the answer of the user's own scheduler, and expat refuses entities that grow
-    root = ET.fromstring(answer)  # noqa: S314
     jobs = []
-    for job in root.iter("job_list"):
+    for job in read_xml(answer, "job_info").iter("job_list"):
         number, state, name = (job.findtext(tag, "") for tag in ("JB_job_number", "state", "JB_name"))
         indices: list[int | None] = [*_indices(job.findtext("tasks", ""))] or [None]
         jobs += [NativeJob(number, index, state, name=name) for index in indices]
@@ -51,11 +49,13 @@ def _history(question: Question) -> Command:
 
 
 def _read_history(answer: str) -> list[NativeJob]:
-    """One block of ``name value`` lines for each job, or task, that ended; a requeued one has several, in order."""
+    """One block of ``name value`` lines for each job, or task, that ended, and the owner's sums."""
+    if answer.strip() and not re.search(r"^(?:=+|OWNER\b.*)$", answer, flags=re.MULTILINE):
+        raise ValueError(answer)
     jobs = []
     for block in re.split(r"^=+$", answer, flags=re.MULTILINE):
         fields = dict(re.findall(r"^(\w+) +(.*?) *$", block, flags=re.MULTILINE))
-        if "jobnumber" in fields:
+        if "jobnumber" in fields and fields["failed"].split()[0] not in _STARTS_AGAIN:
             index = fields["taskid"]
             jobs.append(
                 NativeJob(
@@ -68,22 +68,27 @@ def _read_history(answer: str) -> list[NativeJob]:
     return jobs
 
 
+_SIGUSR1 = "138"  # by which a job is warned of s_rt; one that has no trap for it ends
+_STARTS_AGAIN = frozenset({"24", "25"})  # migrating, rescheduling: after exit 99, say, it waits again
+
+
 def _ending(fields: dict[str, str]) -> tuple[str, str]:
     """State and reason; the states are ours, accounting(5) has numbers only."""
     failed, code = fields["failed"].split()[0], fields["exit_status"].split()[0]
     if failed == "0":
         return ("done", "") if code == "0" else ("exit", f"exit code {code}")
     # 37: killed by the qmaster; 100: by the execution daemon, or by the job itself
-    if failed in {"37", "100"} and _over_time(fields):
-        return "h_rt", "ran into its limit of time (h_rt)"
+    limit = "s_rt" if code == _SIGUSR1 else "h_rt"
+    if failed in {"37", "100"} and _over_time(fields, limit):
+        return limit, f"ran into its limit of time ({limit})"
     if failed == "100" and code == "137":
         # qdel sends SIGKILL; so does a limit of memory, and so may the job itself
         return "killed", "killed by SIGKILL"
     return "failed", f"failed {fields['failed']}"
 
 
-def _over_time(fields: dict[str, str]) -> bool:
-    limit = re.search(r"\bh_rt=(\d+)", fields.get("category", ""))
+def _over_time(fields: dict[str, str], name: str) -> bool:
+    limit = re.search(rf"\b{name}=(\d+)", fields.get("category", ""))
     used = re.match(r"[\d.]+", fields.get("ru_wallclock", ""))
     return limit is not None and used is not None and float(used[0]) >= float(limit[1])
 
@@ -118,7 +123,8 @@ SGE = Scheduler(
     busy=words("jobs are allowed per", "job limit", "Connection refused", "unable to contact qmaster"),
     unclear=words("timeout", "got read error", "got send error", "can't get response", "commlib error"),
     status=Asking(_status, _read_status),
-    history=Asking(_history, _read_history),
+    # the file is not there before a first job has ended
+    history=Asking(_history, _read_history, nothing=words("no jobs running since startup")),
     states={
         **dict.fromkeys(("qw", "hqw", "hRwq", "Rq", "hRq", "Rqw", "hRqw"), Status.PENDING),
         **dict.fromkeys(("t", "r", "Rt", "Rr", "ht", "hr", "hRr", "hRt"), Status.RUNNING),
@@ -128,6 +134,7 @@ SGE = Scheduler(
         "done": Status.COMPLETE,
         "exit": Status.FAILED,
         "h_rt": Status.TIMEOUT,
+        "s_rt": Status.TIMEOUT,
         "killed": Status.CANCELLED,
         "failed": Status.FAILED,
     },

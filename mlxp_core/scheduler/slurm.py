@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mlxp_core.layout import Status
 from mlxp_core.scheduler._base import (
@@ -16,6 +17,7 @@ from mlxp_core.scheduler._base import (
     Scheduler,
     find,
     quote_path,
+    read_lines,
     words,
 )
 
@@ -29,17 +31,7 @@ def _status(question: Question) -> Command:
 
 
 def _read_status(answer: str) -> list[NativeJob]:
-    jobs = []
-    for line in answer.splitlines():
-        found = re.match(r"(\d+)\|([^|]*)\|([A-Z_]+)\|([^|]*)\|(.*)", line)
-        if not found:
-            continue  # the second line of somebody's path that has several
-        job_id, index, state, reason, script = found.groups()
-        reason = "" if reason == "None" else reason
-        jobs.append(NativeJob(job_id, int(index) if index.isdigit() else None, state, reason, script))
-    if answer.strip() and not jobs:
-        raise ValueError("no line of it is one of squeue")
-    return jobs
+    return [replace(job, reason="") if job.reason == "None" else job for job in read_lines(answer)]
 
 
 def _history(question: Question) -> Command:

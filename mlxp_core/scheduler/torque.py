@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mlxp_core.layout import Status
 from mlxp_core.scheduler._base import (
@@ -41,6 +41,8 @@ def _status(question: Question) -> Command:  # noqa: ARG001  (of all jobs: with 
 
 
 def _read_status(answer: str) -> list[NativeJob]:
+    if answer.strip() and not answer.lstrip().startswith("Job Id:"):
+        raise ValueError(answer)
     jobs = []
     text = re.sub(r"\n\t(?![\w.]+ = )", "", answer)  # long lines are wrapped; Slurm's are not, and start with a tab
     for block in re.split(r"^Job Id:\s*", text, flags=re.MULTILINE)[1:]:
@@ -50,10 +52,26 @@ def _read_status(answer: str) -> list[NativeJob]:
         if state == "C" and not code:
             continue  # Slurm's: it has ended, and how is not told, so it is as good as forgotten
         job_id, index = read_id(name)
-        reason = code if state == "C" else ""
+        reason = (_OVER if code in _BY_SIGNAL and _over_time(fields) else code) if state == "C" else ""
         script = fields.get("submit_args", "")
         jobs.append(NativeJob(job_id, index, state, reason, script, fields.get("Job_Name", "")))
     return jobs
+
+
+_BY_SIGNAL = frozenset({"271", "265"})  # 256 + SIGTERM or SIGKILL: qdel, or what some versions have for -11
+_OVER = "over its walltime"
+
+
+def _over_time(fields: Mapping[str, str]) -> bool:
+    used, limit = (_seconds(fields.get(f"{name}.walltime", "")) for name in ("resources_used", "Resource_List"))
+    return used is not None and limit is not None and used >= limit
+
+
+def _seconds(text: str) -> int | None:
+    """Of a time as ``[[[days:]hours:]minutes:]seconds``."""
+    if not re.fullmatch(r"\d+(?::\d+){0,3}", text):
+        return None
+    return sum(int(part) * unit for part, unit in zip(reversed(text.split(":")), (1, 60, 3600, 86400), strict=False))
 
 
 def _cancel(jobs: Sequence[tuple[str, int | None]]) -> Command:
@@ -76,11 +94,11 @@ TORQUE = Scheduler(
     # the second is what jobs of Slurm's qsub have
     array_index='"${PBS_ARRAYID:-$PBS_ARRAY_INDEX}"',
     limit=Limit(500, ("qmgr", "-c", "print server"), find(r"max_job_array_size\s*=\s*(?P<n>\d+)")),
-    too_many=words("Bad Job Array Request", "array size too large"),
+    too_many=words("Bad Job Array Request", "array size too large", "does not allow job arrays"),
     submit=("qsub",),
     job_id=find(r"^(?P<id>\d+(?:\[\])?)(?:\.\S+)?\s*$"),
     busy=words("Maximum number of jobs already in queue", r"Connection refused", "check pbs_server daemon"),
-    unclear=words("End of File", "timed? ?out", "communication failure", "Premature end of message"),
+    unclear=words("End of File", "timed? ?out", "communication failure", "Premature end of message", "protocol error"),
     status=Asking(_status, _read_status, codes=frozenset({0, 153})),  # 153: none of them is known
     states={
         **dict.fromkeys(("Q", "H", "W", "T"), Status.PENDING),  # T: being moved to another server
@@ -88,6 +106,7 @@ TORQUE = Scheduler(
         "C": Status.FAILED,
         "C 0": Status.COMPLETE,
         "C -11": Status.TIMEOUT,  # JOB_EXEC_OVERLIMIT_WT
+        f"C {_OVER}": Status.TIMEOUT,
         "C 271": Status.CANCELLED,  # 256 + SIGTERM: qdel
     },
     cancel=_cancel,
