@@ -117,6 +117,17 @@ class Project:
         """The hash of HEAD."""
         return git("rev-parse", "HEAD", cwd=self.dir)
 
+    def hurry(self, scheduler: str) -> None:
+        """Have the program ask this scheduler as often as it likes, so that a test need not wait for its pauses."""
+        patch = f"""
+from mlxp_core.scheduler import load_scheduler
+
+object.__setattr__(load_scheduler({scheduler!r}), "ask_every", 0.3)
+"""
+        main = (self.dir / "main.py").read_text(encoding="utf-8")
+        self.write(**{"hurry.py": patch, "main.py": main.replace("import hydra\n", "import hurry\nimport hydra\n", 1)})
+        self.commit()
+
     def start(self, *arguments: str, new_session: bool = False, **environment: str) -> subprocess.Popen[str]:
         """Start the program, and leave it running."""
         return self.popen(

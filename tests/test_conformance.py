@@ -216,6 +216,7 @@ def test_what_the_scheduler_has_forgotten_is_lost_or_as_its_folder_says(backend:
 @pytest.mark.parametrize("trouble", ["busy", "down", "garbage", "lost_answer", "hang"])
 def test_trouble_at_the_submission(backend: Backend, project: Project, trouble: str) -> None:
     """Bug: a job twice, or none, after an answer in this scheduler's words that was not understood."""
+    project.hurry(backend.launcher)
     (Path(project.environment["MLXP_FAKE_CLUSTER"]) / trouble).write_text("1")
     more = ("hydra.launcher.command_timeout=2", "seed=1,2")
     project.run(*multirun(backend), *more)

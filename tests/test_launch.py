@@ -243,7 +243,7 @@ def test_packed_runs_share_a_job(project: Project) -> None:
 
 def test_a_launch_that_is_interrupted_leaves_no_run_pending(project: Project) -> None:
     """Bug: Ctrl-C while the folders are written: runs that are PENDING for ever, and in no queue."""
-    process = project.start(*LOCAL, "seed=range(0,60)")
+    process = project.start(*LOCAL, "seed=range(0,30)")
     until((project.logs / "1" / "metadata" / "info.yaml").exists)
     process.send_signal(signal.SIGINT)
     stdout, _ = process.communicate(timeout=30)
