@@ -14,9 +14,11 @@ from mlxp_core.errors import CommandError, ConfigurationError, StoreError
 from mlxp_core.files import write_yaml
 from mlxp_core.launches import forget_submitted, under_way
 from mlxp_core.layout import LogDir, RunDir, Status, read_attempts_started
+from mlxp_core.notes import Submitted
 from mlxp_core.queues import bring_up_to_date, cancel_jobs
+from mlxp_core.settling import find_submitted
 from mlxp_core.standing import Standing
-from mlxp_core.submission import Order, Submitted, find_submitted, submit
+from mlxp_core.submission import Order, submit
 
 _PATIENCE = 300.0  # seconds that another one's submission of the same directory may take
 

@@ -26,11 +26,13 @@ from mlxp_core import __version__, script, submission
 from mlxp_core.errors import ConfigurationError, JobFailedError
 from mlxp_core.launches import Launch, fingerprint, note_launch, take_up
 from mlxp_core.layout import LogDir, RunDir, Status
+from mlxp_core.notes import Submitted
 from mlxp_core.resubmission import submitting_again
 from mlxp_core.scheduler import load_scheduler
+from mlxp_core.settling import find_submitted
 from mlxp_core.snapshot import Code, take_snapshot
 from mlxp_core.store import RunStore
-from mlxp_core.submission import Order, Planned, Submitted
+from mlxp_core.submission import Order, Planned
 from mlxp_core.template import Template, add_header, add_setup, read_template
 from mlxp_core.waiting import wait
 
@@ -185,7 +187,7 @@ def _identity(launcher: MlxpLauncher, program: Program, jobs: Sequence[_Composed
 
 def _submitted_before(earlier: Launch, options: LauncherConf) -> dict[RunDir, Submitted]:
     """The runs of an earlier launch that are in a queue, or have been. What is unclear is looked for first."""
-    found = submission.find_submitted(earlier.runs, limit=options.command_timeout)
+    found = find_submitted(earlier.runs, limit=options.command_timeout)
     log.warning(
         "the launch of this command at %s did not submit all of its runs: %d of %d are submitted already (%s), the "
         "rest follows",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ class Call:
     extra: tuple[str, ...]  # arguments of the submit command
     directory: Path  # where the command is run
     name: str  # of the job, which no other has
+    find_started: Callable[[], str | None]  # the id of the job that has started one of its runs
     command_timeout: float  # seconds for each command
     submit_timeout: float  # seconds of trying
 
@@ -83,7 +84,8 @@ def _search(call: Call, error: SubmissionUnclearError, end: float) -> str | None
         except CommandError as silence:
             why = f"Its queue could not be asked:\n{silence}"
         else:
-            job_id = find_job(jobs, call.script, call.name)
+            # a short one may have come and gone before the queue was asked
+            job_id = find_job(jobs, call.script, call.name) or call.find_started()
             absent += 1
             if job_id is not None or absent > 1:
                 return job_id
