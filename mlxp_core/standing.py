@@ -220,7 +220,7 @@ def _read(path: Path, load: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any
     try:
         return load(), ""
     except (OSError, ValueError) as error:
-        return {}, f"{path.name} cannot be used: {_first_line(str(error))}"
+        return {}, f"{path.name} cannot be read: {_first_line(str(error))}"
 
 
 def _number(value: object) -> int:

@@ -61,7 +61,16 @@ class Order:
             raise ConfigurationError(
                 f"{run.path} was not made by a launcher of hydra-mlxp, so it is not known how to submit it again"
             )
-        return cls(**{**order, "header": tuple(order["header"])})
+        try:
+            loaded = cls(**{**order, "header": tuple(order["header"])})
+            texts = (loaded.scheduler, loaded.name, loaded.shebang, loaded.directory, *loaded.header)
+            numbers = (loaded.pack, loaded.max_parallel or 1, loaded.command_timeout, loaded.submit_timeout)
+            usable = all(isinstance(text, str) for text in texts) and all(number > 0 for number in numbers)
+        except (TypeError, KeyError) as error:
+            raise ConfigurationError(f"the order in {run.settings} cannot be used: {error!r}") from error
+        if not usable:
+            raise ConfigurationError(f"the order in {run.settings} cannot be used: {order}")
+        return loaded
 
     @property
     def plain(self) -> dict[str, Any]:

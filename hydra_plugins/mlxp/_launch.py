@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.mlxp import _config
 from hydra_plugins.mlxp._command import Program, find_program, job_overrides
@@ -134,12 +135,16 @@ def _read_template(launcher: MlxpLauncher, program: Program) -> Template:
     if options.template is not None:
         path = Path(launcher.config.hydra.runtime.cwd, os.path.expanduser(options.template))  # noqa: PTH111
         try:
-            text = path.read_text(encoding="utf-8")
+            # a comment in another encoding, say, goes through byte for byte
+            text = path.read_text(encoding="utf-8", errors="surrogateescape")
         except OSError as error:
             raise ConfigurationError(
                 f"the template {path} (hydra.launcher.template={options.template}) cannot be read: {error.strerror}"
             ) from error
         template = read_template(text, scheduler, program.called, source=f"the template {path}")
+        for line in template.header:
+            if any("\udc80" <= letter <= "\udcff" for letter in line):
+                raise ConfigurationError(f"{line!r} in {path} is no UTF-8: write directives in UTF-8")
         for line in template.ignored:
             log.warning("%s does not read directives after the first command: %s", scheduler.name, line)
     return template
@@ -150,9 +155,19 @@ def _with_own_lines(template: Template, job: _Composed, options: LauncherConf) -
 
     So each job can ask for the resources that its own model needs.
     """
-    own = job.config.hydra.launcher
-    template = add_header(template, own.get("header"), load_scheduler(options.scheduler))
-    return add_setup(template, own.get("setup") or [])
+    own: DictConfig = job.config.hydra.launcher
+    found: dict[str, Any] = {}
+    for key in ("header", "setup"):
+        try:
+            value = own.get(key)
+            found[key] = list(value) if OmegaConf.is_list(value) else value
+        except OmegaConfBaseException as error:
+            text = _config.raw(job.config, "hydra.launcher", key)
+            raise ConfigurationError(
+                f"hydra.launcher.{key}={text} has no value for the job {' '.join(job.overrides)}: {error}"
+            ) from error
+    header, setup = found["header"], found["setup"] or []
+    return add_setup(add_header(template, header, load_scheduler(options.scheduler)), setup)
 
 
 def _order(launcher: MlxpLauncher, template: Template) -> Order:
