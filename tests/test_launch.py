@@ -188,6 +188,8 @@ def test_a_templates_lines_run_in_every_job(project: Project) -> None:
         (("optimizer=rmsprop",), "rmsprop"),
         (("nosuchkey=1",), "nosuchkey"),
         (("hydra.sweep.subdir=same",), "several jobs the same folder"),
+        (("hydra.sweep.subdir='a\n${seed}'",), "a folder with a line break"),
+        (("hydra.sweep.dir='a\nb'",), "has a line break in its path"),
         (("hydra.launcher.header='#LOCAL --array=1-2'",), "the header sets --array itself"),
         (("hydra.launcher.template=pipe.sh",), "is not a line that the launcher can replace"),
     ],
@@ -494,3 +496,10 @@ def test_a_template_in_another_encoding_goes_through_but_for_its_directives(proj
     done = project.run(*LOCAL, "hydra.launcher.template=job.sh", "seed=1", code=1)
     assert "is no UTF-8" in done.stderr
     project.wait_for_end(1)
+
+
+def test_runs_that_lie_deeper_than_anybody_looks_are_warned_of(project: Project) -> None:
+    """Bug: `mlxp status` of the log directory shows nothing, and nobody has said why."""
+    done = project.run(*LOCAL, "seed=1", "hydra.sweep.subdir='lr/${seed}'")
+    assert "such as " + str(project.logs / "lr") in done.stdout + done.stderr
+    project.wait_for_end("lr/1")

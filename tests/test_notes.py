@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
 
 from mlxp_core.errors import ConfigurationError
+from mlxp_core.files import write_whole
 from mlxp_core.layout import RunDir
 from mlxp_core.notes import Submitted, is_unclear, load_note, submitted
 from mlxp_core.settling import find_started
@@ -52,6 +54,8 @@ def test_what_the_submitting_side_writes_is_read(tmp_path: Path) -> None:
         (f"{{scheduler: slurm, job_id: 1, packed: x, {TIME}}}", "packed is 'x'"),
         ("[1, 2]", "holds no mapping"),
         ("{", "is no YAML"),
+        ("{job_id: !!bool x}", "is no YAML"),  # PyYAML's own conversions raise KeyError, AttributeError, …
+        ("{time: !!timestamp x}", "is no YAML"),
     ],
 )
 def test_what_nobody_of_us_has_written_is_refused_by_name(tmp_path: Path, text: str, names: str) -> None:
@@ -74,3 +78,16 @@ def test_a_run_that_has_started_knows_its_job(tmp_path: Path, job: str, job_id: 
     assert find_started([run]) is None
     run.starts.write_text(f"2026-11-25T17:00:00+0000 n1 100 7\n2026-11-25T18:00:01+0000 n1 101 {job}\n")
     assert find_started([run]) == job_id
+
+
+def test_a_file_that_cannot_be_written_whole_is_named(tmp_path: Path) -> None:
+    """Bug: "No space left on device", and which of five disks that is remains a riddle."""
+    path = tmp_path / "info.yaml"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(OSError, match=r"info\.yaml"):
+            write_whole(path, "x" * 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []

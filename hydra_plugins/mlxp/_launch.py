@@ -264,6 +264,8 @@ def _check_committed_configuration(launcher: MlxpLauncher, jobs: Sequence[_Compo
 
 def _folders(jobs: Sequence[_Composed], log_dir: LogDir) -> list[RunDir]:
     """A folder for each job: a new id, unless the user's own hydra.sweep.subdir says where."""
+    if "\n" in str(log_dir.path):
+        raise ConfigurationError(f"the log directory {str(log_dir.path)!r} has a line break in its path: take another")
     subdirs = [_config.raw(job.config, "hydra.sweep", "subdir") for job in jobs]
     if all(subdir == RUN_ID for subdir in subdirs):
         with RunStore(log_dir.path) as store:
@@ -273,6 +275,16 @@ def _folders(jobs: Sequence[_Composed], log_dir: LogDir) -> list[RunDir]:
         raise ConfigurationError(
             f"hydra.sweep.subdir={subdirs[0]} gives several jobs the same folder. Leave it as it is, so that every run "
             "gets a number of its own, or make it differ, with ${hydra.job.num}."
+        )
+    if any("\n" in str(run.path) for run in runs):
+        raise ConfigurationError(f"hydra.sweep.subdir={subdirs[0]} gives a folder with a line break: make it another")
+    if any(run.path.parent != log_dir.path for run in runs):
+        log.warning(
+            "hydra.sweep.subdir=%s puts runs deeper than in %s itself, where neither mlxp nor the reader looks for "
+            "them: give them the folder that holds the runs, such as %s",
+            subdirs[0],
+            log_dir.path,
+            runs[0].path.parent,
         )
     for run in runs:
         if run.info.exists():
