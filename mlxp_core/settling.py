@@ -51,11 +51,23 @@ def find_submitted(runs: Sequence[RunDir], *, limit: float) -> dict[RunDir, Subm
                     f"it is not known whether run {names} is in the queue, so nothing is submitted:\n{error}"
                 ) from error
             if over:
+                _check_found(left)
                 break
             log.warning("run %s was being submitted when its launch ended: looking whether it still arrives", names)
             time.sleep(min(scheduler.ask_every, limit))
     found = (submitted(run, load_note(run)) for run in runs)
     return {one.run: one for one in found if one is not None}
+
+
+def _check_found(runs: Sequence[RunDir]) -> None:
+    """Raise SubmissionUnclearError for runs that may be in the queue, where nothing tells them from others."""
+    hidden = [run for run in runs if is_unclear(note := load_note(run)) and "name" in note and not note["name"]]
+    if hidden:
+        raise SubmissionUnclearError(
+            f"it is not known whether run {', '.join(run.path.name for run in hidden)} is in the queue: your header "
+            "gives the job a name of its own, and the queue shows nothing else. Look for it there. If it is not there, "
+            f"remove {' '.join(str(run.submission) for run in hidden)} and try again."
+        )
 
 
 def settle(runs: Sequence[RunDir], jobs: Sequence[NativeJob] = ()) -> None:

@@ -251,6 +251,7 @@ def _submit_one(
     write_whole(path, text)
     path.chmod(0o755)
     indices = [None] if len(tasks) == 1 else list(range(1, len(tasks) + 1))
+    findable = script.can_be_found(order.header, scheduler)
     notes = {
         run: {
             "scheduler": scheduler.name,
@@ -258,7 +259,7 @@ def _submit_one(
             "array_index": index,
             "packed": len(task),
             "script": str(path),
-            "name": name,
+            "name": name if findable else None,  # None: nothing in the queue tells it from others
             "hostname": socket.gethostname(),
             "user": user_name(),
             "time": metadata.now(),
@@ -278,7 +279,7 @@ def _submit_one(
                 script=path,
                 extra=extra,
                 directory=directory,
-                name=name,
+                name=name if findable else "",
                 find_started=lambda: find_started(notes),
                 command_timeout=order.command_timeout,
                 submit_timeout=order.submit_timeout,

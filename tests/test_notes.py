@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from mlxp_core.errors import ConfigurationError
+from mlxp_core.errors import ConfigurationError, SubmissionUnclearError
 from mlxp_core.files import write_whole
 from mlxp_core.layout import RunDir
 from mlxp_core.notes import Submitted, is_unclear, load_note, submitted
-from mlxp_core.settling import find_started
+from mlxp_core.settling import find_started, find_submitted
 
 TIME = 'time: "2026-11-25T18:00:00+00:00"'
 
@@ -91,3 +91,17 @@ def test_a_file_that_cannot_be_written_whole_is_named(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_job_under_the_users_own_name_is_not_held_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: a queue that shows names alone has a job of the user's name, and the run is submitted a second time."""
+    old = 'time: "2026-01-01T00:00:00+00:00"'
+    run = run_with(tmp_path, f"{{scheduler: sge, job_id: null, script: /a/job.sh, name: null, attempt: 1, {old}}}")
+    client = tmp_path / "qstat"
+    client.write_text("#!/bin/sh\necho '<job_info><queue_info/></job_info>'\n")
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(SubmissionUnclearError, match="gives the job a name of its own"):
+        find_submitted([run], limit=5)
+    run.submission.write_text(run.submission.read_text().replace("name: null", "name: n-1"))
+    assert find_submitted([run], limit=5) == {}
