@@ -268,7 +268,7 @@ def derive_status(
     if code is not None:
         # with 0 from a program that never said that it started, something else has run
         return Status.COMPLETE if code == 0 and recorded is Status.RUNNING else Status.FAILED
-    if said is Status.COMPLETE or (said is Status.RUNNING and recorded is Status.PENDING):
+    if said is Status.COMPLETE or (said is Status.RUNNING and attempt < latest):
         return said
     if recorded is Status.RUNNING and process_alive(info) is False:
         return Status.LOST

@@ -27,7 +27,6 @@ from mlxp_core.process import is_alive, start_time, this_process
         ("PENDING", 0, None, None, "FAILED"),  # the command ended well, and was not the program
         ("PENDING", 143, None, None, "CANCELLED"),  # stopped before Python was up
         ("RUNNING", 130, None, False, "CANCELLED"),
-        ("PENDING", None, "RUNNING", None, "RUNNING"),  # in its set-up lines, which may take long
         ("PENDING", None, "CANCELLED", None, "CANCELLED"),  # cancelled while queued
         ("PENDING", None, "FAILED", None, "FAILED"),  # refused
         ("RUNNING", None, "LOST", None, "LOST"),
