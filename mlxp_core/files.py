@@ -23,7 +23,10 @@ def write_whole(path: Path, content: str | bytes) -> None:
     # a script may name files that are no UTF-8: their bytes go through as they are
     data = content.encode(errors="surrogateescape") if isinstance(content, str) else content
     with whole(path) as temporary:
-        temporary.write_bytes(data)
+        try:
+            temporary.write_bytes(data)
+        except OSError as error:  # of a write, such as a full disk's, does not say where
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextmanager
@@ -88,8 +91,11 @@ def load_yaml(path: Path) -> dict[str, Any]:
     text = path.read_text(encoding="utf-8")
     try:
         content = yaml.load(text, Loader=_Loader)  # noqa: S506  (a safe loader)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML: {error}") from error
+    # what the conversions of PyYAML's safe constructors raise for `!!bool x`, `!!timestamp x`, `!!int ''`
+    except (yaml.YAMLError, KeyError, AttributeError, IndexError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is no YAML: {error!r}" if not str(error) else f"{path} is no YAML: {error}"
+        ) from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no mapping but {type(content).__name__}")  # noqa: TRY004
     return content

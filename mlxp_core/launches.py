@@ -61,19 +61,16 @@ def take_up(log_dir: LogDir, identity: str) -> Launch | None:
 
     None where there is none, or where its process still runs.
     """
-    for path in sorted(log_dir.launches.glob("*/launch.yaml"), key=lambda path: path.stat().st_mtime, reverse=True):
-        try:
-            note = load_yaml(path)
-        except (OSError, ValueError):
+    for path, note in sorted(_notes(log_dir), key=lambda found: found[1]["time"], reverse=True):
+        alive = is_alive(note["process"])
+        if note.get("identity") != identity or alive:
             continue
-        if note.get("identity") != identity or is_alive(note.get("process", {})):
-            continue
-        if is_alive(note.get("process", {})) is None and note["process"].get("hostname") != os.uname().nodename:
+        if alive is None and note["process"].get("hostname") != os.uname().nodename:
             log.warning(
                 "a launch of the same command on %s at %s did not submit all of its runs, or is still at it; once it "
                 "has ended, `mlxp rerun` submits the rest",
                 note["process"].get("hostname"),
-                note.get("time"),
+                note["time"],
             )
             continue
         launch = Launch(path.parent, tuple(RunDir(Path(run)) for run in note["runs"]), note["time"])
@@ -90,7 +87,7 @@ def under_way(log_dir: LogDir) -> dict[RunDir, str]:
     """
     runs: dict[RunDir, str] = {}
     for _, note in _notes(log_dir):
-        process = note.get("process") or {}
+        process = note["process"]
         alive = is_alive(process)
         if alive is None and process.get("hostname") != os.uname().nodename:
             alive = time.time() - datetime.fromisoformat(note["time"]).timestamp() < _YOUNG
@@ -103,7 +100,7 @@ def under_way(log_dir: LogDir) -> dict[RunDir, str]:
 def forget_submitted(log_dir: LogDir) -> None:
     """Remove the notes of launches whose runs are all in a queue now, or have been."""
     for path, note in _notes(log_dir):
-        if is_alive(note.get("process") or {}):
+        if is_alive(note["process"]):
             continue
         submissions = (load_yaml_if_there(RunDir(Path(run)).submission) for run in note["runs"])
         if all(submission.get("job_id") is not None for submission in submissions):
@@ -111,9 +108,14 @@ def forget_submitted(log_dir: LogDir) -> None:
 
 
 def _notes(log_dir: LogDir) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """What is noted, and can be used: a launch may end while this looks, and a note be another user's."""
     for path in sorted(log_dir.launches.glob("*/launch.yaml")):
-        with contextlib.suppress(OSError, ValueError):
-            yield path, load_yaml(path)
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            note = load_yaml(path)
+            aware = datetime.fromisoformat(note["time"]).tzinfo is not None
+            inside = all(Path(run).is_relative_to(log_dir.path) for run in note["runs"])
+            if aware and inside and isinstance(note["process"], dict):
+                yield path, note
 
 
 def _write(launch: Launch, identity: str) -> None:

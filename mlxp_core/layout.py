@@ -221,6 +221,16 @@ def read_attempts_started(run: RunDir) -> int:
         return 0
 
 
+def read_job_started(run: RunDir, attempt: int) -> str | None:
+    """The id of the job that has started an attempt; None where it has not started, or outside of a job."""
+    try:
+        lines = run.starts.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    words = lines[attempt - 1].split() if 0 < attempt <= len(lines) else []
+    return words[3] if len(words) > 3 else None  # noqa: PLR2004  (when, where, which process, in which job)
+
+
 def derive_status(
     info: Mapping[str, Any],
     *,

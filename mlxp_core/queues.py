@@ -22,12 +22,13 @@ from pathlib import Path
 from mlxp_core import metadata
 from mlxp_core.environment import user_name
 from mlxp_core.errors import CommandError, ConfigurationError
-from mlxp_core.files import load_yaml_if_there, write_whole, write_yaml
+from mlxp_core.files import write_whole, write_yaml
 from mlxp_core.layout import ENDED, RunDir, Status, read_attempts_started
+from mlxp_core.notes import load_note
 from mlxp_core.scheduler import SCHEDULERS, _run, load_scheduler
 from mlxp_core.scheduler._base import NativeJob, Question, Scheduler
+from mlxp_core.settling import settle
 from mlxp_core.standing import Standing, status_of
-from mlxp_core.submission import settle
 
 PATIENCE = 8.0  # seconds that a question may take: who asks where things stand is to be told within ten
 _YOUNG = 60.0  # seconds in which a job that was just submitted may not be seen yet
@@ -227,14 +228,16 @@ def _write(scheduler: Scheduler, concerned: Sequence[Standing], said: _Said) -> 
     unclear = [one for one in concerned if not one.is_submitted]
     settle([one.run for one in unclear], said.jobs)
     for one in unclear:
-        one.submission = load_yaml_if_there(one.run.submission)
+        one.submission = load_note(one.run)
     jobs = {(job.job_id, job.index): job for job in said.jobs}
     for one in concerned:
         news = _news(scheduler, one, said, jobs) if one.is_submitted else None
         if news is None or news.items() <= one.submission.items():
             continue
-        with contextlib.suppress(OSError):  # another one's folder, or a full disk: it is known here all the same
-            fresh = load_yaml_if_there(one.run.submission)  # which may have been submitted again, or cancelled
+        with contextlib.suppress(
+            OSError, ValueError
+        ):  # another one's folder, or a full disk: it is known here all the same
+            fresh = load_note(one.run)  # which may have been submitted again, or cancelled
             if fresh.get("job_id") != one.submission["job_id"] or fresh.get("script") != one.submission.get("script"):
                 one.submission = fresh
                 continue

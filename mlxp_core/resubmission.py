@@ -5,6 +5,7 @@ One process at a time for each log directory; and nothing of which it is not kno
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from mlxp_core.errors import CommandError, ConfigurationError, StoreError
 from mlxp_core.files import write_yaml
 from mlxp_core.launches import forget_submitted, under_way
 from mlxp_core.layout import LogDir, RunDir, Status, read_attempts_started
+from mlxp_core.notes import Submitted
 from mlxp_core.queues import bring_up_to_date, cancel_jobs
+from mlxp_core.settling import find_submitted
 from mlxp_core.standing import Standing
-from mlxp_core.submission import Order, Submitted, find_submitted, submit
+from mlxp_core.submission import Order, submit
 
 _PATIENCE = 300.0  # seconds that another one's submission of the same directory may take
 
@@ -68,6 +71,8 @@ def resubmit(log_dir: LogDir, runs: Sequence[RunDir], *, complete: bool = False,
                 left[one.run] = str(one.status)
             elif not one.ended and one.attempt_info.get("status") == Status.RUNNING:
                 left[one.run] = "RUNNING"
+            elif one.status is Status.PREEMPTED and one.said == Status.RUNNING and one.code is None:
+                left[one.run] = "PREEMPTED, and its job has not ended: the scheduler may start it again"
             elif why := _hindrance(one):
                 unable[one.run] = why
             else:
@@ -92,12 +97,21 @@ def _up_to_date(runs: Sequence[RunDir]) -> list[Standing]:
             f"it is not known where run {unknown} stands, so nothing is submitted:\n"
             + "\n".join(silence.why for silence in silences)
         )
-    unclear = [one.run for one in standings if one.is_unclear]
+    # one that is not current is another user's, or of another host's queue: nobody can look for it here
+    unclear = [one.run for one in standings if one.is_unclear and one.current]
     if not unclear:
         return standings
-    find_submitted(unclear, limit=60)  # raises where the queue does not answer
+    longest = max(_command_timeout(run) for run in unclear)
+    find_submitted(unclear, limit=longest)  # raises where the queue does not answer
     again = set(unclear)
     return [Standing.load(one.run) if one.run in again else one for one in standings]
+
+
+def _command_timeout(run: RunDir) -> float:
+    try:
+        return Order.load(run).command_timeout
+    except (OSError, ValueError):
+        return Order.command_timeout
 
 
 def _hindrance(one: Standing) -> str:
@@ -110,10 +124,12 @@ def _hindrance(one: Standing) -> str:
         Order.load(one.run)
     except ConfigurationError as error:
         return str(error)
-    except (TypeError, ValueError) as error:
+    except (OSError, ValueError) as error:
         return f"{one.run.settings} cannot be used: {error}"
     if not one.run.script.is_file():
         return f"{one.run.script} is not there, which is what a job of it runs"
+    if (owner := one.run.script.stat().st_uid) != os.geteuid():
+        return f"its script.sh belongs to user {owner}, and would run as you"
     logger = one.info.get("logger")
     recorded = Path(str(logger.get("log_dir")), one.run.path.name) if isinstance(logger, dict) else one.run.path
     if not (recorded.exists() and recorded.samefile(one.run.path)):

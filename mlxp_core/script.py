@@ -328,6 +328,12 @@ def own_output(header: Sequence[str], scheduler: Scheduler) -> list[str]:
     return [line for line in header if any(_has([line], scheduler, option) for option in options)]
 
 
+def can_be_found(header: Sequence[str], scheduler: Scheduler) -> bool:
+    """Whether a submission can be found again in the queue: by its script, or by a name that the user has not set."""
+    told_by = [option for option in scheduler.options if "{name}" in option.text][-1]
+    return scheduler.shows_script or not _has(header, scheduler, told_by)
+
+
 def _array_text(scheduler: Scheduler, name: str, count: int, throttle: int | None) -> str:
     if scheduler.array is None:
         raise ConfigurationError(f"{scheduler.name} has no arrays: use hydra.launcher.array=false")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 from mlxp_core.errors import StoreError
 from mlxp_core.files import load_yaml_if_there
 from mlxp_core.layout import ENDED, ExitCode, LogDir, RunDir, Status, derive_status, is_run_id, read_exit_code
+from mlxp_core.notes import is_unclear, load_note
 from mlxp_core.process import is_alive
 
 # what schedulers say, in words; and what says no more than the status does
@@ -43,15 +44,9 @@ class Standing:
     @classmethod
     def load(cls, run: RunDir) -> Standing:
         """Read a run's folder; what cannot be read of it is its ``problem``."""
-        problem = ""
-        found = []
-        for path in (run.info, run.submission):
-            try:
-                found.append(load_yaml_if_there(path))
-            except (OSError, ValueError) as error:
-                found.append({})
-                problem = f"{path.name} cannot be read: {_first_line(str(error))}"
-        info, submission = found
+        info, problem = _read(run.info, lambda: load_yaml_if_there(run.info))
+        submission, other = _read(run.submission, lambda: load_note(run))
+        problem = problem or other
         return cls(run, info, submission, read_exit_code(run), problem)
 
     @property
@@ -101,8 +96,7 @@ class Standing:
     @property
     def is_unclear(self) -> bool:
         """Whether it is not known what became of its submission: it was cut short, or had no clear answer."""
-        open_end = self.submission.get("job_id") is None and self.submission.get("state") is None
-        return open_end and bool(self.submission.get("script"))
+        return is_unclear(self.submission)
 
     @property
     def job(self) -> str | None:
@@ -219,6 +213,14 @@ def list_runs(log_dir: LogDir) -> list[RunDir]:
     names = [name for name in names if os.path.exists(f"{log_dir.path}/{name}/{inside}")]  # noqa: PTH110  (a thousand)
     names.sort(key=lambda name: (not is_run_id(name), int(name) if is_run_id(name) else 0, name))
     return [RunDir(log_dir.path / name) for name in names]
+
+
+def _read(path: Path, load: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], str]:
+    """What a file says, and why that is nothing if it cannot be used."""
+    try:
+        return load(), ""
+    except (OSError, ValueError) as error:
+        return {}, f"{path.name} cannot be read: {_first_line(str(error))}"
 
 
 def _number(value: object) -> int:

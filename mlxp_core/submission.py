@@ -10,10 +10,8 @@ import contextlib
 import logging
 import os
 import socket
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +23,15 @@ from mlxp_core.errors import (
     SubmissionRefusedError,
     SubmissionUnclearError,
 )
-from mlxp_core.files import load_yaml, load_yaml_if_there, write_whole, write_yaml
+from mlxp_core.files import load_yaml_if_there, write_whole, write_yaml
 from mlxp_core.layout import LogDir, RunDir, Status, read_attempts_started
 from mlxp_core.links import plain_folder
+from mlxp_core.notes import Submitted, is_unclear
 from mlxp_core.scheduler import _run, load_scheduler
-from mlxp_core.scheduler._base import NativeJob, Question, Scheduler, plain_path
-from mlxp_core.scheduler._submit import Call, find_job, submit_once
+from mlxp_core.scheduler._base import Scheduler, plain_path
+from mlxp_core.scheduler._submit import Call, submit_once
 from mlxp_core.script import Job
+from mlxp_core.settling import find_started
 from mlxp_core.store import numbered_folder
 from mlxp_core.template import Template
 
@@ -61,7 +61,16 @@ class Order:
             raise ConfigurationError(
                 f"{run.path} was not made by a launcher of hydra-mlxp, so it is not known how to submit it again"
             )
-        return cls(**{**order, "header": tuple(order["header"])})
+        try:
+            loaded = cls(**{**order, "header": tuple(order["header"])})
+            texts = (loaded.scheduler, loaded.name, loaded.shebang, loaded.directory, *loaded.header)
+            numbers = (loaded.pack, loaded.max_parallel or 1, loaded.command_timeout, loaded.submit_timeout)
+            usable = all(isinstance(text, str) for text in texts) and all(number > 0 for number in numbers)
+        except (TypeError, KeyError) as error:
+            raise ConfigurationError(f"the order in {run.settings} cannot be used: {error!r}") from error
+        if not usable:
+            raise ConfigurationError(f"the order in {run.settings} cannot be used: {order}")
+        return loaded
 
     @property
     def plain(self) -> dict[str, Any]:
@@ -80,16 +89,6 @@ class Planned:
     config_unresolved: Mapping[str, Any]
     facts: Mapping[str, Any]  # fields of info.yaml
     settings: Mapping[str, Any]  # mlxp.yaml, but for the order
-
-
-@dataclass(frozen=True)
-class Submitted:
-    """A run in a scheduler's queue."""
-
-    run: RunDir
-    scheduler: str
-    job_id: str
-    array_index: int | None
 
 
 def check(order: Order, count: int) -> None:
@@ -134,13 +133,13 @@ def abandon(runs: Sequence[RunDir], error: BaseException) -> None:
     why = "interrupted before it was submitted" if stopped else f"not submitted: {error}"
     unclear = None
     for run in runs:
-        submission = load_yaml_if_there(run.submission)
-        if run.info.exists() and not submission:
+        note = load_yaml_if_there(run.submission)
+        if run.info.exists() and not note:
             with contextlib.suppress(OSError):  # a full disk, perhaps, which was the error
                 state = Status.CANCELLED if stopped else Status.FAILED
                 write_yaml(run.submission, {"job_id": None, "time": metadata.now(), "state": str(state), "error": why})
-        elif stopped and _is_unclear(submission):
-            unclear = submission["script"]
+        elif stopped and is_unclear(note):
+            unclear = note["script"]
     if unclear:
         log.warning("interrupted while %s was being submitted: the same command again finds out", unclear)
 
@@ -181,63 +180,6 @@ def submit(runs: Sequence[RunDir], log_dir: LogDir) -> list[Submitted]:
         raise
     order_of = {one.run: one for one in submitted}
     return [order_of[run] for run in runs]
-
-
-def find_submitted(runs: Sequence[RunDir], *, limit: float) -> dict[RunDir, Submitted]:
-    """Which of these runs are in a queue, or have been; what is unclear is looked for.
-
-    A submit command may outlive the launch that was killed, for ``limit`` seconds: until then a job that is not in the
-    queue may still come. Raises SubmissionUnclearError where a queue that has to be asked does not answer.
-    """
-    by_scheduler: dict[str, list[RunDir]] = {}
-    for run in runs:
-        note = load_yaml_if_there(run.submission)
-        if _is_unclear(note):
-            by_scheduler.setdefault(note["scheduler"], []).append(run)
-    for name, unclear in by_scheduler.items():
-        scheduler = load_scheduler(name)
-        settle(unclear)  # by what the folders know
-        while left := [run for run in unclear if _is_unclear(load_yaml_if_there(run.submission))]:
-            begun = max(datetime.fromisoformat(load_yaml(run.submission)["time"]).timestamp() for run in left)
-            over = time.time() > begun + limit
-            names = ", ".join(run.path.name for run in left)
-            try:
-                settle(left, _run.look(scheduler, scheduler.status, Question(user_name()), limit=limit))
-            except CommandError as error:
-                raise SubmissionUnclearError(
-                    f"it is not known whether run {names} is in the queue, so nothing is submitted:\n{error}"
-                ) from error
-            if over:
-                break
-            log.warning("run %s was being submitted when its launch ended: looking whether it still arrives", names)
-            time.sleep(min(scheduler.ask_every, limit))
-    notes = {run: load_yaml_if_there(run.submission) for run in runs}
-    return {
-        run: Submitted(run, note["scheduler"], str(note["job_id"]), note.get("array_index"))
-        for run, note in notes.items()
-        if note.get("job_id") is not None
-    }
-
-
-def _is_unclear(note: Mapping[str, Any]) -> bool:
-    """Whether a run was being submitted, and it is not known what became of that."""
-    return bool(note.get("script")) and note.get("job_id") is None and note.get("state") is None
-
-
-def settle(runs: Sequence[RunDir], jobs: Sequence[NativeJob] = ()) -> None:
-    """Have runs whose submission was cut short know their job, where its folder or the queue does.
-
-    ``jobs`` is what the scheduler showed. A run that is in neither stays as it is.
-    """
-    for run in runs:
-        submission = load_yaml_if_there(run.submission)
-        if not _is_unclear(submission):
-            continue
-        path = Path(submission["script"])
-        job_id = _read_job_id(path.parent) or find_job(jobs, path, submission.get("name", ""))
-        if job_id:
-            cleared = {key: value for key, value in submission.items() if key != "error"}
-            write_yaml(run.submission, {**cleared, "job_id": job_id, "state": None})
 
 
 def _submit_group(
@@ -309,6 +251,7 @@ def _submit_one(
     write_whole(path, text)
     path.chmod(0o755)
     indices = [None] if len(tasks) == 1 else list(range(1, len(tasks) + 1))
+    findable = script.can_be_found(order.header, scheduler)
     notes = {
         run: {
             "scheduler": scheduler.name,
@@ -316,7 +259,7 @@ def _submit_one(
             "array_index": index,
             "packed": len(task),
             "script": str(path),
-            "name": name,
+            "name": name if findable else None,  # None: nothing in the queue tells it from others
             "hostname": socket.gethostname(),
             "user": user_name(),
             "time": metadata.now(),
@@ -336,7 +279,8 @@ def _submit_one(
                 script=path,
                 extra=extra,
                 directory=directory,
-                name=name,
+                name=name if findable else "",
+                find_started=lambda: find_started(notes),
                 command_timeout=order.command_timeout,
                 submit_timeout=order.submit_timeout,
             )
@@ -358,13 +302,6 @@ def _submit_one(
         for task, index in zip(tasks, indices, strict=True)
         for run in task
     ]
-
-
-def _read_job_id(folder: Path) -> str | None:
-    try:
-        return (folder / "job_id").read_text(encoding="utf-8").strip() or None
-    except OSError:
-        return None
 
 
 def _unique(name: str, scheduler: Scheduler) -> str:

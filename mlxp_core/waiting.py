@@ -6,12 +6,11 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from mlxp_core.files import load_yaml_if_there
 from mlxp_core.layout import ENDED, RunDir, Status, read_exit_code
+from mlxp_core.notes import Submitted, load_note
 from mlxp_core.queues import refresh
 from mlxp_core.scheduler import load_scheduler
 from mlxp_core.standing import status_of
-from mlxp_core.submission import Submitted
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +36,7 @@ def wait(submitted: Sequence[Submitted], on_end: Callable[[RunDir, Status], None
                 log.warning("%s", silence.why)
             for run in waiting:
                 # by the scheduler's word: a job that its folder takes for preempted may be about to start again
-                said = load_yaml_if_there(run.submission).get("state")
+                said = load_note(run).get("state")
                 if said in ENDED and (status := status_of(run)) in ENDED:
                     ended[run] = status
                     on_end(run, status)

@@ -125,7 +125,9 @@ def test_cancel_asks_at_a_terminal(mlxp: Mlxp, project: Project, tmp_path: Path)
 def test_logs_are_both_streams_or_one_or_their_last_lines(mlxp: Mlxp, project: Project) -> None:
     """Bug: stderr forgotten; labels in what is piped on; -n that counts wrongly."""
     project.run(*WAIT, "do=raise", code=1)
-    both = mlxp("logs", "1").stdout
+    shown = mlxp("logs", "1")
+    assert shown.stderr == ""
+    both = shown.stdout
     assert both.index("==> run 1: stdout <==") < both.index('"code": "A"') < both.index("==> run 1: stderr <==")
     assert both.index("==> run 1: stderr <==") < both.index("ValueError: no luck")
     assert mlxp("logs", "1", "--stdout").stdout == (project.logs / "1" / "log.stdout").read_text()

@@ -188,6 +188,8 @@ def test_a_templates_lines_run_in_every_job(project: Project) -> None:
         (("optimizer=rmsprop",), "rmsprop"),
         (("nosuchkey=1",), "nosuchkey"),
         (("hydra.sweep.subdir=same",), "several jobs the same folder"),
+        (("hydra.sweep.subdir='a\n${seed}'",), "a folder with a line break"),
+        (("hydra.sweep.dir='a\nb'",), "has a line break in its path"),
         (("hydra.launcher.header='#LOCAL --array=1-2'",), "the header sets --array itself"),
         (("hydra.launcher.template=pipe.sh",), "is not a line that the launcher can replace"),
     ],
@@ -455,3 +457,49 @@ def test_the_value_of_a_job_that_was_left_cannot_be_taken_for_a_number() -> None
     assert (handle.run_id, repr(handle)) == (3, "<SubmittedJob run 3, slurm job 42_3>")
     with pytest.raises(TypeError, match=r"no value yet.*hydra\.launcher\.wait=true"):
         float(handle)  # type: ignore[arg-type]
+
+
+def test_a_header_may_ask_for_what_a_group_says_that_only_the_sweep_chooses(project: Project) -> None:
+    """Bug: Hydra resolves the launcher before any job is composed, and `- optimizer: ???` in it has no value yet."""
+    project.write(**{"conf/open.yaml": "defaults:\n  - optimizer: ???\n  - config_of\n  - _self_\n"})
+    project.write(**{"conf/config_of.yaml": "seed: 0\nmsg: hello\ndo: null\nflag: null\n"})
+    project.commit()
+    header = "hydra.launcher.header='#LOCAL --job-name=lr${optimizer.lr}'"
+    setup = "hydra.launcher.setup=['export LR=${optimizer.lr}']"
+    project.run("--config-name=open", *LOCAL, "optimizer=sgd,adam", header, setup)
+    scripts = [(project.logs / name / "script.sh").read_text().splitlines() for name in ("1", "2")]
+    for script, rate in zip(scripts, ("0.1", "0.01"), strict=True):
+        assert f"#LOCAL --job-name=lr{rate}" in script
+        assert f"export LR={rate}" in script
+    project.wait_for_end(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("header", "'#LOCAL --job-name=${no.such}'"), ("setup", "['a=${no.such}']")]
+)
+def test_a_header_that_a_job_cannot_fill_in_is_said_with_the_job(project: Project, key: str, value: str) -> None:
+    """Bug: forty lines of OmegaConf's parser."""
+    done = project.run(*LOCAL, "seed=1,2", f"hydra.launcher.{key}={value}", code=1)
+    assert f"hydra.launcher.{key}=" in done.stderr
+    assert "has no value for the job seed=1: Interpolation key 'no.such' not found" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not project.logs.exists() or project.runs() == []
+
+
+def test_a_template_in_another_encoding_goes_through_but_for_its_directives(project: Project) -> None:
+    """Bug: a stack trace for an old comment; a directive of which one letter has become another."""
+    path = project.dir / "job.sh"
+    path.write_bytes(b"#!/bin/bash\n#LOCAL --job-name=a\n# caf\xe9\npython main.py\n")
+    project.run(*LOCAL, "hydra.launcher.template=job.sh", "seed=1")
+    assert b"# caf\xe9\n" in (project.logs / "1" / "script.sh").read_bytes()
+    path.write_bytes(b"#!/bin/bash\n#LOCAL --job-name=caf\xe9\npython main.py\n")
+    done = project.run(*LOCAL, "hydra.launcher.template=job.sh", "seed=1", code=1)
+    assert "is no UTF-8" in done.stderr
+    project.wait_for_end(1)
+
+
+def test_runs_that_lie_deeper_than_anybody_looks_are_warned_of(project: Project) -> None:
+    """Bug: `mlxp status` of the log directory shows nothing, and nobody has said why."""
+    done = project.run(*LOCAL, "seed=1", "hydra.sweep.subdir='lr/${seed}'")
+    assert "such as " + str(project.logs / "lr") in done.stdout + done.stderr
+    project.wait_for_end("lr/1")

@@ -498,3 +498,19 @@ def test_a_header_with_an_array_of_its_own_is_refused() -> None:
 def test_job_names_are_legal_everywhere(name: str, legal: str) -> None:
     """Bug: Grid Engine refuses a slash, PBS a leading digit."""
     assert script.legal_name(name) == legal
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "header", "found"),
+    [
+        ("slurm", "#SBATCH --job-name=mine", True),  # squeue shows the script
+        ("sge", "#$ -l h_rt=3", True),
+        ("sge", "#$ -N mine", False),
+        ("mwm", "#MSUB -N mine", False),
+        ("lsf", "#BSUB -J mine", True),  # by its description
+        ("lsf", "#BSUB -Jd mine", False),
+    ],
+)
+def test_a_submission_is_found_by_its_script_or_by_a_name_of_ours(scheduler: str, header: str, found: bool) -> None:
+    """Bug: qstat shows the user's own name, so a job that is there is not found, and submitted twice."""
+    assert script.can_be_found((header,), load_scheduler(scheduler)) is found

@@ -226,3 +226,29 @@ def test_jobs_with_different_headers_go_into_different_submissions(project: Proj
     assert ["#SBATCH --mem=1G\n" in text for text in scripts] == [True, False]
     assert ["#SBATCH --mem=2G\n" in text for text in scripts] == [False, True]
     assert "#SBATCH --mem=2G\n" in (project.logs / "4" / "script.sh").read_text()
+
+
+# sbatch accepts, and the job has run and is forgotten before anybody asks the queue
+GONE = 'SLURM_JOB_ID=77 bash "$script" || exit 3\n'
+SHORT = ("-m", "hydra/launcher=mlxp_slurm", "hydra.launcher.submit_timeout=30", "seed=1")
+
+
+def test_a_job_that_came_and_went_before_the_queue_was_asked_is_not_submitted_again(
+    cluster: Cluster, project: Project
+) -> None:
+    """Bug: an unclear answer, a job of a second that qstat does not show any more, and the run is done twice."""
+    cluster.does(1, f"{GONE}echo 'sbatch: error: Socket timed out on send/recv operation' >&2; exit 1")
+    project.run(*SHORT)
+    assert (cluster.calls, project.job_id(1), project.status(1)) == (1, "77", "COMPLETE")
+
+
+def test_a_launch_that_was_killed_does_not_repeat_runs_that_the_queue_has_forgotten(
+    cluster: Cluster, project: Project
+) -> None:
+    """Bug: the same command the next day: the queue knows nothing, and a complete run is PENDING and run again."""
+    cluster.does(1, f"{GONE}kill -KILL $PPID; exit 1")
+    project.run(*SHORT, code=-signal.SIGKILL)
+    assert (project.job_id(1), project.status(1)) == (None, "COMPLETE")
+    project.run(*SHORT)
+    assert (cluster.calls, project.job_id(1), project.status(1)) == (1, "77", "COMPLETE")
+    assert project.runs() == ["1"]

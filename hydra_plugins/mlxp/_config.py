@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, flag_override
@@ -64,6 +64,20 @@ def pin(config: DictConfig, submitted: Plain) -> list[str]:
 def raw(config: DictConfig, holder: str, key: str) -> Any:
     """What a node holds, which may be an interpolation: ``raw(config, "hydra.run", "dir")``."""
     return _container(OmegaConf.select(config, holder))[key]
+
+
+def leave_to_jobs(config: DictConfig, holder: str, keys: Sequence[str]) -> None:
+    """Take out of a multirun's configuration what cannot be resolved in it, because its jobs choose the group.
+
+    Hydra resolves all of a launcher before it makes it. A job's configuration is composed anew, and has it.
+    """
+    node = OmegaConf.select(config, holder)
+    for key in keys:
+        try:
+            OmegaConf.to_container(OmegaConf.create([node[key]]), resolve=True)
+        except OmegaConfBaseException:
+            with flag_override(node, ["struct", "readonly"], [False, False]):
+                node[key] = None if key == "header" else []
 
 
 def overrides(config: DictConfig, kind: str) -> list[str]:

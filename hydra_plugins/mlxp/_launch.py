@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.mlxp import _config
 from hydra_plugins.mlxp._command import Program, find_program, job_overrides
@@ -26,11 +27,13 @@ from mlxp_core import __version__, script, submission
 from mlxp_core.errors import ConfigurationError, JobFailedError
 from mlxp_core.launches import Launch, fingerprint, note_launch, take_up
 from mlxp_core.layout import LogDir, RunDir, Status
+from mlxp_core.notes import Submitted
 from mlxp_core.resubmission import submitting_again
 from mlxp_core.scheduler import load_scheduler
+from mlxp_core.settling import find_submitted
 from mlxp_core.snapshot import Code, take_snapshot
 from mlxp_core.store import RunStore
-from mlxp_core.submission import Order, Planned, Submitted
+from mlxp_core.submission import Order, Planned
 from mlxp_core.template import Template, add_header, add_setup, read_template
 from mlxp_core.waiting import wait
 
@@ -132,12 +135,16 @@ def _read_template(launcher: MlxpLauncher, program: Program) -> Template:
     if options.template is not None:
         path = Path(launcher.config.hydra.runtime.cwd, os.path.expanduser(options.template))  # noqa: PTH111
         try:
-            text = path.read_text(encoding="utf-8")
+            # a comment in another encoding, say, goes through byte for byte
+            text = path.read_text(encoding="utf-8", errors="surrogateescape")
         except OSError as error:
             raise ConfigurationError(
                 f"the template {path} (hydra.launcher.template={options.template}) cannot be read: {error.strerror}"
             ) from error
         template = read_template(text, scheduler, program.called, source=f"the template {path}")
+        for line in template.header:
+            if any("\udc80" <= letter <= "\udcff" for letter in line):
+                raise ConfigurationError(f"{line!r} in {path} is no UTF-8: write directives in UTF-8")
         for line in template.ignored:
             log.warning("%s does not read directives after the first command: %s", scheduler.name, line)
     return template
@@ -148,9 +155,19 @@ def _with_own_lines(template: Template, job: _Composed, options: LauncherConf) -
 
     So each job can ask for the resources that its own model needs.
     """
-    own = job.config.hydra.launcher
-    template = add_header(template, own.get("header"), load_scheduler(options.scheduler))
-    return add_setup(template, own.get("setup") or [])
+    own: DictConfig = job.config.hydra.launcher
+    found: dict[str, Any] = {}
+    for key in ("header", "setup"):
+        try:
+            value = own.get(key)
+            found[key] = list(value) if OmegaConf.is_list(value) else value
+        except OmegaConfBaseException as error:
+            text = _config.raw(job.config, "hydra.launcher", key)
+            raise ConfigurationError(
+                f"hydra.launcher.{key}={text} has no value for the job {' '.join(job.overrides)}: {error}"
+            ) from error
+    header, setup = found["header"], found["setup"] or []
+    return add_setup(add_header(template, header, load_scheduler(options.scheduler)), setup)
 
 
 def _order(launcher: MlxpLauncher, template: Template) -> Order:
@@ -185,7 +202,7 @@ def _identity(launcher: MlxpLauncher, program: Program, jobs: Sequence[_Composed
 
 def _submitted_before(earlier: Launch, options: LauncherConf) -> dict[RunDir, Submitted]:
     """The runs of an earlier launch that are in a queue, or have been. What is unclear is looked for first."""
-    found = submission.find_submitted(earlier.runs, limit=options.command_timeout)
+    found = find_submitted(earlier.runs, limit=options.command_timeout)
     log.warning(
         "the launch of this command at %s did not submit all of its runs: %d of %d are submitted already (%s), the "
         "rest follows",
@@ -247,6 +264,8 @@ def _check_committed_configuration(launcher: MlxpLauncher, jobs: Sequence[_Compo
 
 def _folders(jobs: Sequence[_Composed], log_dir: LogDir) -> list[RunDir]:
     """A folder for each job: a new id, unless the user's own hydra.sweep.subdir says where."""
+    if "\n" in str(log_dir.path):
+        raise ConfigurationError(f"the log directory {str(log_dir.path)!r} has a line break in its path: take another")
     subdirs = [_config.raw(job.config, "hydra.sweep", "subdir") for job in jobs]
     if all(subdir == RUN_ID for subdir in subdirs):
         with RunStore(log_dir.path) as store:
@@ -256,6 +275,16 @@ def _folders(jobs: Sequence[_Composed], log_dir: LogDir) -> list[RunDir]:
         raise ConfigurationError(
             f"hydra.sweep.subdir={subdirs[0]} gives several jobs the same folder. Leave it as it is, so that every run "
             "gets a number of its own, or make it differ, with ${hydra.job.num}."
+        )
+    if any("\n" in str(run.path) for run in runs):
+        raise ConfigurationError(f"hydra.sweep.subdir={subdirs[0]} gives a folder with a line break: make it another")
+    if any(run.path.parent != log_dir.path for run in runs):
+        log.warning(
+            "hydra.sweep.subdir=%s puts runs deeper than in %s itself, where neither mlxp nor the reader looks for "
+            "them: give them the folder that holds the runs, such as %s",
+            subdirs[0],
+            log_dir.path,
+            runs[0].path.parent,
         )
     for run in runs:
         if run.info.exists():

@@ -74,11 +74,13 @@ def on_run_start(config: DictConfig) -> None:
 
 @_remembers_failure
 def on_multirun_start(config: DictConfig) -> None:
-    """Choose the log directory."""
+    """Choose the log directory; have what only the jobs' own configurations can say of the launcher wait for them."""
     settle_sweep(config)
     if config.hydra.launcher.get("_target_") != LAUNCHER:  # whose jobs are not children of this process
         with _ending_the_program():
             watch_workers(Path(config.hydra.runtime.cwd, str(config.hydra.sweep.dir)))
+    else:
+        _config.leave_to_jobs(config, "hydra.launcher", ("header", "setup"))
 
 
 @_remembers_failure

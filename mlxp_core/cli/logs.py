@@ -74,12 +74,9 @@ class _Source:
         self.path = path
         self.label = label
         self.optional = optional  # of no interest where it is empty
+        self.seen = False  # also after it is closed
         self._file: BinaryIO | None = None
         self._open()
-
-    @property
-    def seen(self) -> bool:
-        return self._file is not None and not self.optional
 
     def last(self, lines: int | None) -> bytes:
         """What is there so far, or its last lines."""
@@ -108,6 +105,7 @@ class _Source:
             self._file = self.path.open("rb")
         except FileNotFoundError:
             return False
+        self.seen = not self.optional
         return True
 
     def _is_replaced(self) -> bool:

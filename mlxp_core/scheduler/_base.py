@@ -108,6 +108,8 @@ class Scheduler:
     unclear: re.Pattern[str] | None = None  # an answer that leaves open whether the job was taken
     unclear_codes: frozenset[int] = frozenset()  # exit codes that do so
 
+    shows_script: bool = True  # in its answers; else a job is found again by its name alone
+
     history: Asking | None = None  # for the jobs that the queue does not show any more
     ask_every: float = 10.0  # seconds between two questions to it from one host
 

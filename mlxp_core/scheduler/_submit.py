@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,8 @@ class Call:
     script: Path
     extra: tuple[str, ...]  # arguments of the submit command
     directory: Path  # where the command is run
-    name: str  # of the job, which no other has
+    name: str  # of the job, which no other has; empty where it cannot be told from others in the queue
+    find_started: Callable[[], str | None]  # the id of the job that has started one of its runs
     command_timeout: float  # seconds for each command
     submit_timeout: float  # seconds of trying
 
@@ -83,9 +84,12 @@ def _search(call: Call, error: SubmissionUnclearError, end: float) -> str | None
         except CommandError as silence:
             why = f"Its queue could not be asked:\n{silence}"
         else:
-            job_id = find_job(jobs, call.script, call.name)
+            # a short one may have come and gone before the queue was asked
+            job_id = find_job(jobs, call.script, call.name) or call.find_started()
             absent += 1
-            if job_id is not None or absent > 1:
+            if job_id is None and not call.name:
+                why = "It cannot be told from others in the queue, for your header gives it a name of its own."
+            elif job_id is not None or absent > 1:
                 return job_id
         if time.monotonic() + call.scheduler.ask_every > end:
             raise SubmissionUnclearError(

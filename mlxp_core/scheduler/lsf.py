@@ -104,6 +104,7 @@ LSF = Scheduler(
     },
     cancel=_cancel,
     plain_paths=True,
+    shows_script=False,
     quote_path=plain_path,
     index_pattern="%I",
     job_variable="LSB_JOBID",

@@ -65,6 +65,7 @@ MWM = replace(
     unclear=words("timed out", "End of File", "communication error"),
     status=Asking(_status, _read),
     history=Asking(_history, _read),
+    shows_script=False,
     states={
         **dict.fromkeys(
             ("Idle", "Hold", "UserHold", "SystemHold", "BatchHold", "Deferred", "Migrated", "NotQueued"), Status.PENDING

@@ -141,6 +141,7 @@ SGE = Scheduler(
     stuck=frozenset(_IN_ERROR),
     cancel=_cancel,
     plain_paths=True,
+    shows_script=False,
     quote_path=plain_path,
     index_pattern="$TASK_ID",
     job_variable="JOB_ID",
