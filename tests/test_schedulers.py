@@ -50,7 +50,7 @@ TIMED_OUT = "echo 'Batch job submission failed: Socket timed out on send/recv op
 
 def call(script: str = "/x/array.sh", name: str = "n-abc", limit: float = 10, patience: float = 1.0) -> Call:
     quick = replace(SLURM, ask_every=0.1)
-    return Call(quick, Path(script), (), Path("/"), name, limit, patience)
+    return Call(quick, Path(script), (), Path("/"), name, lambda: None, limit, patience)
 
 
 def test_a_failed_answer_for_a_job_that_was_accepted_is_no_refusal(clients: Path) -> None:
