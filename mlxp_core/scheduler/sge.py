@@ -73,6 +73,9 @@ def _ending(fields: dict[str, str]) -> tuple[str, str]:
     failed, code = fields["failed"].split()[0], fields["exit_status"].split()[0]
     if failed == "0":
         return ("done", "") if code == "0" else ("exit", f"exit code {code}")
+    if failed == "25":
+        # it was to start again, and that is the last word on what is not in the queue any more: somebody deleted it
+        return "rescheduled", "deleted before it started again"
     # 37: killed by the qmaster; 100: by the execution daemon, or by the job itself
     if failed in {"37", "100"} and _over_time(fields):
         return "h_rt", "ran into its limit of time (h_rt)"
@@ -129,6 +132,7 @@ SGE = Scheduler(
         "exit": Status.FAILED,
         "h_rt": Status.TIMEOUT,
         "killed": Status.CANCELLED,
+        "rescheduled": Status.CANCELLED,
         "failed": Status.FAILED,
     },
     stuck=frozenset(_IN_ERROR),
