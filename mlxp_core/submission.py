@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from mlxp_core.errors import (
     SubmissionRefusedError,
     SubmissionUnclearError,
 )
-from mlxp_core.files import load_yaml, load_yaml_if_there, write_whole, write_yaml
+from mlxp_core.files import dump_yaml, load_yaml, load_yaml_if_there, write_whole, write_yaml
 from mlxp_core.layout import LogDir, RunDir, Status, read_attempts_started
 from mlxp_core.links import plain_folder
 from mlxp_core.scheduler import _run, load_scheduler
@@ -56,17 +56,30 @@ class Order:
     @classmethod
     def load(cls, run: RunDir) -> Order:
         """Read a run's order. Raises ConfigurationError where the run has none: no launcher of ours made it."""
-        order = load_yaml_if_there(run.settings).get("order")
-        if not isinstance(order, dict):
-            raise ConfigurationError(
-                f"{run.path} was not made by a launcher of hydra-mlxp, so it is not known how to submit it again"
-            )
-        return cls(**{**order, "header": tuple(order["header"])})
+        (order,) = load_orders([run])
+        return order
 
     @property
     def plain(self) -> dict[str, Any]:
         """The order in plain values."""
         return {**asdict(self), "header": list(self.header)}
+
+
+def load_orders(runs: Iterable[RunDir]) -> list[Order]:
+    """The orders of several runs. Raises as Order.load; of a thousand files that are the same one is parsed."""
+    known: dict[bytes, Order] = {}
+    orders = []
+    for run in runs:
+        text = run.settings.read_bytes() if run.settings.exists() else b""
+        if text not in known:
+            order = load_yaml_if_there(run.settings).get("order")
+            if not isinstance(order, dict):
+                raise ConfigurationError(
+                    f"{run.path} was not made by a launcher of hydra-mlxp, so it is not known how to submit it again"
+                )
+            known[text] = Order(**{**order, "header": tuple(order["header"])})
+        orders.append(known[text])
+    return orders
 
 
 @dataclass(frozen=True)
@@ -116,16 +129,27 @@ def _check_max_parallel(order: Order, scheduler: Scheduler) -> None:
         )
 
 
-def write_run(planned: Planned) -> None:
-    """Fill a run's folder: configuration, settings, script, status PENDING. The status comes last."""
-    run, scheduler = planned.job.run, load_scheduler(planned.order.scheduler)
-    run.metadata.mkdir(parents=True, exist_ok=True)
-    write_yaml(run.config, planned.config)
-    write_yaml(run.config_unresolved, planned.config_unresolved)
-    write_yaml(run.settings, {**planned.settings, "order": planned.order.plain})
-    write_whole(run.script, script.render_job(planned.job, planned.template, scheduler))
-    run.script.chmod(0o755)
-    write_yaml(run.info, metadata.pending(run, planned.facts))
+def write_runs(planned: Iterable[Planned]) -> None:
+    """Fill the folders of runs: configuration, settings, script, status PENDING. The status comes last.
+
+    YAML is what takes longest, so what is the same in the next run, or in the next file, is put into words once.
+    """
+    settings: Mapping[str, Any] = {}
+    settings_text = ""
+    for one in planned:
+        run, scheduler = one.job.run, load_scheduler(one.order.scheduler)
+        own = {**one.settings, "order": one.order.plain}
+        if own != settings:
+            settings, settings_text = own, dump_yaml(own)
+        config = dump_yaml(one.config)
+        as_written = one.config_unresolved == one.config
+        run.metadata.mkdir(parents=True, exist_ok=True)
+        write_whole(run.config, config)
+        write_whole(run.config_unresolved, config if as_written else dump_yaml(one.config_unresolved))
+        write_whole(run.settings, settings_text)
+        write_whole(run.script, script.render_job(one.job, one.template, scheduler))
+        run.script.chmod(0o755)
+        write_yaml(run.info, metadata.pending(run, one.facts))
 
 
 def abandon(runs: Sequence[RunDir], error: BaseException) -> None:
@@ -151,8 +175,8 @@ def submit(runs: Sequence[RunDir], log_dir: LogDir) -> list[Submitted]:
     Raises the error of the first submission that fails; the folders say which runs are submitted and which are not.
     """
     groups: dict[Order, list[RunDir]] = {}
-    for run in runs:
-        groups.setdefault(Order.load(run), []).append(run)
+    for run, order in zip(runs, load_orders(runs), strict=True):
+        groups.setdefault(order, []).append(run)
     submitted: list[Submitted] = []
     tried: set[RunDir] = set()
     try:
@@ -309,25 +333,25 @@ def _submit_one(
     write_whole(path, text)
     path.chmod(0o755)
     indices = [None] if len(tasks) == 1 else list(range(1, len(tasks) + 1))
-    notes = {
+    common = {
+        "scheduler": scheduler.name,
+        "script": str(path),
+        "name": name,
+        "hostname": socket.gethostname(),
+        "user": user_name(),
+        "time": metadata.now(),
+    }
+    own = {
         run: {
-            "scheduler": scheduler.name,
-            "job_id": None,  # being submitted, or it did not work out
             "array_index": index,
             "packed": len(task),
-            "script": str(path),
-            "name": name,
-            "hostname": socket.gethostname(),
-            "user": user_name(),
-            "time": metadata.now(),
             "attempt": read_attempts_started(run) + 1,  # that `state` speaks of
-            "state": None,  # what the scheduler last said, as a status
         }
         for task, index in zip(tasks, indices, strict=True)
         for run in task
     }
-    for run, note in notes.items():
-        write_yaml(run.submission, note)
+    # being submitted, or it did not work out; `state` is what the scheduler last said, as a status
+    _note(own, {**common, "job_id": None, "state": None})
     extra = () if len(tasks) == 1 else script.array_words(scheduler, name, order.header, len(tasks), throttle)
     try:
         job_id = submit_once(
@@ -343,21 +367,27 @@ def _submit_one(
         )
     except CommandError as error:
         unclear = isinstance(error, SubmissionUnclearError)
-        for run, note in notes.items():
-            write_yaml(run.submission, {**note, "state": None if unclear else str(Status.FAILED), "error": str(error)})
+        state = None if unclear else str(Status.FAILED)
+        _note(own, {**common, "job_id": None, "state": state, "error": str(error)})
         if isinstance(error, SubmissionRefusedError):
             lines = "\n".join(f"  {line}" for line in order.header) or "  (none)"
             raise type(error)(f"{error}\nThe directives of your header:\n{lines}") from error
         raise
     # for all of them at once, before any of them says so: a launch that is killed in between is settled by it
     write_whole(folder / "job_id", f"{job_id}\n")
-    for run, note in notes.items():
-        write_yaml(run.submission, {**note, "job_id": job_id})
+    _note(own, {**common, "job_id": job_id, "state": None})
     return [
         Submitted(run, scheduler.name, job_id, index)
         for task, index in zip(tasks, indices, strict=True)
         for run in task
     ]
+
+
+def _note(own: Mapping[RunDir, Mapping[str, Any]], common: Mapping[str, Any]) -> None:
+    """Write submission.yaml of each run: what all have in common, which is put into words once, and its own."""
+    text = dump_yaml(common)
+    for run, fields in own.items():
+        write_whole(run.submission, text + dump_yaml(fields))
 
 
 def _read_job_id(folder: Path) -> str | None:
