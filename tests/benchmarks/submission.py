@@ -10,8 +10,9 @@ goes. Then, with jobs that run: from the start of a submission to the first line
 `mlxp status` of as many runs.
 
 Seen on 2 busy cores (load 9 to 19, Slurm 22.05 on the same machine, ext4), 1,000 runs: ours 0.92 s
-CPU and 3.8 s, of it 0.04 s in its one sbatch; files 0.17 s CPU and 0.68 s; one array 0.005 s CPU and 0.03 s; 100 singles
-0.32 s CPU and 1.1 s. `mlxp status` 0.98 s CPU asking, 0.48 s afterwards. First line of one job 0.9 s, by sbatch 0.7 s.
+CPU and 3.8 s, of it 0.04 s in its one sbatch; files 0.17 s CPU and 0.68 s; one array 0.005 s CPU and 0.03 s;
+100 singles 0.32 s CPU and 1.1 s. `mlxp status` 0.98 s CPU asking, 0.48 s afterwards.
+First line of one job 0.9 s, by sbatch 0.7 s.
 """
 
 from __future__ import annotations
