@@ -38,7 +38,7 @@ _BY_SIGNAL = {
 # what a scheduler knows better of a job that was stopped from outside. FAILED is not among them: it is what a scheduler
 # makes of the exit code with which a preempted run leaves.
 _REASONS = {
-    Status.CANCELLED: (Status.TIMEOUT, Status.PREEMPTED),
+    Status.CANCELLED: (Status.TIMEOUT, Status.PREEMPTED, Status.LOST),  # LOST: a node that was given up could still say
     Status.PREEMPTED: (Status.TIMEOUT, Status.CANCELLED),
 }
 

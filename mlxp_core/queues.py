@@ -291,7 +291,8 @@ def _forgotten(one: Standing, said: _Said, starts: int) -> tuple[Status | None, 
         return Status.CANCELLED, "cancelled before it had started"
     if not started and said.time - datetime.fromisoformat(one.submission["time"]).timestamp() < _YOUNG:
         return None, ""
-    if one.code is not None:  # the folder knows how it ended, and nobody will know more
+    # the folder knows how it ended, and nobody will know more
+    if one.code is not None or one.attempt_info.get("status") in ENDED:
         return (one.status, "") if one.ended else (None, "")
     if not started:
         return Status.CANCELLED, "no longer in the queue, and it had never started"

@@ -260,7 +260,8 @@ mlxp_run=$(sed -n "${{mlxp_first}}p" {manifest})
 mlxp_start "$mlxp_run"
 """
 
-# what a run of the same job has completed before the job was started again is not run again
+# A run that was complete before its job was started again is not run again. One that was asked to stop, and left in an
+# orderly way, has an exit code of 0 as well.
 _SIDE_BY_SIDE = """\
 mlxp_signal() {{
   mlxp_signalled=yes
@@ -272,7 +273,9 @@ trap 'mlxp_signal USR2' USR2
 export MLXP_PACKED=1
 mlxp_children=
 while IFS= read -r mlxp_run <&3; do
-  case $(cat "$mlxp_run/metadata/exit_code" 2>/dev/null) in "0 "*) continue ;; esac
+  case $(cat "$mlxp_run/metadata/exit_code" 2>/dev/null) in
+    "0 "*) grep -qsx 'status: PREEMPTED' "$mlxp_run/metadata/info.yaml" || continue ;;
+  esac
   mlxp_start "$mlxp_run" </dev/null 3<&- &
   mlxp_children="$mlxp_children $!"
 done 3<<mlxp_end

@@ -22,6 +22,7 @@ _IN_WORDS = {
     "outofmemory": "out of memory",
     "node_fail": "node failure",
     "nodefail": "node failure",
+    "nodedown": "node failure",  # what squeue says of the same job for which sacct says NODE_FAIL
     "boot_fail": "node failure",
 }
 _EMPTY = {"", "none", "completed", "failed", "cancelled", "running", "pending", "timeout", "nonzeroexitcode"}

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from mlxp_core.errors import (
     SubmissionRefusedError,
     SubmissionUnclearError,
 )
-from mlxp_core.files import load_yaml_if_there, write_whole, write_yaml
+from mlxp_core.files import dump_yaml, load_yaml_if_there, write_whole, write_yaml
 from mlxp_core.layout import LogDir, RunDir, Status, read_attempts_started
 from mlxp_core.links import plain_folder
 from mlxp_core.notes import Submitted, is_unclear
@@ -56,26 +56,43 @@ class Order:
     @classmethod
     def load(cls, run: RunDir) -> Order:
         """Read a run's order. Raises ConfigurationError where the run has none: no launcher of ours made it."""
-        order = load_yaml_if_there(run.settings).get("order")
-        if not isinstance(order, dict):
-            raise ConfigurationError(
-                f"{run.path} was not made by a launcher of hydra-mlxp, so it is not known how to submit it again"
-            )
-        try:
-            loaded = cls(**{**order, "header": tuple(order["header"])})
-            texts = (loaded.scheduler, loaded.name, loaded.shebang, loaded.directory, *loaded.header)
-            numbers = (loaded.pack, loaded.max_parallel or 1, loaded.command_timeout, loaded.submit_timeout)
-            usable = all(isinstance(text, str) for text in texts) and all(number > 0 for number in numbers)
-        except (TypeError, KeyError) as error:
-            raise ConfigurationError(f"the order in {run.settings} cannot be used: {error!r}") from error
-        if not usable:
-            raise ConfigurationError(f"the order in {run.settings} cannot be used: {order}")
-        return loaded
+        (order,) = load_orders([run])
+        return order
 
     @property
     def plain(self) -> dict[str, Any]:
         """The order in plain values."""
         return {**asdict(self), "header": list(self.header)}
+
+
+def load_orders(runs: Iterable[RunDir]) -> list[Order]:
+    """The orders of several runs. Raises as Order.load; of a thousand files that are the same one is parsed."""
+    known: dict[bytes, Order] = {}
+    orders = []
+    for run in runs:
+        text = run.settings.read_bytes() if run.settings.exists() else b""
+        if text not in known:
+            known[text] = _load_order(run)
+        orders.append(known[text])
+    return orders
+
+
+def _load_order(run: RunDir) -> Order:
+    order = load_yaml_if_there(run.settings).get("order")
+    if not isinstance(order, dict):
+        raise ConfigurationError(
+            f"{run.path} was not made by a launcher of hydra-mlxp, so it is not known how to submit it again"
+        )
+    try:
+        loaded = Order(**{**order, "header": tuple(order["header"])})
+        texts = (loaded.scheduler, loaded.name, loaded.shebang, loaded.directory, *loaded.header)
+        numbers = (loaded.pack, loaded.max_parallel or 1, loaded.command_timeout, loaded.submit_timeout)
+        usable = all(isinstance(text, str) for text in texts) and all(number > 0 for number in numbers)
+    except (TypeError, KeyError) as error:
+        raise ConfigurationError(f"the order in {run.settings} cannot be used: {error!r}") from error
+    if not usable:
+        raise ConfigurationError(f"the order in {run.settings} cannot be used: {order}")
+    return loaded
 
 
 @dataclass(frozen=True)
@@ -115,30 +132,45 @@ def _check_max_parallel(order: Order, scheduler: Scheduler) -> None:
         )
 
 
-def write_run(planned: Planned) -> None:
-    """Fill a run's folder: configuration, settings, script, status PENDING. The status comes last."""
-    run, scheduler = planned.job.run, load_scheduler(planned.order.scheduler)
-    run.metadata.mkdir(parents=True, exist_ok=True)
-    write_yaml(run.config, planned.config)
-    write_yaml(run.config_unresolved, planned.config_unresolved)
-    write_yaml(run.settings, {**planned.settings, "order": planned.order.plain})
-    write_whole(run.script, script.render_job(planned.job, planned.template, scheduler))
-    run.script.chmod(0o755)
-    write_yaml(run.info, metadata.pending(run, planned.facts))
+def write_runs(planned: Iterable[Planned]) -> None:
+    """Fill the folders of runs: configuration, settings, script, status PENDING. The status comes last.
+
+    YAML is what takes longest, so what is the same in the next run, or in the next file, is put into words once.
+    """
+    settings: Mapping[str, Any] = {}
+    settings_text = ""
+    for one in planned:
+        run, scheduler = one.job.run, load_scheduler(one.order.scheduler)
+        own = {**one.settings, "order": one.order.plain}
+        if own != settings:
+            settings, settings_text = own, dump_yaml(own)
+        config = dump_yaml(one.config)
+        as_written = one.config_unresolved == one.config
+        run.metadata.mkdir(parents=True, exist_ok=True)
+        write_whole(run.config, config)
+        write_whole(run.config_unresolved, config if as_written else dump_yaml(one.config_unresolved))
+        write_whole(run.settings, settings_text)
+        write_whole(run.script, script.render_job(one.job, one.template, scheduler))
+        run.script.chmod(0o755)
+        write_yaml(run.info, metadata.pending(run, one.facts))
+
+
+def _not_submitted(error: BaseException) -> dict[str, str]:
+    """Fields of submission.yaml for a run of which nothing has been sent."""
+    if isinstance(error, KeyboardInterrupt):
+        return {"state": str(Status.CANCELLED), "error": "interrupted before it was submitted"}
+    return {"state": str(Status.FAILED), "error": f"not submitted: {error}"}
 
 
 def abandon(runs: Sequence[RunDir], error: BaseException) -> None:
     """Have the folders of runs that were not submitted say so, after an error or an interrupt in between."""
-    stopped = isinstance(error, KeyboardInterrupt)
-    why = "interrupted before it was submitted" if stopped else f"not submitted: {error}"
     unclear = None
     for run in runs:
         note = load_yaml_if_there(run.submission)
         if run.info.exists() and not note:
             with contextlib.suppress(OSError):  # a full disk, perhaps, which was the error
-                state = Status.CANCELLED if stopped else Status.FAILED
-                write_yaml(run.submission, {"job_id": None, "time": metadata.now(), "state": str(state), "error": why})
-        elif stopped and is_unclear(note):
+                write_yaml(run.submission, {"job_id": None, "time": metadata.now(), **_not_submitted(error)})
+        elif isinstance(error, KeyboardInterrupt) and is_unclear(note):
             unclear = note["script"]
     if unclear:
         log.warning("interrupted while %s was being submitted: the same command again finds out", unclear)
@@ -150,8 +182,8 @@ def submit(runs: Sequence[RunDir], log_dir: LogDir) -> list[Submitted]:
     Raises the error of the first submission that fails; the folders say which runs are submitted and which are not.
     """
     groups: dict[Order, list[RunDir]] = {}
-    for run in runs:
-        groups.setdefault(Order.load(run), []).append(run)
+    for run, order in zip(runs, load_orders(runs), strict=True):
+        groups.setdefault(order, []).append(run)
     submitted: list[Submitted] = []
     tried: set[RunDir] = set()
     try:
@@ -252,25 +284,30 @@ def _submit_one(
     path.chmod(0o755)
     indices = [None] if len(tasks) == 1 else list(range(1, len(tasks) + 1))
     findable = script.can_be_found(order.header, scheduler)
-    notes = {
+    common = {
+        "scheduler": scheduler.name,
+        "script": str(path),
+        "name": name if findable else None,  # None: nothing in the queue tells it from others
+        "hostname": socket.gethostname(),
+        "user": user_name(),
+        "time": metadata.now(),
+    }
+    own = {
         run: {
-            "scheduler": scheduler.name,
-            "job_id": None,  # being submitted, or it did not work out
             "array_index": index,
             "packed": len(task),
-            "script": str(path),
-            "name": name if findable else None,  # None: nothing in the queue tells it from others
-            "hostname": socket.gethostname(),
-            "user": user_name(),
-            "time": metadata.now(),
             "attempt": read_attempts_started(run) + 1,  # that `state` speaks of
-            "state": None,  # what the scheduler last said, as a status
         }
         for task, index in zip(tasks, indices, strict=True)
         for run in task
     }
-    for run, note in notes.items():
-        write_yaml(run.submission, note)
+    try:
+        # being submitted, or it did not work out; `state` is what the scheduler last said, as a status
+        _note(own, {**common, "job_id": None, "state": None})
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # a full disk, perhaps, which was the error
+            _note(own, {**common, "job_id": None, **_not_submitted(error)})
+        raise
     extra = () if len(tasks) == 1 else script.array_words(scheduler, name, order.header, len(tasks), throttle)
     try:
         job_id = submit_once(
@@ -280,28 +317,34 @@ def _submit_one(
                 extra=extra,
                 directory=directory,
                 name=name if findable else "",
-                find_started=lambda: find_started(notes),
+                find_started=lambda: find_started(own),
                 command_timeout=order.command_timeout,
                 submit_timeout=order.submit_timeout,
             )
         )
     except CommandError as error:
         unclear = isinstance(error, SubmissionUnclearError)
-        for run, note in notes.items():
-            write_yaml(run.submission, {**note, "state": None if unclear else str(Status.FAILED), "error": str(error)})
+        state = None if unclear else str(Status.FAILED)
+        _note(own, {**common, "job_id": None, "state": state, "error": str(error)})
         if isinstance(error, SubmissionRefusedError):
             lines = "\n".join(f"  {line}" for line in order.header) or "  (none)"
             raise type(error)(f"{error}\nThe directives of your header:\n{lines}") from error
         raise
     # for all of them at once, before any of them says so: a launch that is killed in between is settled by it
     write_whole(folder / "job_id", f"{job_id}\n")
-    for run, note in notes.items():
-        write_yaml(run.submission, {**note, "job_id": job_id})
+    _note(own, {**common, "job_id": job_id, "state": None})
     return [
         Submitted(run, scheduler.name, job_id, index)
         for task, index in zip(tasks, indices, strict=True)
         for run in task
     ]
+
+
+def _note(own: Mapping[RunDir, Mapping[str, Any]], common: Mapping[str, Any]) -> None:
+    """Write submission.yaml of each run: what all have in common, which is put into words once, and its own."""
+    text = dump_yaml(common)
+    for run, fields in own.items():
+        write_whole(run.submission, text + dump_yaml(fields))
 
 
 def _unique(name: str, scheduler: Scheduler) -> str:

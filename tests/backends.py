@@ -107,13 +107,14 @@ def open_project(backend: Backend, tmp_path: Path, environment: dict[str, str]) 
     if backend.as_user:
         user = pwd.getpwnam(USER)
         home = Path(user.pw_dir)
-        folder = home / "tests" / tmp_path.name / "a user's 100% prôject"
+        folder = home / "tests" / tmp_path.parent.name / tmp_path.name / "a user's 100% prôject"
         shutil.rmtree(folder.parent, ignore_errors=True)
         environment = {
             **environment,
             "HOME": user.pw_dir,
             "USER": user.pw_name,
-            "PYTHONPATH": str(readable_packages(home / "packages")),
+            # a copy of this test's own: a library that is written over while it is mapped ends its process (SIGSEGV)
+            "PYTHONPATH": str(readable_packages(folder.parent / "packages")),
             "XDG_CACHE_HOME": str(folder.parent / "cache"),
         }
         made: Project = UserProject(folder, environment, user.pw_uid)
@@ -138,6 +139,8 @@ def open_project(backend: Backend, tmp_path: Path, environment: dict[str, str]) 
             stop_local_queues(made.environment)
         else:
             ask(made, "cancel")
+        if backend.as_user:
+            shutil.rmtree(made.dir.parent / "packages")
 
 
 # what a user's own program would ask: `refresh` with a cache of its own each time, so that tests need not wait

@@ -62,6 +62,41 @@ do: null
 flag: null
 """
 
+# looks at stop_requested; do=twice: until its second attempt
+COOPERATING = """\
+import os
+import time
+
+import hydra
+
+from mlxp_core import current_run
+
+
+@hydra.main(version_base=None, config_path="conf", config_name="config")
+def main(cfg):
+    run = current_run()
+    print(f"attempt {run.attempt}", flush=True)
+    try:
+        step = run.load_checkpoint()
+    except FileNotFoundError:
+        step = 0
+    while not (os.path.exists(cfg.flag) or (cfg.do == "twice" and run.attempt == 2)):
+        run.log_metrics({"step": step}, log_name="train")
+        step += 1
+        if run.stop_requested:
+            run.log_checkpoint(step)
+            run.log_metrics({"step": step}, log_name="train")  # after the checkpoint: the next attempt has it anew
+            return
+        if cfg.do == "each":
+            run.log_checkpoint(step)
+        time.sleep(0.2)
+    run.log_metrics({"step": step}, log_name="train")
+
+
+if __name__ == "__main__":
+    main()
+"""
+
 
 def until(condition: Callable[[], Any], limit: float = 60.0, what: str = "") -> Any:
     """Wait for a condition, with a limit; give what it gave."""
@@ -86,6 +121,12 @@ def git(*arguments: str, cwd: Path) -> str:
     ]
     done = subprocess.run(["git", *who, *arguments], cwd=cwd, check=True, capture_output=True, text=True)
     return done.stdout.strip()
+
+
+def logged(folder: Path) -> list[int]:
+    """Steps in the metrics of a run, or of an earlier attempt of it."""
+    path = folder / "metrics" / "train.json"
+    return [json.loads(line)["step"] for line in path.read_text().splitlines()] if path.exists() else []
 
 
 class Project:

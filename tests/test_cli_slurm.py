@@ -122,3 +122,19 @@ def test_runs_that_failed_are_submitted_again(mlxp: Mlxp, project: Project) -> N
     assert [(row["status"], row["attempt"]) for row in rows.values()] == [("FAILED", 2), ("COMPLETE", 1), ("FAILED", 2)]
     assert [project.submission(run)["array_index"] for run in (1, 3)] == [1, 2]
     assert "ValueError: no luck" in mlxp("logs", "1", "--attempt", "1").stdout
+
+
+def test_a_job_whose_node_died_is_lost(mlxp: Mlxp, project: Project, tmp_path: Path) -> None:
+    """Bug: RUNNING for ever; or CANCELLED, for what nobody has cancelled."""
+    flag = tmp_path / "flag"
+    header = "hydra.launcher.header='#SBATCH --nodelist=n4 --no-requeue'"
+    project.run(*SLURM, "do=hold", f"flag='{flag}'", header)
+    until(lambda: ask_anew(mlxp) == ["RUNNING"] and project.status(1) == "RUNNING")
+    subprocess.run(["scontrol", "update", "nodename=n4", "state=down", "reason=test"], check=True)
+    try:
+        project.wait_for_end(1)  # in truth the node lives, and ends the job with SIGTERM
+        until(lambda: ask_anew(mlxp) == ["LOST"], 30)
+    finally:
+        # refused where the node has come back by itself
+        subprocess.run(["scontrol", "update", "nodename=n4", "state=resume"], check=False, capture_output=True)
+    assert mlxp.rows()["1"]["reason"] == "node failure, SIGTERM"

@@ -122,7 +122,7 @@ def test_however_often_it_is_asked_the_scheduler_is_asked_once_in_ten_seconds(
         ("7|1|RUNNING|None|x", "", 0, {}, "PENDING", ""),  # not up yet: the folder says so first
         ("7|1|CANCELLED|None|x", "", 0, {}, "CANCELLED", ""),
         ("7|1|OUT_OF_MEMORY|OutOfMemory|x", "", 1, {"status": "RUNNING"}, "FAILED", "out of memory"),
-        ("7|1|NODE_FAIL|NodeDown|x", "", 1, {"status": "RUNNING"}, "LOST", "NodeDown"),
+        ("7|1|NODE_FAIL|NodeDown|x", "", 1, {"status": "RUNNING"}, "LOST", "node failure"),
         ("7|1|TIMEOUT|TimeLimit|x", "", 1, {"status": "CANCELLED"}, "TIMEOUT", "TimeLimit"),
         ("7|1|PREEMPTED|None|x", "", 1, {"status": "CANCELLED"}, "PREEMPTED", "PREEMPTED"),
         ("", "7_1|OUT_OF_MEMORY", 1, {"status": "RUNNING"}, "FAILED", "out of memory"),

@@ -475,6 +475,16 @@ def test_packed_runs_go_side_by_side_each_into_its_folder(tmp_path: Path) -> Non
     assert codes == [3, 4, 0]
 
 
+def test_of_packed_runs_the_complete_ones_do_not_run_again(tmp_path: Path) -> None:
+    """Bug: a run that was asked to stop, and left with 0, counts as complete and is never resumed; or all run again."""
+    runs = several(tmp_path, 1, 2, 3)
+    for run, status, code in zip(runs, ("COMPLETE", "PREEMPTED", "FAILED"), (0, 0, 1), strict=True):
+        run.info.write_text(f"status: {status}\n")
+        run.exit_code.write_text(f"{code} 1\n")
+    assert run_task(submission(tmp_path / "s", [runs])) == 0
+    assert [run.stdout.exists() for run in runs] == [False, True, True]
+
+
 def test_an_earlier_attempt_keeps_what_it_printed(tmp_path: Path) -> None:
     """Bug: the output of a requeued job is behind, or over, that of its first attempt."""
     (run,) = several(tmp_path, 1)

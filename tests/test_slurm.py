@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from backends import readable_packages
-from support import Project, read_yaml, until
+from support import COOPERATING, Project, logged, read_yaml, until
 
 pytestmark = pytest.mark.slurm
 
@@ -186,45 +186,6 @@ def test_a_requeued_job_is_the_next_attempt_of_its_run(project: Project, tmp_pat
     assert project.info(1)["status"] == "COMPLETE"
     lines = (project.logs / "1" / "metrics" / "train.json").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [0, 1, 2]
-
-
-COOPERATING = """\
-import os
-import time
-
-import hydra
-
-from mlxp_core import current_run
-
-
-@hydra.main(version_base=None, config_path="conf", config_name="config")
-def main(cfg):
-    run = current_run()
-    try:
-        step = run.load_checkpoint()
-    except FileNotFoundError:
-        step = 0
-    while not (os.path.exists(cfg.flag) or (cfg.do == "twice" and run.attempt == 2)):
-        run.log_metrics({"step": step}, log_name="train")
-        step += 1
-        if run.stop_requested:
-            run.log_checkpoint(step)
-            run.log_metrics({"step": step}, log_name="train")  # after the checkpoint: the next attempt has it anew
-            return
-        if cfg.do == "each":
-            run.log_checkpoint(step)
-        time.sleep(0.2)
-    run.log_metrics({"step": step}, log_name="train")
-
-
-if __name__ == "__main__":
-    main()
-"""
-
-
-def logged(folder: Path) -> list[int]:
-    path = folder / "metrics" / "train.json"
-    return [json.loads(line)["step"] for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def cooperate(project: Project, flag: Path, *arguments: str) -> str:

@@ -30,6 +30,7 @@ from mlxp_core.process import is_alive, start_time, this_process
         ("PENDING", None, "CANCELLED", None, "CANCELLED"),  # cancelled while queued
         ("PENDING", None, "FAILED", None, "FAILED"),  # refused
         ("RUNNING", None, "LOST", None, "LOST"),
+        ("CANCELLED", 143, "LOST", None, "LOST"),  # by SIGTERM, as its node was given up
         ("CANCELLED", 143, "TIMEOUT", False, "TIMEOUT"),  # the job knows of a SIGTERM, the scheduler of the reason
         ("CANCELLED", 143, "PREEMPTED", False, "PREEMPTED"),
         ("CANCELLED", 143, "CANCELLED", False, "CANCELLED"),

@@ -109,8 +109,7 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
             planned = [
                 _plan(launcher, program, jobs[at], runs[at], template=templates[at], order=orders[at]) for at in rest
             ]
-            for one in planned:
-                submission.write_run(one)
+            submission.write_runs(planned)
             new = submission.submit([runs[at] for at in rest], log_dir)
         except BaseException as error:
             submission.abandon([runs[at] for at in rest], error)

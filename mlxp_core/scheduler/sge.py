@@ -77,6 +77,9 @@ def _ending(fields: dict[str, str]) -> tuple[str, str]:
     failed, code = fields["failed"].split()[0], fields["exit_status"].split()[0]
     if failed == "0":
         return ("done", "") if code == "0" else ("exit", f"exit code {code}")
+    if failed == "25":
+        # it was to start again, and that is the last word on what is not in the queue any more: somebody deleted it
+        return "rescheduled", "deleted before it started again"
     # 37: killed by the qmaster; 100: by the execution daemon, or by the job itself
     limit = "s_rt" if code == _SIGUSR1 else "h_rt"
     if failed in {"37", "100"} and _over_time(fields, limit):
@@ -136,6 +139,7 @@ SGE = Scheduler(
         "h_rt": Status.TIMEOUT,
         "s_rt": Status.TIMEOUT,
         "killed": Status.CANCELLED,
+        "rescheduled": Status.CANCELLED,
         "failed": Status.FAILED,
     },
     stuck=frozenset(_IN_ERROR),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from client import HOST, RefusedError, array_limit, directives, interpreter, run, setting, split, user
-from cluster import ID, INDEX, Job, Task, ask, submit, visible
+from cluster import ID, INDEX, Job, Task, ask, session_members, submit, visible
 
 CLEAN_PERIOD = 3600.0  # seconds that mbatchd tells of ended jobs
 LIMIT = 1000  # MAX_JOB_ARRAY_SIZE
@@ -420,12 +422,22 @@ def kill(arguments: list[str]) -> int:
             print(f"Job <{text}>: No matching job found", file=sys.stderr)
         elif not alive:
             print(f"Job <{text}>: Job has already finished", file=sys.stderr)
+        elif "s" in options:  # by name without SIG, or by number; the job goes on unless it ends by it
+            for pid in (pid for _, task in alive if task.pid for pid in session_members(task.pid)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number(options["s"]))
+            print(f"Job <{text}> is being signaled")
+            continue
         else:
             ask("cancel", [(job.id, task.idx) for job, task in alive])
             print(f"Job <{text}> is being terminated")
             continue
         code = REFUSED
     return code
+
+
+def number(name: str) -> int:
+    return int(name) if name.isdigit() else signal.Signals[f"SIG{name.removeprefix('SIG')}"]
 
 
 def bparams() -> int:

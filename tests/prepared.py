@@ -1,0 +1,47 @@
+"""Runs that are composed already, by the thousand: what a launcher gives to mlxp_core.submission, without Hydra."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mlxp_core import script
+from mlxp_core.layout import RunDir
+from mlxp_core.scheduler import load_scheduler
+from mlxp_core.submission import Order, Planned
+from mlxp_core.template import Template
+
+CONFIG = {
+    "model": {"name": "resnet", "width": 64, "depth": 18, "dropout": 0.1, "norm": "batch", "mem": "4G"},
+    "optimizer": {"name": "adam", "lr": 0.001, "betas": [0.9, 0.999], "weight_decay": 0.0001},
+    "data": {"root": "/data/images", "batch_size": 256, "workers": 4, "augment": ["flip", "crop", "jitter"]},
+    "trainer": {"epochs": 100, "amp": True, "clip": None, "checkpoint_every": 10, "device": "cuda"},
+}
+
+
+def plan(
+    runs: Sequence[RunDir], scheduler: str, command: Sequence[str], directory: Path, header: Sequence[str] = ()
+) -> list[Planned]:
+    """One run for each folder: ``command``, the folder and a seed (0, 1, …); all with the same directives."""
+    directives = tuple(f"{load_scheduler(scheduler).directive} {one}" for one in header)
+    order = Order(scheduler, "main", "#!/bin/bash", directives, str(directory))
+    return [_plan(run, order, [*command, str(run.path), str(seed)], seed) for seed, run in enumerate(runs)]
+
+
+def _plan(run: RunDir, order: Order, command: list[str], seed: int) -> Planned:
+    config: dict[str, Any] = {**CONFIG, "seed": seed}
+    return Planned(
+        job=script.Job(run, f"main-{run.path.name}", tuple(command), order.directory, {"PYTHONPATH": order.directory}),
+        template=Template(header=order.header),
+        order=order,
+        config=config,
+        config_unresolved=config,
+        facts={
+            "command": command,
+            "work_dir": order.directory,
+            "hydra": {"job_name": "main", "overrides": [f"seed={seed}"]},
+            "version_manager": {"repo_path": order.directory, "commit_hash": "0" * 40, "uncommitted": []},
+        },
+        settings={"version": "0", "launcher": {"scheduler": order.scheduler, "setup": [], "wait": False}},
+    )
