@@ -330,14 +330,21 @@ def _submit_one(
             lines = "\n".join(f"  {line}" for line in order.header) or "  (none)"
             raise type(error)(f"{error}\nThe directives of your header:\n{lines}") from error
         raise
-    # for all of them at once, before any of them says so: a launch that is killed in between is settled by it
-    write_whole(folder / "job_id", f"{job_id}\n")
-    _note(own, {**common, "job_id": job_id, "state": None})
+    except _run.InterruptedSubmission as interrupt:
+        _note_job(folder, own, common, interrupt.job_id)
+        raise
+    _note_job(folder, own, common, job_id)
     return [
         Submitted(run, scheduler.name, job_id, index)
         for task, index in zip(tasks, indices, strict=True)
         for run in task
     ]
+
+
+def _note_job(folder: Path, own: Mapping[RunDir, Mapping[str, Any]], common: Mapping[str, Any], job_id: str) -> None:
+    # for all of them at once, before any of them says so: a launch that is killed in between is settled by it
+    write_whole(folder / "job_id", f"{job_id}\n")
+    _note(own, {**common, "job_id": job_id, "state": None})
 
 
 def _note(own: Mapping[RunDir, Mapping[str, Any]], common: Mapping[str, Any]) -> None:

@@ -252,8 +252,24 @@ def test_a_launch_that_is_interrupted_leaves_no_run_pending(project: Project) ->
     assert process.returncode != 0
     written = [name for name in project.runs() if project.status(name)]
     assert written
-    assert {project.submission(name)["state"] for name in written} == {"CANCELLED"}
+    notes = [project.submission(name) for name in written]
+    assert [note for note in notes if not (note["state"] == "CANCELLED" or note["job_id"])] == []
     assert "None was being submitted" not in stdout
+
+
+def test_ctrl_c_while_the_scheduler_is_spoken_to_loses_no_job(project: Project, tmp_path: Path) -> None:
+    """Bug: the job runs, its folder does not know of it, and the same command waits to find out."""
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.parent.mkdir()
+    sbatch.write_text(f"#!/bin/sh\ntouch '{tmp_path}/asked'\nsleep 1\necho 77\n")
+    sbatch.chmod(0o755)
+    path = f"{sbatch.parent}{os.pathsep}{project.environment['PATH']}"
+    process = project.start("-m", "hydra/launcher=mlxp_slurm", "seed=1,2", new_session=True, PATH=path)
+    until((tmp_path / "asked").exists)
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert [project.submission(name)["job_id"] for name in project.runs()] == ["77", "77"]
 
 
 def test_a_launch_from_a_folder_that_git_does_not_know_runs_there(project: Project) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from mlxp_core.errors import CommandError, SubmissionBusyError, SubmissionRefusedError, SubmissionUnclearError
 from mlxp_core.scheduler._base import Asking, Command, NativeJob, Question, Scheduler
 
+_MOMENT = 10.0  # seconds
 _SHOWN = 2000  # characters of an answer that an error shows
 
 
@@ -33,6 +34,24 @@ class Answer:
         parts = [f"  command: {shlex.join(self.command)}", f"  {ended}"]
         parts += [f"  {name}: {_shortened(text)}" for name, text in (("stdout", self.stdout), ("stderr", self.stderr))]
         return "\n".join(parts)
+
+
+class InterruptedCommand(KeyboardInterrupt):
+    """Ctrl-C, while a command ran that has ended since."""
+
+    def __init__(self, answer: Answer) -> None:
+        """Keep its answer."""
+        super().__init__()
+        self.answer = answer
+
+
+class InterruptedSubmission(KeyboardInterrupt):
+    """Ctrl-C, while something was submitted, which has been taken."""
+
+    def __init__(self, job_id: str) -> None:
+        """Keep the job's id."""
+        super().__init__()
+        self.job_id = job_id
 
 
 def ask(
@@ -69,6 +88,12 @@ def ask(
         stdout, stderr = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
         return Answer(command, None, *_end(process), limit)
+    except KeyboardInterrupt as interrupt:  # which the command has not got: its answer is worth a moment
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            stdout, stderr = process.communicate(timeout=min(limit, _MOMENT))
+            answer = Answer(command, process.returncode, _text(stdout), _text(stderr), limit)
+            raise InterruptedCommand(answer) from interrupt
+        raise
     return Answer(command, process.returncode, _text(stdout), _text(stderr), limit)
 
 
@@ -100,16 +125,20 @@ def submit(
     command = (*scheduler.submit, *extra)
     if not scheduler.script_on_stdin:
         command += (str(script),)
-    answer = ask(
-        command,
-        limit=limit,
-        environment=scheduler.submit_environment,
-        directory=directory,
-        stdin=script if scheduler.script_on_stdin else None,
-    )
-    found = scheduler.job_id.search(answer.stdout) if answer.code == 0 else None
-    if found:
-        return found["id"]
+    try:
+        answer = ask(
+            command,
+            limit=limit,
+            environment=scheduler.submit_environment,
+            directory=directory,
+            stdin=script if scheduler.script_on_stdin else None,
+        )
+    except InterruptedCommand as interrupt:
+        if job_id := _job_id(scheduler, interrupt.answer):
+            raise InterruptedSubmission(job_id) from interrupt
+        raise
+    if job_id := _job_id(scheduler, answer):
+        return job_id
     said = f"{answer.stdout}\n{answer.stderr}"
     if answer.code not in {None, 0} and answer.code not in scheduler.unclear_codes:
         if scheduler.busy and scheduler.busy.search(said):
@@ -118,6 +147,11 @@ def submit(
             raise SubmissionRefusedError(f"{scheduler.name} refused the submission:\n{answer}")
     # a failed answer is not a refusal: sbatch after "Socket timed out" had been accepted and ran
     raise SubmissionUnclearError(f"{scheduler.name} gave no clear answer to a submission:\n{answer}")
+
+
+def _job_id(scheduler: Scheduler, answer: Answer) -> str | None:
+    found = scheduler.job_id.search(answer.stdout) if answer.code == 0 else None
+    return found["id"] if found else None
 
 
 def look(scheduler: Scheduler, asking: Asking, question: Question, *, limit: float) -> list[NativeJob]:
