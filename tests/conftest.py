@@ -10,6 +10,18 @@ import pytest
 from support import CONFIG, MAIN, Mlxp, Project, git, stop_local_queues
 
 
+# the clusters are different programs, so their tests go side by side; those of one cluster share its slots
+CLUSTERS = {"slurm": "slurm", "torque": "slurm", "sge": "sge", "oar": "oar"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have the tests of a cluster run one after the other, in one worker."""
+    for item in items:
+        for marker, cluster in CLUSTERS.items():
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.xdist_group(cluster))
+
+
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """Variables of a user's shell, with a local queue of the test's own."""

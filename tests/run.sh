@@ -8,6 +8,7 @@
 #   PYTHON       the interpreter                     default: python3, or else the first python3.x that is new enough
 #   MLXP_VENV    its virtual environment             default: .venv in the repository
 #   MLXP_HYDRA   a version of hydra-core, for the tests alone, in an environment of its own   default: the newest 1.3
+#   MLXP_WORKERS how many tests run side by side      default: 4; 0: one after the other
 #   CI=true      means --clusters, and the tests a second time with the release candidate of Hydra 1.4
 # shellcheck disable=SC2317  # check() calls what looks unreachable
 set -euo pipefail
@@ -15,6 +16,7 @@ unset CDPATH PYTHONPATH PYTHONHOME MLXP_TEST_CLUSTERS
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 next_hydra=1.4.0rc3
+side_by_side=(-n "${MLXP_WORKERS:-4}" --dist loadgroup)
 ci=""
 [[ ${CI:-} != true ]] || ci=yes
 clusters=$ci
@@ -95,7 +97,7 @@ make_venv() { # make_venv FOLDER HYDRA: what is there already, and still fits, s
 test_with_hydra() { # test_with_hydra VERSION [pytest arguments…]
   local venv=${MLXP_VENV:-.venv}/hydra-$1 version=$1
   shift
-  make_venv "$venv" "$version" && env -u MLXP_TEST_CLUSTERS "$venv/bin/python" -m pytest -m "$without_clusters" "$@"
+  make_venv "$venv" "$version" && env -u MLXP_TEST_CLUSTERS "$venv/bin/python" -m pytest "${side_by_side[@]}" -m "$without_clusters" "$@"
 }
 
 start_clusters() { # in the background: they take as long as an environment does
@@ -136,9 +138,9 @@ else
   check mypy "$venv/bin/python" -m mypy
   if [[ $clusters ]]; then
     for name in slurm sge oar; do check "$name" is_up "$name"; done
-    check pytest "$venv/bin/python" -m pytest "$@"
+    check pytest "$venv/bin/python" -m pytest "${side_by_side[@]}" "$@"
   else
-    check pytest "$venv/bin/python" -m pytest -m "$without_clusters" "$@"
+    check pytest "$venv/bin/python" -m pytest "${side_by_side[@]}" -m "$without_clusters" "$@"
   fi
   [[ ! $ci ]] || check "pytest with hydra-core $next_hydra" test_with_hydra "$next_hydra" "$@"
 fi
