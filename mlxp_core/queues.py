@@ -14,7 +14,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -183,7 +183,7 @@ def _ask(scheduler: Scheduler, concerned: Sequence[Standing]) -> _Said:
     from filelock import FileLock, Timeout  # noqa: PLC0415  (not every launch gets here)
 
     notes = [one.submission for one in concerned]
-    ids = frozenset(str(note["job_id"]) for note in notes if note.get("job_id") is not None)
+    tasks = {(str(note["job_id"]), note.get("array_index")) for note in notes if note.get("job_id") is not None}
     times = [datetime.fromisoformat(note["time"]) for note in notes if note.get("time")]
     path = _cache(scheduler)
     began = time.monotonic()
@@ -192,7 +192,7 @@ def _ask(scheduler: Scheduler, concerned: Sequence[Standing]) -> _Said:
             before = _load(path)
             if before and 0 <= time.time() - before.time < scheduler.ask_every:
                 return before
-            said = _ask_now(scheduler, Question(user_name(), tuple(sorted(ids)), min(times, default=None)), began)
+            said = _ask_now(scheduler, tasks, min(times, default=None), began)
             if said.error is not None and said.answered is None and before is not None:
                 said = replace(said, answered=before.answered)
             write_whole(path, json.dumps({**asdict(said), "ids": sorted(said.ids)}))
@@ -203,17 +203,22 @@ def _ask(scheduler: Scheduler, concerned: Sequence[Standing]) -> _Said:
         return _Said(time.time(), frozenset(), error=why, answered=before.answered if before else None)
 
 
-def _ask_now(scheduler: Scheduler, question: Question, began: float) -> _Said:
+def _ask_now(
+    scheduler: Scheduler, tasks: Collection[tuple[str, int | None]], since: datetime | None, began: float
+) -> _Said:
     def left() -> float:
         return max(1.0, PATIENCE - (time.monotonic() - began))
 
-    ids = frozenset(question.ids)
+    ids = frozenset(job_id for job_id, _ in tasks)
+    question = Question(user_name(), tuple(sorted(ids)), since)
     try:
         jobs = _run.look(scheduler, scheduler.status, question, limit=left())
     except CommandError as error:
         return _Said(time.time(), frozenset(), error=str(error))
     now = time.time()
-    gone = ids - {job.job_id for job in jobs}
+    shown = {(job.job_id, job.index) for job in jobs}
+    # of an array, tasks may have ended while others are in the queue
+    gone = {job_id for job_id, index in tasks if not {(job_id, index), (job_id, None)} & shown}
     if gone and scheduler.history is not None:
         past = replace(question, ids=tuple(sorted(gone)))
         try:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from support import CONFIG, MAIN, Mlxp, Project, git, stop_local_queues
 
-
 # the clusters are different programs, so their tests go side by side; those of one cluster share its slots
 CLUSTERS = {"slurm": "slurm", "torque": "slurm", "sge": "sge", "oar": "oar"}
 

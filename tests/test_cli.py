@@ -249,14 +249,19 @@ def test_a_run_that_waits_again_is_pending_and_left_alone(mlxp: Mlxp, project: P
     flag.touch()
 
 
-def test_two_reruns_at_once_submit_a_run_once(mlxp: Mlxp, project: Project) -> None:
+def test_two_reruns_at_once_submit_a_run_once(mlxp: Mlxp, project: Project, tmp_path: Path) -> None:
     """Bug: the same run twice at once, in one folder."""
-    project.run(*WAIT, "do=raise", "seed=1,2,3", code=1)
+    flag = tmp_path / "flag"
+    project.run(*LOCAL, "do=hold", f"flag='{flag}'", "seed=1,2,3", "hydra.launcher.max_parallel=3")
+    until(lambda: mlxp.statuses() == ["RUNNING"] * 3)
+    mlxp("cancel", "1-3")
+    until(lambda: mlxp.statuses() == ["CANCELLED"] * 3)
     both = [mlxp.start("rerun", "1-3") for _ in range(2)]
     outputs = [process.communicate(timeout=60)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sorted("submitted: 1-3\n" in text for text in outputs) == [False, True], outputs
-    until(lambda: mlxp.statuses() == ["FAILED"] * 3)
+    flag.touch()
+    until(lambda: mlxp.statuses() == ["COMPLETE"] * 3)
     assert [project.submission(run)["job_id"] for run in (1, 2, 3)] == ["2"] * 3
     assert [project.info(run)["attempt"] for run in (1, 2, 3)] == [2, 2, 2]
     assert len(os.listdir(project.environment["MLXP_LOCAL_SPOOL"])) == 2

@@ -55,7 +55,7 @@ def _read_history(answer: str) -> list[NativeJob]:
     jobs = []
     for block in re.split(r"^=+$", answer, flags=re.MULTILINE):
         fields = dict(re.findall(r"^(\w+) +(.*?) *$", block, flags=re.MULTILINE))
-        if "jobnumber" in fields and fields["failed"].split()[0] not in _STARTS_AGAIN:
+        if "jobnumber" in fields:
             index = fields["taskid"]
             jobs.append(
                 NativeJob(
@@ -69,7 +69,7 @@ def _read_history(answer: str) -> list[NativeJob]:
 
 
 _SIGUSR1 = "138"  # by which a job is warned of s_rt; one that has no trap for it ends
-_STARTS_AGAIN = frozenset({"24", "25"})  # migrating, rescheduling: after exit 99, say, it waits again
+_STARTS_AGAIN = frozenset({"24", "25"})  # migrating, rescheduling: after exit 99, say
 
 
 def _ending(fields: dict[str, str]) -> tuple[str, str]:
@@ -77,7 +77,7 @@ def _ending(fields: dict[str, str]) -> tuple[str, str]:
     failed, code = fields["failed"].split()[0], fields["exit_status"].split()[0]
     if failed == "0":
         return ("done", "") if code == "0" else ("exit", f"exit code {code}")
-    if failed == "25":
+    if failed in _STARTS_AGAIN:
         # it was to start again, and that is the last word on what is not in the queue any more: somebody deleted it
         return "rescheduled", "deleted before it started again"
     # 37: killed by the qmaster; 100: by the execution daemon, or by the job itself
