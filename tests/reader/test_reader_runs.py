@@ -159,7 +159,7 @@ def test_keys_that_cannot_be_grouped_by_are_errors(four, keys, message):
 def test_two_columns_of_one_name_are_an_error(four):
     """Catches: one aggregation that silently replaces the other."""
     groups = Reader(four.path).filter().group_by("config.lr")
-    with pytest.raises(QueryError, match=r"two columns .* named train.loss_avg, train.loss_std"):
+    with pytest.raises(QueryError, match=r"two columns .* named train.loss_avg, train.loss_n, train.loss_std"):
         groups.aggregate([AvgStd("train.loss"), AvgStd("train.loss", ddof=0)])
 
 
