@@ -182,9 +182,9 @@ class MeanCI(_Statistics):
 
     Columns ``<key>_mean``, ``<key>_ci_low``, ``<key>_ci_high``, ``<key>_ci_n``, and ``<key>_ci_method``, which says
     in words how the interval was made. ``method="t"``: mean plus and minus the quantile of Student's t distribution
-    with n - 1 degrees of freedom times std / sqrt(n). ``method="bootstrap"``: the quantiles of the means of ``resamples``
-    samples of n, drawn with replacement; the same for the same values and ``seed``. With fewer than two values the
-    interval is null.
+    with n - 1 degrees of freedom times std / sqrt(n). ``method="bootstrap"``: the quantiles of the means of
+    ``resamples`` samples of n, drawn with replacement; the same for the same values and ``seed``. With fewer than two
+    values the interval is null.
     """
 
     level: float = 0.95

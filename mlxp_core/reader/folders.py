@@ -19,6 +19,8 @@ from mlxp_core.reader.problem import Problem
 _INFO = os.fspath(RunDir(Path()).info)
 _CONFIG = os.fspath(RunDir(Path()).config)
 _SUBMISSION = os.fspath(RunDir(Path()).submission)
+_ARTIFACTS = os.fspath(RunDir(Path()).artifacts)
+_MOST_ARTIFACTS = 10_000  # of one run; a dataset put there by mistake must not become columns without end
 
 STATUS = "info.status"
 # what derive_status and process.is_alive look at
@@ -35,6 +37,7 @@ class RunRecord:
     config: Fields
     info: Fields
     problems: tuple[Problem, ...]
+    artifacts: tuple[str, ...] = ()  # "<type>/<name>" each, sorted
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +97,48 @@ def _read_run(path: str, name: str) -> RunRecord | None:
                 said_attempt=submission.facts.get("attempt"),
             )
         )
+    artifacts, artifact_problems = artifact_names(path)
     return RunRecord(
         path=path,
         id=int(name) if is_run_id(name) and int(name) < 2**63 else None,
         status=status,
         config=config.fields,
         info=info.fields,
-        problems=(*info.problems, *config.problems, *submission.problems),
+        problems=(*info.problems, *config.problems, *submission.problems, *artifact_problems),
+        artifacts=artifacts,
     )
+
+
+def artifact_path(run: str, file: str) -> str:
+    """Path of an artifact that is given as ``<type>/<name>``."""
+    return f"{run}/{_ARTIFACTS}/{file}"
+
+
+def artifact_names(path: str) -> tuple[tuple[str, ...], tuple[Problem, ...]]:
+    """``<type>/<name>`` of every artifact of a run; none is opened. What cannot be listed becomes a problem."""
+    found: list[str] = []
+    problems: list[Problem] = []
+    left = [_ARTIFACTS]
+    while left and len(found) <= _MOST_ARTIFACTS:
+        folder = left.pop()
+        try:
+            with os.scandir(f"{path}/{folder}") as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):  # being written, or another writer's own
+                        continue
+                    name = f"{folder}/{entry.name}"
+                    if entry.is_dir(follow_symlinks=False):  # a link may lead round in a circle
+                        left.append(name)
+                    elif folder != _ARTIFACTS and entry.is_file():
+                        found.append(name.removeprefix(f"{_ARTIFACTS}/"))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            problems.append(Problem(valid_text(f"{path}/{folder}"), f"its artifacts cannot be listed: {error}"))
+    if left:
+        what = f"more than {_MOST_ARTIFACTS} artifacts: the others are in no column"
+        problems.append(Problem(valid_text(f"{path}/{_ARTIFACTS}"), what))
+    return tuple(sorted(found[:_MOST_ARTIFACTS])), tuple(problems)
 
 
 def _document(cache: FileCache[_Document], path: str) -> _Document | None:

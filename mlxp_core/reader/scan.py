@@ -1,4 +1,7 @@
-"""A log directory as a LazyFrame. The only module that uses Polars' plugin for sources, which Polars calls unstable."""
+"""A log directory as a LazyFrame: a row a run.
+
+The only module that uses Polars' plugin for sources, which Polars calls unstable.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,13 @@ from mlxp_core.errors import SchemaChangedError
 from mlxp_core.reader import metricfile
 from mlxp_core.reader.columns import conversions
 from mlxp_core.reader.fields import valid_text
-from mlxp_core.reader.folders import STATUS, RunRecord, look
+from mlxp_core.reader.folders import STATUS, RunRecord, artifact_path, look
 from mlxp_core.reader.predicate import split
 from mlxp_core.reader.problem import Problem
 from mlxp_core.reader.schema import MetricColumn, Schema, take_schema
+
+# columns, predicate, limit on the rows, and how many are wanted at once
+Source = Callable[[list[str] | None, pl.Expr | None, int | None, int | None], Iterator[pl.DataFrame]]
 
 _logger = logging.getLogger(__name__)
 
@@ -34,8 +40,9 @@ def scan_runs(log_dir: str | os.PathLike[str]) -> pl.LazyFrame:
     Columns: ``id`` (Int64, null for a folder that the user named), ``path`` (String, absolute), ``info.*`` and
     ``config.*`` (a field of info.yaml or config.yaml each, nested names joined by dots), and for every key of every
     metric file ``<log name>.<key>``: List(Float64), or List(String) if a run logged something else than numbers, one
-    value a line of the file, null in a run without that metric. ``info.status`` says where the run stands now, by all
-    that is known of it, not what info.yaml says.
+    value a line of the file, null in a run without that metric. ``artifact.<type>.<name>`` (String) is the path of an
+    artifact, null in a run without it. ``info.status`` says where the run stands now, by all that is known of it, not
+    what info.yaml says.
 
     Types: whole numbers Int64, with floats among them Float64, then Boolean, String, and List of these. Fields that no
     single type fits, and lists of anything else, are String: strings as they are, the rest as JSON.
@@ -53,23 +60,29 @@ def scan_runs(log_dir: str | os.PathLike[str]) -> pl.LazyFrame:
     runs = look(folder)
     schema = take_schema(runs)
     for problem in (*(problem for run in runs for problem in run.problems), *schema.problems):
-        _warn(problem)
-    return frame_of(folder, schema, _warn)
+        warn(problem)
+    return frame_of(folder, schema, warn)
 
 
 def frame_of(log_dir: str, schema: Schema, report: Callable[[Problem], None]) -> pl.LazyFrame:
     """Give the frame with the columns of ``schema``; ``report`` is told what is wrong with the metric files."""
+    return as_frame(_Source(log_dir, schema, report), schema.polars, "runs", log_dir)
+
+
+def as_frame(source: Source, schema: pl.Schema, name: str, log_dir: str) -> pl.LazyFrame:
+    """Give the frame that calls a source when it is collected."""
     return register_io_source(
-        _Source(log_dir, schema, report),
-        schema=schema.polars,
+        source,
+        schema=schema,
         # one plan that uses the frame several times reads the directory once, and so sees one state of it
         is_pure=True,
-        explain_name="runs",
+        explain_name=name,
         explain_detail=valid_text(log_dir),
     )
 
 
-def _warn(problem: Problem) -> None:
+def warn(problem: Problem) -> None:
+    """Log what is wrong, where there is no Reader to ask."""
     _logger.warning("%s", problem)
 
 
@@ -87,7 +100,7 @@ class _Source:
         """Yield the rows that pass ``predicate``, at most ``n_rows``, about ``batch_size`` at a time."""
         wanted = list(self.schema.polars) if with_columns is None else with_columns
         on_metadata, on_metrics = (None, None) if predicate is None else split(predicate, self.schema.metrics)
-        used = list(dict.fromkeys([*wanted, *_roots(on_metrics)]))
+        used = list(dict.fromkeys([*wanted, *roots(on_metrics)]))
         has_metrics = not self.schema.metrics.keys().isdisjoint(used)
 
         runs = self._passing(on_metadata)
@@ -111,7 +124,7 @@ class _Source:
         if condition is None:
             return runs
         places = pl.Series(_PLACE, range(len(runs)), dtype=pl.UInt32)
-        passing = pl.DataFrame([places, *self._table(_roots(condition), runs)]).filter(condition)
+        passing = pl.DataFrame([places, *self._table(roots(condition), runs)]).filter(condition)
         return [runs[place] for place in passing[_PLACE]]
 
     def _table(self, names: Sequence[str], runs: Sequence[RunRecord]) -> pl.DataFrame:
@@ -126,6 +139,9 @@ class _Source:
             return pl.Series(name, [valid_text(run.path) for run in runs], dtype=pl.String)
         if name == STATUS:
             return pl.Series(name, [run.status for run in runs], dtype=pl.String)
+        if (file := self.schema.artifacts.get(name)) is not None:
+            paths = [valid_text(artifact_path(run.path, file)) if file in run.artifacts else None for run in runs]
+            return pl.Series(name, paths, dtype=pl.String)
         dtype = self.schema.metadata[name]
         convert = conversions(dtype)
         cells = []
@@ -164,5 +180,6 @@ def load_lines(path: str, log_name: str, report: Callable[[Problem], None]) -> m
     return lines
 
 
-def _roots(predicate: pl.Expr | None) -> list[str]:
+def roots(predicate: pl.Expr | None) -> list[str]:
+    """Names of the columns that a predicate needs."""
     return [] if predicate is None else list(dict.fromkeys(predicate.meta.root_names()))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
 
 from mlxp_core.reader import metricfile
-from mlxp_core.reader.columns import column_type, is_one_type
+from mlxp_core.reader.columns import column_type, in_words, is_one_type
 from mlxp_core.reader.fields import Kind, Shape, valid_text
 from mlxp_core.reader.folders import STATUS, RunRecord
 from mlxp_core.reader.problem import Problem
@@ -37,6 +38,10 @@ class Schema:
     # String columns that are not so because all their values are strings
     untyped: frozenset[str] = frozenset()
     runs_with: dict[str, int] = field(default_factory=dict)
+    # column -> "<type>/<name>" of the file that it refers to; they are among ``metadata``, too
+    artifacts: dict[str, str] = field(default_factory=dict)
+    # what the values of a column are, in words
+    holds: dict[str, str] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
 
     @property
@@ -61,22 +66,34 @@ def take_schema(runs: Sequence[RunRecord]) -> Schema:
     the other is left out, and a problem says so.
     """
     fields = _metadata_columns(runs)
-    metrics, problems = _metric_columns(runs, reserved=fields.keys() | {"id", "path", STATUS})
+    artifacts, problems = _artifact_columns(runs)
+    reserved = fields.keys() | artifacts.keys() | {"id", "path", STATUS}
+    metrics, metric_problems = _metric_columns(runs, reserved=reserved)
     types = {name: column_type(found.kinds) for name, found in fields.items()}
+    types |= dict.fromkeys(artifacts, pl.String())
     return Schema(
         metadata={"id": pl.Int64(), "path": pl.String(), STATUS: pl.String()} | types,
         metrics={name: column for name, (column, _) in metrics.items()},
         untyped=frozenset(
             name for name, found in fields.items() if types[name] == pl.String and not is_one_type(found.kinds)
         ),
+        artifacts={name: file for name, (file, _) in artifacts.items()},
+        holds={
+            **dict.fromkeys(("path", STATUS), "text"),
+            "id": "int",
+            **{name: in_words(found.kinds) for name, found in fields.items()},
+            **dict.fromkeys(artifacts, "artifact"),
+            **dict.fromkeys(metrics, "metric"),
+        },
         runs_with={
             "id": sum(run.id is not None for run in runs),
             "path": len(runs),
             STATUS: sum(run.status is not None for run in runs),
             **{name: found.runs for name, found in fields.items()},
+            **{name: count for name, (_, count) in artifacts.items()},
             **{name: count for name, (_, count) in metrics.items()},
         },
-        problems=tuple(problems),
+        problems=(*problems, *metric_problems),
     )
 
 
@@ -97,6 +114,25 @@ def _counted(shapes: Iterable[Shape]) -> list[tuple[Shape, int]]:
     for shape in shapes:
         counts[id(shape)] = (shape, counts.get(id(shape), (shape, 0))[1] + 1)
     return list(counts.values())
+
+
+def _artifact_columns(runs: Sequence[RunRecord]) -> tuple[dict[str, tuple[str, int]], list[Problem]]:
+    """``artifact.<type>.<name>`` for each file that any run has, and how many have it."""
+    columns: dict[str, tuple[str, int]] = {}
+    problems: list[Problem] = []
+    for file, count in Counter(file for run in runs for file in run.artifacts).items():
+        name = artifact_column(file)
+        if name in columns:  # as with everything that two places claim, one counts and the other is named
+            problems.append(Problem(name, f"the name is taken: artifact {valid_text(file)} is in no column"))
+            continue
+        columns[name] = (file, count)
+    return columns, problems
+
+
+def artifact_column(file: str) -> str:
+    """Name of the column of an artifact, which is given as ``<type>/<name>``."""
+    kind, _, name = file.partition("/")
+    return valid_text(f"artifact.{kind}.{name}")
 
 
 def _metric_columns(
