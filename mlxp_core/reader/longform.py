@@ -13,7 +13,7 @@ from mlxp_core.reader.fields import valid_text
 from mlxp_core.reader.folders import RunRecord, look
 from mlxp_core.reader.metricfile import Lines
 from mlxp_core.reader.predicate import split
-from mlxp_core.reader.scan import as_frame, load_lines, roots, warn
+from mlxp_core.reader.scan import as_frame, column_of, load_lines, roots, warn
 from mlxp_core.reader.schema import MetricColumn, take_schema
 from mlxp_core.reader.suggest import close_to
 
@@ -116,7 +116,7 @@ class _LongSource:
         for name in names or ["line"]:
             column = self.columns.get(name)
             if column is not None:
-                cells = lines.column(column.key, numeric=column.numeric) or [None] * count
+                cells = column_of(lines, column, run.path, warn) or [None] * count
                 values[name] = pl.Series(name, cells, dtype=self.types[name])
             elif name in _OF_THE_RUN:
                 value = run.id if name == "id" else valid_text(run.path)

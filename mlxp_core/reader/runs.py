@@ -14,7 +14,7 @@ from mlxp_core.errors import QueryError, StoreError
 from mlxp_core.reader.aggregate import Aggregation
 from mlxp_core.reader.problem import Problem
 from mlxp_core.reader.references import Artifact
-from mlxp_core.reader.scan import load_lines
+from mlxp_core.reader.scan import column_of, load_lines
 from mlxp_core.reader.schema import Schema
 from mlxp_core.reader.suggest import unknown_column
 
@@ -54,7 +54,7 @@ class Run(Mapping[str, Any]):
         if not os.path.isdir(path):  # noqa: PTH112
             raise StoreError(f"cannot read {name}: the run folder {path} is gone")
         lines = load_lines(path, column.log_name, self._report)
-        return None if lines is None else lines.column(column.key, numeric=column.numeric)
+        return None if lines is None else column_of(lines, column, path, self._report)
 
     def __iter__(self) -> Iterator[str]:
         """Go through the names of all columns."""

@@ -163,7 +163,7 @@ class _Source:
             lines = {log_name: load_lines(path, log_name, self.report) for log_name in logs}
             for name, column in columns.items():
                 found = lines[column.log_name]
-                cells[name].append(None if found is None else found.column(column.key, numeric=column.numeric))
+                cells[name].append(None if found is None else column_of(found, column, path, self.report))
         return [pl.Series(name, values, dtype=columns[name].dtype) for name, values in cells.items()]
 
 
@@ -178,6 +178,17 @@ def load_lines(path: str, log_name: str, report: Callable[[Problem], None]) -> m
         what = f"{lines.garbage} lines are no JSON objects and were skipped"
         report(Problem(valid_text(metricfile.metric_path(path, log_name)), what))
     return lines
+
+
+def column_of(
+    lines: metricfile.Lines, column: MetricColumn, path: str, report: Callable[[Problem], None]
+) -> list[Any] | None:
+    """Take one key out of the lines of a log; text in a column that was said to be of numbers is reported."""
+    values = lines.column(column.key, numeric=column.numeric)
+    if column.numeric and values is not None and None in values and (count := lines.no_numbers(column.key)):
+        what = f"{count} values of {column.key} are no numbers, and null in a column of numbers"
+        report(Problem(valid_text(metricfile.metric_path(path, column.log_name)), what))
+    return values
 
 
 def roots(predicate: pl.Expr | None) -> list[str]:
