@@ -10,10 +10,12 @@ from typing import Any
 
 from mlxp_core import files, process
 from mlxp_core.errors import StoreError
-from mlxp_core.layout import RunDir, derive_status, is_run_id, read_exit_code
+from mlxp_core.layout import ENDED, RunDir, Status, derive_status, is_run_id, read_exit_code
+from mlxp_core.reader import metricfile, settled
 from mlxp_core.reader.fields import NO_FIELDS, Fields, read_fields, valid_text
 from mlxp_core.reader.filecache import FileCache
 from mlxp_core.reader.problem import Problem
+from mlxp_core.reader.record import Logs, RunRecord, interned
 
 # the layout's own names, as text relative to a run: see metricfile.py
 _INFO = os.fspath(RunDir(Path()).info)
@@ -23,21 +25,9 @@ _ARTIFACTS = os.fspath(RunDir(Path()).artifacts)
 _MOST_ARTIFACTS = 10_000  # of one run; a dataset put there by mistake must not become columns without end
 
 STATUS = "info.status"
+_ENDED = frozenset(map(str, ENDED - {Status.LOST}))
 # what derive_status and process.is_alive look at
 _STATUS_FACTS = ("status", "attempt", "hostname", "process_id", "process_start", "state")
-
-
-@dataclass(frozen=True, slots=True)
-class RunRecord:
-    """One run as it was when it was looked at. ``status`` is derived, None where info.yaml cannot be read."""
-
-    path: str
-    id: int | None
-    status: str | None
-    config: Fields
-    info: Fields
-    problems: tuple[Problem, ...]
-    artifacts: tuple[str, ...] = ()  # "<type>/<name>" each, sorted
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +48,21 @@ def look(log_dir: str) -> list[RunRecord]:
 
     Raises StoreError where the log directory cannot be read.
     """
-    runs = [run for name in folder_names(log_dir) if (run := _read_run(f"{log_dir}/{name}", name)) is not None]
+    kept = settled.runs_of(log_dir)
+    runs = [run for name in folder_names(log_dir) if (run := _look_at(log_dir, name, kept)) is not None]
+    kept.save()
     return sorted(runs, key=lambda run: (run.id is None, run.id or 0, run.path))
+
+
+def _look_at(log_dir: str, name: str, kept: settled.SettledRuns) -> RunRecord | None:
+    path = f"{log_dir}/{name}"
+    signature = settled.signature_of(path)  # before the files are read: see SettledRuns
+    run = kept.get(name, signature)
+    if run is None:
+        run = _read_run(path, name)
+        if run is not None and run.ended:
+            kept.keep(name, signature, run)
+    return run
 
 
 def folder_names(log_dir: str) -> list[str]:
@@ -98,15 +101,35 @@ def _read_run(path: str, name: str) -> RunRecord | None:
             )
         )
     artifacts, artifact_problems = artifact_names(path)
+    logs, log_problems = _logs(path)
     return RunRecord(
         path=path,
         id=int(name) if is_run_id(name) and int(name) < 2**63 else None,
         status=status,
         config=config.fields,
         info=info.fields,
-        problems=(*info.problems, *config.problems, *submission.problems, *artifact_problems),
-        artifacts=artifacts,
+        problems=(*info.problems, *config.problems, *submission.problems, *artifact_problems, *log_problems),
+        artifacts=interned(artifacts),
+        logs=interned(logs),
+        # by its own word, which is the last that a job writes; of what only the scheduler or the process table says,
+        # the job may still come back
+        ended=info.facts.get("status") in _ENDED and status == info.facts.get("status"),
     )
+
+
+def _logs(path: str) -> tuple[Logs, list[Problem]]:
+    """Give name and keys of each metric file; what cannot be read becomes a problem."""
+    logs = []
+    problems = []
+    try:
+        for log_name in metricfile.log_names(path):
+            keys = metricfile.load_keys(path, log_name)
+            if keys.problem:
+                problems.append(Problem(valid_text(metricfile.keys_path(path, log_name)), keys.problem))
+            logs.append((log_name, keys.numeric))
+    except OSError as error:
+        problems.append(Problem(valid_text(path), f"its metrics cannot be listed: {error}"))
+    return tuple(logs), problems
 
 
 def artifact_path(run: str, file: str) -> str:

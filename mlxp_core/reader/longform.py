@@ -10,9 +10,10 @@ import polars as pl
 
 from mlxp_core.errors import QueryError
 from mlxp_core.reader.fields import valid_text
-from mlxp_core.reader.folders import RunRecord, look
+from mlxp_core.reader.folders import look
 from mlxp_core.reader.metricfile import Lines
 from mlxp_core.reader.predicate import split
+from mlxp_core.reader.record import RunRecord
 from mlxp_core.reader.scan import as_frame, column_of, load_lines, roots, warn
 from mlxp_core.reader.schema import MetricColumn, take_schema
 from mlxp_core.reader.suggest import close_to

@@ -7,9 +7,10 @@ from collections.abc import Collection
 
 import polars as pl
 
-from mlxp_core.reader.folders import RunRecord, count, folder_names, look
+from mlxp_core.reader.folders import count, folder_names, look
 from mlxp_core.reader.problem import Problem
 from mlxp_core.reader.query import compile_query
+from mlxp_core.reader.record import RunRecord
 from mlxp_core.reader.runs import Runs
 from mlxp_core.reader.scan import frame_of
 from mlxp_core.reader.schema import Schema, take_schema

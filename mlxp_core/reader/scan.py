@@ -18,9 +18,10 @@ from mlxp_core.errors import SchemaChangedError
 from mlxp_core.reader import metricfile
 from mlxp_core.reader.columns import conversions
 from mlxp_core.reader.fields import valid_text
-from mlxp_core.reader.folders import STATUS, RunRecord, artifact_path, look
+from mlxp_core.reader.folders import STATUS, artifact_path, look
 from mlxp_core.reader.predicate import split
 from mlxp_core.reader.problem import Problem
+from mlxp_core.reader.record import RunRecord
 from mlxp_core.reader.schema import MetricColumn, Schema, take_schema
 
 # columns, predicate, limit on the rows, and how many are wanted at once
@@ -86,53 +87,30 @@ def warn(problem: Problem) -> None:
     _logger.warning("%s", problem)
 
 
-@dataclass(frozen=True)
-class _Source:
-    """What Polars calls to collect the frame."""
+class _Table:
+    """The metadata of some runs: each column is made when it is first asked for, and kept."""
 
-    log_dir: str
-    schema: Schema
-    report: Callable[[Problem], None]
+    def __init__(self, runs: list[RunRecord], schema: Schema) -> None:
+        self.runs = runs
+        self.schema = schema
+        self._columns: dict[str, pl.Series] = {}
 
-    def __call__(
-        self, with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
-    ) -> Iterator[pl.DataFrame]:
-        """Yield the rows that pass ``predicate``, at most ``n_rows``, about ``batch_size`` at a time."""
-        wanted = list(self.schema.polars) if with_columns is None else with_columns
-        on_metadata, on_metrics = (None, None) if predicate is None else split(predicate, self.schema.metrics)
-        used = list(dict.fromkeys([*wanted, *roots(on_metrics)]))
-        has_metrics = not self.schema.metrics.keys().isdisjoint(used)
+    def column(self, name: str) -> pl.Series:
+        """Give a metadata column. Raises SchemaChangedError."""
+        column = self._columns.get(name)
+        if column is None:
+            column = self._columns[name] = self._column(name)
+        return column
 
-        runs = self._passing(on_metadata)
-        left = len(runs) if n_rows is None else n_rows
-        at_once = max(batch_size or len(runs), 1)
-        if has_metrics:
-            at_once = min(at_once, _RUNS_AT_ONCE)
-        for start in range(0, len(runs), at_once):
-            if left <= 0:
-                return
-            frame = self._table(used, runs[start : start + at_once])
-            if on_metrics is not None:
-                frame = frame.filter(on_metrics)
-            frame = frame[wanted].head(left)
-            left -= frame.height
-            yield frame
-
-    def _passing(self, condition: pl.Expr | None) -> list[RunRecord]:
-        """Look at the directory; give the runs for which a condition on metadata is true."""
-        runs = look(self.log_dir)
+    def passing(self, condition: pl.Expr | None) -> pl.Series:
+        """Give the places of the runs for which a condition on metadata is true."""
+        places = pl.Series(_PLACE, range(len(self.runs)), dtype=pl.UInt32)
         if condition is None:
-            return runs
-        places = pl.Series(_PLACE, range(len(runs)), dtype=pl.UInt32)
-        passing = pl.DataFrame([places, *self._table(roots(condition), runs)]).filter(condition)
-        return [runs[place] for place in passing[_PLACE]]
+            return places
+        return pl.DataFrame([places, *map(self.column, roots(condition))]).filter(condition)[_PLACE]
 
-    def _table(self, names: Sequence[str], runs: Sequence[RunRecord]) -> pl.DataFrame:
-        metrics = {name: self.schema.metrics[name] for name in names if name in self.schema.metrics}
-        columns = [self._metadata_column(name, runs) for name in names if name not in metrics]
-        return pl.DataFrame([*columns, *self._metric_columns(metrics, [run.path for run in runs])])
-
-    def _metadata_column(self, name: str, runs: Sequence[RunRecord]) -> pl.Series:
+    def _column(self, name: str) -> pl.Series:
+        runs = self.runs
         if name == "id":
             return pl.Series(name, [run.id for run in runs], dtype=pl.Int64)
         if name == "path":
@@ -154,6 +132,61 @@ class _Source:
                 )
             cells.append(convert[kind](value))
         return pl.Series(name, cells, dtype=dtype)
+
+
+_MOST_TABLES = 4
+_tables: list[_Table] = []
+
+
+def _table_of(runs: list[RunRecord], schema: Schema) -> _Table:
+    """Give the table, the same as before where the runs are the same and unchanged."""
+    for table in _tables:
+        if table.schema is schema and table.runs == runs:  # records compare by identity
+            return table
+    table = _Table(runs, schema)
+    _tables.insert(0, table)
+    del _tables[_MOST_TABLES:]
+    return table
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What Polars calls to collect the frame."""
+
+    log_dir: str
+    schema: Schema
+    report: Callable[[Problem], None]
+
+    def __call__(
+        self, with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
+    ) -> Iterator[pl.DataFrame]:
+        """Yield the rows that pass ``predicate``, at most ``n_rows``, about ``batch_size`` at a time."""
+        wanted = list(self.schema.polars) if with_columns is None else with_columns
+        on_metadata, on_metrics = (None, None) if predicate is None else split(predicate, self.schema.metrics)
+        used = list(dict.fromkeys([*wanted, *roots(on_metrics)]))
+        has_metrics = not self.schema.metrics.keys().isdisjoint(used)
+
+        table = _table_of(look(self.log_dir), self.schema)
+        places = table.passing(on_metadata)
+        left = len(places) if n_rows is None else n_rows
+        at_once = max(batch_size or len(places), 1)
+        if has_metrics:
+            at_once = min(at_once, _RUNS_AT_ONCE)
+        for start in range(0, len(places), at_once):
+            if left <= 0:
+                return
+            frame = self._rows(table, used, places[start : start + at_once])
+            if on_metrics is not None:
+                frame = frame.filter(on_metrics)
+            frame = frame[wanted].head(left)
+            left -= frame.height
+            yield frame
+
+    def _rows(self, table: _Table, names: Sequence[str], places: pl.Series) -> pl.DataFrame:
+        metrics = {name: self.schema.metrics[name] for name in names if name in self.schema.metrics}
+        columns = [table.column(name).gather(places) for name in names if name not in metrics]
+        paths = [table.runs[place].path for place in places] if metrics else []
+        return pl.DataFrame([*columns, *self._metric_columns(metrics, paths)])
 
     def _metric_columns(self, columns: Mapping[str, MetricColumn], paths: Sequence[str]) -> list[pl.Series]:
         """Read every log that one of the columns lies in, once a run."""
