@@ -14,6 +14,7 @@ from mlxp_core.layout import ENDED, RunDir, Status, derive_status, is_run_id, re
 from mlxp_core.reader import metricfile, settled
 from mlxp_core.reader.fields import NO_FIELDS, Fields, read_fields, valid_text
 from mlxp_core.reader.filecache import FileCache
+from mlxp_core.reader.plainyaml import read_plain
 from mlxp_core.reader.problem import Problem
 from mlxp_core.reader.record import Logs, RunRecord, interned
 
@@ -176,10 +177,17 @@ def _unreadable(path: str, error: Exception) -> _Document:
     return _Document(problems=(Problem(valid_text(path), f"cannot be read: {what}"),), readable=False)
 
 
+def _load_yaml(path: str) -> dict[str, Any]:
+    with open(path, encoding="utf-8", newline="") as file:  # noqa: PTH123  (a Path costs as much as the parsing)
+        text = file.read()
+    content = read_plain(text)
+    return files.read_yaml(text, Path(path)) if content is None else content
+
+
 def _load(path: str, prefix: str) -> _Document:
     """Read one file. Raises FileNotFoundError; whatever else is wrong with it becomes a problem."""
     try:
-        content = files.load_yaml(Path(path))
+        content = _load_yaml(path)
         facts = {name: content[name] for name in _STATUS_FACTS if name in content}
         if not isinstance(facts.get("status"), str):
             facts.pop("status", None)
