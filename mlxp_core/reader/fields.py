@@ -69,7 +69,9 @@ def read_fields(prefix: str, content: Mapping[Any, Any]) -> tuple[Fields, list[s
     """
     flat = _Flat()
     flat.add(prefix, content, depth=1)
-    shape = Shape.of(tuple((name, kind_of(value)) for name, (_, value) in flat.found.items()))
+    shape = Shape.of(
+        tuple((name, _KINDS.get(type(value)) or kind_of(value)) for name, (_, value) in flat.found.items())
+    )
     return Fields(shape, tuple(value for _, value in flat.found.values())), flat.claimed_twice
 
 
@@ -134,8 +136,6 @@ def _plain(value: object, depth: int, seen: count[int]) -> Any:
 
 def kind_of(value: object) -> Kind:
     """Give the kind of a plain value."""
-    if type(value) in _KINDS:
-        return _KINDS[type(value)]
     if value is None:
         return "null"
     if isinstance(value, bool):

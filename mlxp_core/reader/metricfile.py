@@ -132,6 +132,7 @@ def _text(value: object) -> str | None:
     return valid_text(value) if isinstance(value, str) else text_of(value)
 
 
+@lru_cache(maxsize=1000)  # thousands of runs have the same list, byte by byte
 def read_keys(content: bytes) -> Keys:
     """Read one ``["key", "number" or "other"]`` a line; pure. A key said to be both holds not only numbers."""
     numeric: dict[str, bool] = {}
@@ -217,12 +218,17 @@ def _keys_of_mlxp(run: str, log_name: str) -> Keys | None:
 
 
 def read_head(content: bytes) -> Keys:
-    """Say which keys have a value in these lines; pure."""
+    """Say which keys have a value in the first of these lines, up to two in a row that show no other; pure."""
     numeric: dict[str, bool] = {}
+    nothing_new = 0
     for line in content.split(b"\n")[:-1]:
+        known = len(numeric)
         for key, value in (_object(line) or {}).items():
             if value is not None:
                 numeric[key] = numeric.get(key, True) and number_of(value) is not None
+        nothing_new = nothing_new + 1 if len(numeric) == known else 0
+        if nothing_new == 2:  # noqa: PLR2004
+            break
     return Keys(_interned(numeric))
 
 
@@ -235,13 +241,13 @@ def read_mlxp_keys(content: bytes) -> tuple[str, ...] | None:
         return None
 
 
-def load_lines(run: str, log_name: str) -> Lines | None:
-    """Read a metric file; None where there is none. Raises OSError."""
+def load_content(run: str, log_name: str) -> bytes | None:
+    """Read a metric file up to its last newline; None where there is none. Raises OSError."""
     try:
-        with open(metric_path(run, log_name), "rb") as file:  # noqa: PTH123
-            return read_lines(file.read())
+        content = _content(metric_path(run, log_name))
     except (FileNotFoundError, NotADirectoryError):
         return None
+    return content[: content.rfind(b"\n") + 1]
 
 
 def _content(path: str, most: int = -1) -> bytes:

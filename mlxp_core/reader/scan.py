@@ -15,7 +15,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from mlxp_core.errors import SchemaChangedError
-from mlxp_core.reader import metricfile
+from mlxp_core.reader import manylines, metricfile
 from mlxp_core.reader.columns import conversions
 from mlxp_core.reader.fields import valid_text
 from mlxp_core.reader.folders import STATUS, artifact_path, look
@@ -190,24 +190,49 @@ class _Source:
 
     def _metric_columns(self, columns: Mapping[str, MetricColumn], paths: Sequence[str]) -> list[pl.Series]:
         """Read every log that one of the columns lies in, once a run."""
+        read: dict[str, pl.Series] = {}
+        for log_name in dict.fromkeys(column.log_name for column in columns.values()):
+            of_log = {name: column for name, column in columns.items() if column.log_name == log_name}
+            contents = [_load_content(path, log_name, self.report) for path in paths]
+            read |= _fast(of_log, contents) or self._line_by_line(of_log, contents, paths)
+        return [read[name] for name in columns]
+
+    def _line_by_line(
+        self, columns: Mapping[str, MetricColumn], contents: Sequence[bytes | None], paths: Sequence[str]
+    ) -> dict[str, pl.Series]:
         cells: dict[str, list[list[Any] | None]] = {name: [] for name in columns}
-        logs = dict.fromkeys(column.log_name for column in columns.values())
-        for path in paths:
-            lines = {log_name: load_lines(path, log_name, self.report) for log_name in logs}
+        for path, content in zip(paths, contents, strict=True):
+            log_name = next(iter(columns.values())).log_name
+            lines = None if content is None else _lines(path, log_name, content, self.report)
             for name, column in columns.items():
-                found = lines[column.log_name]
-                cells[name].append(None if found is None else column_of(found, column, path, self.report))
-        return [pl.Series(name, values, dtype=columns[name].dtype) for name, values in cells.items()]
+                cells[name].append(None if lines is None else column_of(lines, column, path, self.report))
+        return {name: pl.Series(name, values, dtype=columns[name].dtype) for name, values in cells.items()}
+
+
+def _fast(columns: Mapping[str, MetricColumn], contents: Sequence[bytes | None]) -> dict[str, pl.Series] | None:
+    if not all(column.numeric for column in columns.values()):
+        return None
+    lists = manylines.columns_of(contents, {name: column.key for name, column in columns.items()})
+    return None if lists is None else dict(zip(columns, lists, strict=True))
 
 
 def load_lines(path: str, log_name: str, report: Callable[[Problem], None]) -> metricfile.Lines | None:
     """Read one log of one run; None where it cannot be read, and then, as with garbage in it, a problem is reported."""
+    content = _load_content(path, log_name, report)
+    return None if content is None else _lines(path, log_name, content, report)
+
+
+def _load_content(path: str, log_name: str, report: Callable[[Problem], None]) -> bytes | None:
     try:
-        lines = metricfile.load_lines(path, log_name)
+        return metricfile.load_content(path, log_name)
     except OSError as error:
         report(Problem(valid_text(metricfile.metric_path(path, log_name)), f"cannot be read: {error}"))
         return None
-    if lines is not None and lines.garbage:
+
+
+def _lines(path: str, log_name: str, content: bytes, report: Callable[[Problem], None]) -> metricfile.Lines:
+    lines = metricfile.read_lines(content)
+    if lines.garbage:
         what = f"{lines.garbage} lines are no JSON objects and were skipped"
         report(Problem(valid_text(metricfile.metric_path(path, log_name)), what))
     return lines
