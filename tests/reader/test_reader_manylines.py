@@ -60,7 +60,6 @@ def test_plain_numbers_are_read_at_once():
         b'\n{"a": 1}\n',
         b'{"a": [1\n2]}\n',
         b'{"a": {"b": 1}}\n',
-        b'{"a": 9999999999999999999999}\n',
         b'{"a": 1e999}\n',
         b'{"a": "text"}\n',
         b'{"c": "a", "a": 1}\n',
@@ -76,7 +75,7 @@ def test_what_is_in_doubt_is_declined(content):
     assert check([b'{"a": 1}\n', content]) is None
 
 
-NUMBERS = st.integers(-(10**17), 10**17) | st.floats(allow_nan=False, allow_infinity=False)
+NUMBERS = st.integers(-(10**25), 10**25) | st.floats(allow_nan=False, allow_infinity=False)
 LINES = st.dictionaries(st.sampled_from(["a", "b", "c"]), NUMBERS, max_size=3).map(lambda line: json.dumps(line) + "\n")
 ODD = st.sampled_from(
     ['{"a": null}\n', '{"a": "x"}\n', "{}\n", "\n", '{"b": 1}}\n', '{"a": 5, "a": 6}\n', '{"a": 1.}\n']
