@@ -22,6 +22,7 @@ from mlxp_core.reader.record import Logs, RunRecord, interned
 _INFO = os.fspath(RunDir(Path()).info)
 _CONFIG = os.fspath(RunDir(Path()).config)
 _SUBMISSION = os.fspath(RunDir(Path()).submission)
+_EXIT_CODE = os.fspath(RunDir(Path()).exit_code)
 _ARTIFACTS = os.fspath(RunDir(Path()).artifacts)
 _MOST_ARTIFACTS = 10_000  # of one run; a dataset put there by mistake must not become columns without end
 
@@ -92,10 +93,13 @@ def _read_run(path: str, name: str) -> RunRecord | None:
     status = None
     if info.readable:
         state = submission.facts.get("state")
+        # most runs without a launcher, and all of MLXP, have none, and a look costs less than a Path
+        there = os.path.exists(f"{path}/{_EXIT_CODE}")  # noqa: PTH110
+        exit_code = read_exit_code(RunDir(Path(path))) if there else None
         status = str(
             derive_status(
                 info.facts,
-                exit_code=read_exit_code(RunDir(Path(path))),
+                exit_code=exit_code,
                 scheduler_state=state if isinstance(state, str) else None,
                 process_alive=process.is_alive,
                 said_attempt=submission.facts.get("attempt"),

@@ -28,6 +28,7 @@ _SEPARATOR = json.dumps(_SEPARATED).encode()
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 _HEAD = 4096  # bytes: some tens of lines
+_HEAD_LINES = 20
 
 _MOST_KNOWN = 10_000
 _known_keys: dict[tuple[tuple[str, bool], ...], tuple[tuple[str, bool], ...]] = {}
@@ -218,16 +219,14 @@ def _keys_of_mlxp(run: str, log_name: str) -> Keys | None:
 
 
 def read_head(content: bytes) -> Keys:
-    """Say which keys have a value in the first of these lines, up to two in a row that show no other; pure."""
+    """Say which keys have a value in the first of these lines, up to one that shows no other; pure."""
     numeric: dict[str, bool] = {}
-    nothing_new = 0
-    for line in content.split(b"\n")[:-1]:
+    for line in content.split(b"\n", _HEAD_LINES)[:-1]:
         known = len(numeric)
         for key, value in (_object(line) or {}).items():
             if value is not None:
                 numeric[key] = numeric.get(key, True) and number_of(value) is not None
-        nothing_new = nothing_new + 1 if len(numeric) == known else 0
-        if nothing_new == 2:  # noqa: PLR2004
+        if numeric and len(numeric) == known:
             break
     return Keys(_interned(numeric))
 
