@@ -110,9 +110,11 @@ class SettledRuns:
         body = {name: [signature, tables.row(run)] for name, (signature, run) in list(self._runs.items())}
         text = json.dumps({"runs": body, **tables.content()}, separators=(",", ":"))
         self._new = 0
-        for place in _places(self._log_dir):
+        beside, cached = _places(self._log_dir)
+        for place in (beside, cached):
             try:
-                place.parent.mkdir(parents=True, exist_ok=True)
+                # a log directory that has just been deleted must not come back
+                place.parent.mkdir(parents=place is cached, exist_ok=True)
                 write_whole(place, f"{_head(text)}\n{text}")
             except (OSError, UnicodeEncodeError) as error:
                 _logger.debug("no index at %s: %s", place, error)

@@ -230,6 +230,15 @@ def test_where_nothing_can_be_written_reading_goes_on(forty, tmp_path):
     assert look(forty)[7] == ("COMPLETE", 7)
 
 
+def test_a_deleted_log_directory_does_not_come_back(forty, monkeypatch):
+    """Bug: an index written into folders that are made for it."""
+    kept = settled.SettledRuns(str(forty.path))
+    monkeypatch.setattr(kept, "_new", 1000)
+    forty.path.rename(forty.path.with_name("elsewhere"))
+    kept.save()
+    assert not forty.path.exists()
+
+
 def test_a_directory_that_takes_the_place_of_another_is_read(forty, new_logs):
     """Bug: the runs of a directory that was here before."""
     look(forty)
