@@ -88,7 +88,11 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
     Raises FileNotFoundError, or ValueError when the file holds no mapping.
     """
-    text = path.read_text(encoding="utf-8")
+    return read_yaml(path.read_text(encoding="utf-8"), path)
+
+
+def read_yaml(text: str, path: Path) -> dict[str, Any]:
+    """Read a YAML mapping that stood in ``path``. Raises ValueError where the text is none."""
     try:
         content = yaml.load(text, Loader=_Loader)  # noqa: S506  (a safe loader)
     # what the conversions of PyYAML's safe constructors raise for `!!bool x`, `!!timestamp x`, `!!int ''`

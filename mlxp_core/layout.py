@@ -187,6 +187,11 @@ class LogDir:
         """Copies of the code, one folder for each version."""
         return self.own / "code"
 
+    @property
+    def reader_index(self) -> Path:
+        """What the reader keeps of runs that have ended; a cache."""
+        return self.own / "reader-index.json"
+
     def run(self, run_id: int) -> RunDir:
         """The folder of one run."""
         return RunDir(self.path / str(run_id))

@@ -66,7 +66,7 @@ def test_the_readmes_commands_do_what_it_says(shell: Shell) -> None:
     finally:
         os.chdir(before)
     table = namespace["table"]
-    assert table.columns == ["config.optimizer.lr", "train.loss_avg", "train.loss_std"]
+    assert table.columns == ["config.optimizer.lr", "train.loss_avg", "train.loss_std", "train.loss_n"]
     first = [0.81 * seed**2 for seed in (1, 1, 2, 1, 2, 3)]
     assert table["train.loss_avg"][0][0] == pytest.approx(sum(first) / 6)
     assert "config.optimizer.lr" in outputs["python read.py"]

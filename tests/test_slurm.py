@@ -80,7 +80,9 @@ def test_six_jobs_are_submitted_as_one_array_left_and_read_back(project: Project
             "config.optimizer.lr": [0.5, 1.0],
             "train.loss_avg": [[1.0, 1.5, 2.0], [1.0, 2.0, 3.0]],  # seeds 0, 1, 2 at steps 0, 1, 2
             "train.loss_std": [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]],
-        }
+            "train.loss_n": [[3, 3, 3], [3, 3, 3]],
+        },
+        schema_overrides={"train.loss_n": pl.List(pl.UInt32)},
     )
     assert table(project.logs).equals(expected), table(project.logs)
     until(lambda: accounted(job_id, "State") == ["COMPLETED"] * 6, 30)

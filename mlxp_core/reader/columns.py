@@ -29,6 +29,12 @@ def is_one_type(kinds: Collection[Kind]) -> bool:
     return set(kinds) - {"null"} == {"text"}
 
 
+def in_words(kinds: Collection[Kind]) -> str:
+    """Say which types the values have, as they were written: ``int``, or ``int, text`` where runs disagree."""
+    named = {kind.replace("list:", "list of ").replace("big", "int") for kind in kinds if kind != "null"}
+    return ", ".join(sorted(named)) or "null"
+
+
 def conversions(dtype: pl.DataType) -> Mapping[Kind, Callable[[Any], Any]]:
     """For each kind that a column of this type can hold, the function that makes its cell."""
     if isinstance(dtype, pl.String):

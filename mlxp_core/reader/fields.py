@@ -19,6 +19,9 @@ Kind = str
 # Aliases let a YAML file of a few lines stand for billions of values, or for one that contains itself.
 _MOST_VALUES = 100_000
 _MOST_DEPTH = 100
+_TOO_MUCH = f"holds more than {_MOST_VALUES} values or {_MOST_DEPTH} levels, or contains itself (a YAML alias?)"
+_KINDS: dict[type, Kind] = {str: "text", float: "float", bool: "bool", type(None): "null"}
+_SIMPLE = frozenset({int, float, bool, type(None)})
 
 
 class Shape:
@@ -66,7 +69,9 @@ def read_fields(prefix: str, content: Mapping[Any, Any]) -> tuple[Fields, list[s
     """
     flat = _Flat()
     flat.add(prefix, content, depth=1)
-    shape = Shape.of(tuple((name, kind_of(value)) for name, (_, value) in flat.found.items()))
+    shape = Shape.of(
+        tuple((name, _KINDS.get(type(value)) or kind_of(value)) for name, (_, value) in flat.found.items())
+    )
     return Fields(shape, tuple(value for _, value in flat.found.values())), flat.claimed_twice
 
 
@@ -81,8 +86,15 @@ class _Flat:
     def add(self, prefix: str, content: Mapping[Any, Any], depth: int) -> None:
         """Add the fields of a mapping and of those in it."""
         _check_size(depth, self.seen)
+        found = self.found
+        if len(found) > _MOST_VALUES:
+            raise ValueError(_TOO_MUCH)
         for key, value in content.items():
-            name = f"{prefix}.{_name(key)}"
+            name = f"{prefix}.{key}" if isinstance(key, str) and key.isascii() else f"{prefix}.{_name(key)}"
+            # nearly all values are these, and need no second look
+            if (type(value) in _SIMPLE or (type(value) is str and value.isascii())) and name not in found:
+                found[name] = (depth, value)
+                continue
             if isinstance(value, dict):
                 self.add(name, value, depth + 1)
                 continue
@@ -95,9 +107,7 @@ class _Flat:
 
 def _check_size(depth: int, seen: count[int]) -> None:
     if depth > _MOST_DEPTH or next(seen) > _MOST_VALUES:
-        raise ValueError(
-            f"holds more than {_MOST_VALUES} values or {_MOST_DEPTH} levels, or contains itself (a YAML alias?)"
-        )
+        raise ValueError(_TOO_MUCH)
 
 
 def _name(key: object) -> str:

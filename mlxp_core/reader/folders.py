@@ -10,31 +10,26 @@ from typing import Any
 
 from mlxp_core import files, process
 from mlxp_core.errors import StoreError
-from mlxp_core.layout import RunDir, derive_status, is_run_id, read_exit_code
+from mlxp_core.layout import ENDED, RunDir, Status, derive_status, is_run_id, read_exit_code
+from mlxp_core.reader import metricfile, settled
 from mlxp_core.reader.fields import NO_FIELDS, Fields, read_fields, valid_text
 from mlxp_core.reader.filecache import FileCache
+from mlxp_core.reader.plainyaml import read_plain
 from mlxp_core.reader.problem import Problem
+from mlxp_core.reader.record import Logs, RunRecord, interned
 
 # the layout's own names, as text relative to a run: see metricfile.py
 _INFO = os.fspath(RunDir(Path()).info)
 _CONFIG = os.fspath(RunDir(Path()).config)
 _SUBMISSION = os.fspath(RunDir(Path()).submission)
+_EXIT_CODE = os.fspath(RunDir(Path()).exit_code)
+_ARTIFACTS = os.fspath(RunDir(Path()).artifacts)
+_MOST_ARTIFACTS = 10_000  # of one run; a dataset put there by mistake must not become columns without end
 
 STATUS = "info.status"
+_ENDED = frozenset(map(str, ENDED - {Status.LOST}))
 # what derive_status and process.is_alive look at
 _STATUS_FACTS = ("status", "attempt", "hostname", "process_id", "process_start", "state")
-
-
-@dataclass(frozen=True, slots=True)
-class RunRecord:
-    """One run as it was when it was looked at. ``status`` is derived, None where info.yaml cannot be read."""
-
-    path: str
-    id: int | None
-    status: str | None
-    config: Fields
-    info: Fields
-    problems: tuple[Problem, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +50,21 @@ def look(log_dir: str) -> list[RunRecord]:
 
     Raises StoreError where the log directory cannot be read.
     """
-    runs = [run for name in folder_names(log_dir) if (run := _read_run(f"{log_dir}/{name}", name)) is not None]
+    kept = settled.runs_of(log_dir)
+    runs = [run for name in folder_names(log_dir) if (run := _look_at(log_dir, name, kept)) is not None]
+    kept.save()
     return sorted(runs, key=lambda run: (run.id is None, run.id or 0, run.path))
+
+
+def _look_at(log_dir: str, name: str, kept: settled.SettledRuns) -> RunRecord | None:
+    path = f"{log_dir}/{name}"
+    signature = settled.signature_of(path)  # before the files are read: see SettledRuns
+    run = kept.get(name, signature)
+    if run is None:
+        run = _read_run(path, name)
+        if run is not None and run.ended:
+            kept.keep(name, signature, run)
+    return run
 
 
 def folder_names(log_dir: str) -> list[str]:
@@ -85,23 +93,80 @@ def _read_run(path: str, name: str) -> RunRecord | None:
     status = None
     if info.readable:
         state = submission.facts.get("state")
+        # most runs without a launcher, and all of MLXP, have none, and a look costs less than a Path
+        there = os.path.exists(f"{path}/{_EXIT_CODE}")  # noqa: PTH110
+        exit_code = read_exit_code(RunDir(Path(path))) if there else None
         status = str(
             derive_status(
                 info.facts,
-                exit_code=read_exit_code(RunDir(Path(path))),
+                exit_code=exit_code,
                 scheduler_state=state if isinstance(state, str) else None,
                 process_alive=process.is_alive,
                 said_attempt=submission.facts.get("attempt"),
             )
         )
+    artifacts, artifact_problems = artifact_names(path)
+    logs, log_problems = _logs(path)
     return RunRecord(
         path=path,
         id=int(name) if is_run_id(name) and int(name) < 2**63 else None,
         status=status,
         config=config.fields,
         info=info.fields,
-        problems=(*info.problems, *config.problems, *submission.problems),
+        problems=(*info.problems, *config.problems, *submission.problems, *artifact_problems, *log_problems),
+        artifacts=interned(artifacts),
+        logs=interned(logs),
+        # by its own word, which is the last that a job writes; of what only the scheduler or the process table says,
+        # the job may still come back
+        ended=info.facts.get("status") in _ENDED and status == info.facts.get("status"),
     )
+
+
+def _logs(path: str) -> tuple[Logs, list[Problem]]:
+    """Give name and keys of each metric file; what cannot be read becomes a problem."""
+    logs = []
+    problems = []
+    try:
+        for log_name in metricfile.log_names(path):
+            keys = metricfile.load_keys(path, log_name)
+            if keys.problem:
+                problems.append(Problem(valid_text(metricfile.keys_path(path, log_name)), keys.problem))
+            logs.append((log_name, keys.numeric))
+    except OSError as error:
+        problems.append(Problem(valid_text(path), f"its metrics cannot be listed: {error}"))
+    return tuple(logs), problems
+
+
+def artifact_path(run: str, file: str) -> str:
+    """Path of an artifact that is given as ``<type>/<name>``."""
+    return f"{run}/{_ARTIFACTS}/{file}"
+
+
+def artifact_names(path: str) -> tuple[tuple[str, ...], tuple[Problem, ...]]:
+    """``<type>/<name>`` of every artifact of a run; none is opened. What cannot be listed becomes a problem."""
+    found: list[str] = []
+    problems: list[Problem] = []
+    left = [_ARTIFACTS]
+    while left and len(found) <= _MOST_ARTIFACTS:
+        folder = left.pop()
+        try:
+            with os.scandir(f"{path}/{folder}") as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):  # being written, or another writer's own
+                        continue
+                    name = f"{folder}/{entry.name}"
+                    if entry.is_dir(follow_symlinks=False):  # a link may lead round in a circle
+                        left.append(name)
+                    elif folder != _ARTIFACTS and entry.is_file():
+                        found.append(name.removeprefix(f"{_ARTIFACTS}/"))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            problems.append(Problem(valid_text(f"{path}/{folder}"), f"its artifacts cannot be listed: {error}"))
+    if left:
+        what = f"more than {_MOST_ARTIFACTS} artifacts: the others are in no column"
+        problems.append(Problem(valid_text(f"{path}/{_ARTIFACTS}"), what))
+    return tuple(sorted(found[:_MOST_ARTIFACTS])), tuple(problems)
 
 
 def _document(cache: FileCache[_Document], path: str) -> _Document | None:
@@ -116,10 +181,17 @@ def _unreadable(path: str, error: Exception) -> _Document:
     return _Document(problems=(Problem(valid_text(path), f"cannot be read: {what}"),), readable=False)
 
 
+def _load_yaml(path: str) -> dict[str, Any]:
+    with open(path, encoding="utf-8", newline="") as file:  # noqa: PTH123  (a Path costs as much as the parsing)
+        text = file.read()
+    content = read_plain(text)
+    return files.read_yaml(text, Path(path)) if content is None else content
+
+
 def _load(path: str, prefix: str) -> _Document:
     """Read one file. Raises FileNotFoundError; whatever else is wrong with it becomes a problem."""
     try:
-        content = files.load_yaml(Path(path))
+        content = _load_yaml(path)
         facts = {name: content[name] for name in _STATUS_FACTS if name in content}
         if not isinstance(facts.get("status"), str):
             facts.pop("status", None)

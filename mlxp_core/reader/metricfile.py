@@ -7,9 +7,11 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from mlxp_core.files import read_yaml
 from mlxp_core.layout import RunDir
 from mlxp_core.reader.fields import text_of, valid_text
 from mlxp_core.reader.filecache import FileCache
@@ -24,6 +26,9 @@ _SEPARATOR = json.dumps(_SEPARATED).encode()
 
 # what a writer puts where JSON has no token
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+_HEAD = 4096  # bytes: some tens of lines
+_HEAD_LINES = 20
 
 _MOST_KNOWN = 10_000
 _known_keys: dict[tuple[tuple[str, bool], ...], tuple[tuple[str, bool], ...]] = {}
@@ -43,6 +48,11 @@ class Lines:
 
     rows: Sequence[Mapping[str, Any]]
     garbage: int = 0
+
+    def no_numbers(self, key: str) -> int:
+        """Count the values that a column of numbers has no place for."""
+        values = (row.get(key) for row in self.rows)
+        return sum(value is not None and number_of(value) is None for value in values)
 
     def column(self, key: str, *, numeric: bool) -> list[Any] | None:
         """Give one value a line: null where the line lacks the key; None for a key that no line has.
@@ -123,6 +133,7 @@ def _text(value: object) -> str | None:
     return valid_text(value) if isinstance(value, str) else text_of(value)
 
 
+@lru_cache(maxsize=1000)  # thousands of runs have the same list, byte by byte
 def read_keys(content: bytes) -> Keys:
     """Read one ``["key", "number" or "other"]`` a line; pure. A key said to be both holds not only numbers."""
     numeric: dict[str, bool] = {}
@@ -184,28 +195,63 @@ def log_names(run: str) -> list[str]:
 
 
 def load_keys(run: str, log_name: str) -> Keys:
-    """Say which keys a metric file holds, without opening it if the writer left a list of them.
+    """Say which keys a metric file holds, without reading all of it if the writer left a list of them.
 
     Raises OSError where neither can be read.
     """
     keys = _keys_files.get(keys_path(run, log_name))
     if keys is None:
-        keys = _metric_files.get(metric_path(run, log_name))
+        keys = _keys_of_mlxp(run, log_name) or _metric_files.get(metric_path(run, log_name))
     return keys or Keys(())
 
 
-def load_lines(run: str, log_name: str) -> Lines | None:
-    """Read a metric file; None where there is none. Raises OSError."""
+def _keys_of_mlxp(run: str, log_name: str) -> Keys | None:
+    """Take names from MLXP's list, which is YAML and has no types, and types from the first lines.
+
+    None where there is no such list, or those lines do not show all of the keys.
+    """
+    names = _mlxp_keys_files.get(f"{run}/{_KEYS}/{log_name}.yaml")
+    if names is None:
+        return None
+    head = _heads.get(metric_path(run, log_name)) or Keys(())
+    shown = dict(head.numeric)
+    return Keys(_interned({name: shown[name] for name in names})) if shown.keys() >= set(names) else None
+
+
+def read_head(content: bytes) -> Keys:
+    """Say which keys have a value in the first of these lines, up to one that shows no other; pure."""
+    numeric: dict[str, bool] = {}
+    for line in content.split(b"\n", _HEAD_LINES)[:-1]:
+        known = len(numeric)
+        for key, value in (_object(line) or {}).items():
+            if value is not None:
+                numeric[key] = numeric.get(key, True) and number_of(value) is not None
+        if numeric and len(numeric) == known:
+            break
+    return Keys(_interned(numeric))
+
+
+@lru_cache(maxsize=1000)  # thousands of runs have the same list, byte by byte
+def read_mlxp_keys(content: bytes) -> tuple[str, ...] | None:
+    """Read MLXP's list of keys, a mapping of each to nothing; None for what is none. Pure; nothing is executed."""
     try:
-        with open(metric_path(run, log_name), "rb") as file:  # noqa: PTH123
-            return read_lines(file.read())
-    except (FileNotFoundError, NotADirectoryError):
+        return tuple(str(key) for key in read_yaml(content.decode("utf-8"), Path("keys")))
+    except Exception:  # noqa: BLE001  (what PyYAML's constructors raise: see folders.py)
         return None
 
 
-def _content(path: str) -> bytes:
+def load_content(run: str, log_name: str) -> bytes | None:
+    """Read a metric file up to its last newline; None where there is none. Raises OSError."""
+    try:
+        content = _content(metric_path(run, log_name))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return content[: content.rfind(b"\n") + 1]
+
+
+def _content(path: str, most: int = -1) -> bytes:
     with open(path, "rb") as file:  # noqa: PTH123
-        return file.read()
+        return file.read(most)
 
 
 def _cache(read: Callable[[bytes], Keys]) -> FileCache[Keys]:
@@ -214,3 +260,5 @@ def _cache(read: Callable[[bytes], Keys]) -> FileCache[Keys]:
 
 _keys_files = _cache(read_keys)
 _metric_files = _cache(lambda content: keys_of(read_lines(content)))
+_mlxp_keys_files = FileCache(lambda path: read_mlxp_keys(_content(path)))
+_heads = FileCache(lambda path: read_head(_content(path, _HEAD)))

@@ -3,7 +3,8 @@ r"""The query language: text in, Polars expression out. Pure; the grammar is in 
 ``== != < > <= >=``, ``in [..]``, ``not in [..]``, ``is null``, ``is not null``, joined by ``~ & |`` (or ``not and
 or``) and parentheses; comparisons bind tightest, then ``~``, ``&``, ``|``. Values are numbers (``1``, ``1.``, ``.5``,
 ``1e-3``, ``-2``), strings in either quote (with ``\n \t \r \\ \' \" \uXXXX``), ``true``, ``false`` and ``null``.
-Columns are written as they are, or in backticks if they hold other characters than letters, digits, ``_ - .``.
+Columns are written as they are, or in backticks if they hold other characters than letters, digits, ``_ - .``; a
+backtick in a name is then written twice.
 
 What holds of a run that lacks the field: every comparison with it is false, ``!=`` and ``not in`` as well, and so the
 negation of any comparison is true. ``x == null`` is ``x is null``, ``x != null`` is ``x is not null``. Of a field that
@@ -203,7 +204,7 @@ class _Compiler:
         return "lists"
 
     def _name(self, column: lark.Token) -> str:
-        name = column.strip("`")
+        name = column[1:-1].replace("``", "`") if column.startswith("`") else str(column)
         if name not in self.schema:
             raise self._error_at(column, unknown_column(name, self.schema))
         return name

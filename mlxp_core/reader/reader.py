@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 
 import polars as pl
 
-from mlxp_core.reader.folders import RunRecord, count, folder_names, look
+from mlxp_core.reader.folders import count, folder_names, look
 from mlxp_core.reader.problem import Problem
 from mlxp_core.reader.query import compile_query
+from mlxp_core.reader.record import RunRecord
 from mlxp_core.reader.runs import Runs
 from mlxp_core.reader.scan import frame_of
 from mlxp_core.reader.schema import Schema, take_schema
@@ -33,10 +35,19 @@ class Reader:
 
     @property
     def fields(self) -> pl.DataFrame:
-        """All columns: ``name``, ``type`` (both String) and ``runs``, how many runs have a value there (UInt32)."""
+        """All columns: ``name``, ``type`` and ``holds`` (String), ``runs``: how many runs have a value there (UInt32).
+
+        ``type`` is that of the column; ``holds`` says what the runs wrote: ``int, text`` where they disagree and the
+        column is String for that, ``metric``, ``artifact``.
+        """
         _, schema = self._look()
-        rows = [(name, str(dtype), schema.runs_with[name]) for name, dtype in schema.polars.items()]
-        return pl.DataFrame(rows, schema={"name": pl.String, "type": pl.String, "runs": pl.UInt32}, orient="row")
+        return _table(schema, schema.polars)
+
+    @property
+    def searchable(self) -> pl.DataFrame:
+        """The columns whose values a query can ask for, as ``fields`` has them."""
+        _, schema = self._look()
+        return _table(schema, schema.metadata.keys() - schema.artifacts.keys())
 
     @property
     def problems(self) -> list[Problem]:
@@ -60,3 +71,13 @@ class Reader:
 
     def _report(self, problem: Problem) -> None:
         self._met[problem.path] = problem
+
+
+def _table(schema: Schema, names: Collection[str]) -> pl.DataFrame:
+    rows = [
+        (name, str(dtype), schema.holds[name], schema.runs_with[name])
+        for name, dtype in schema.polars.items()
+        if name in names
+    ]
+    types = {"name": pl.String, "type": pl.String, "holds": pl.String, "runs": pl.UInt32}
+    return pl.DataFrame(rows, schema=types, orient="row")

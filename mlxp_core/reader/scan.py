@@ -1,4 +1,7 @@
-"""A log directory as a LazyFrame. The only module that uses Polars' plugin for sources, which Polars calls unstable."""
+"""A log directory as a LazyFrame: a row a run.
+
+The only module that uses Polars' plugin for sources, which Polars calls unstable.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,17 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from mlxp_core.errors import SchemaChangedError
-from mlxp_core.reader import metricfile
+from mlxp_core.reader import manylines, metricfile
 from mlxp_core.reader.columns import conversions
 from mlxp_core.reader.fields import valid_text
-from mlxp_core.reader.folders import STATUS, RunRecord, look
+from mlxp_core.reader.folders import STATUS, artifact_path, look
 from mlxp_core.reader.predicate import split
 from mlxp_core.reader.problem import Problem
+from mlxp_core.reader.record import RunRecord
 from mlxp_core.reader.schema import MetricColumn, Schema, take_schema
+
+# columns, predicate, limit on the rows, and how many are wanted at once
+Source = Callable[[list[str] | None, pl.Expr | None, int | None, int | None], Iterator[pl.DataFrame]]
 
 _logger = logging.getLogger(__name__)
 
@@ -34,8 +41,9 @@ def scan_runs(log_dir: str | os.PathLike[str]) -> pl.LazyFrame:
     Columns: ``id`` (Int64, null for a folder that the user named), ``path`` (String, absolute), ``info.*`` and
     ``config.*`` (a field of info.yaml or config.yaml each, nested names joined by dots), and for every key of every
     metric file ``<log name>.<key>``: List(Float64), or List(String) if a run logged something else than numbers, one
-    value a line of the file, null in a run without that metric. ``info.status`` says where the run stands now, by all
-    that is known of it, not what info.yaml says.
+    value a line of the file, null in a run without that metric. ``artifact.<type>.<name>`` (String) is the path of an
+    artifact, null in a run without it. ``info.status`` says where the run stands now, by all that is known of it, not
+    what info.yaml says.
 
     Types: whole numbers Int64, with floats among them Float64, then Boolean, String, and List of these. Fields that no
     single type fits, and lists of anything else, are String: strings as they are, the rest as JSON.
@@ -53,24 +61,92 @@ def scan_runs(log_dir: str | os.PathLike[str]) -> pl.LazyFrame:
     runs = look(folder)
     schema = take_schema(runs)
     for problem in (*(problem for run in runs for problem in run.problems), *schema.problems):
-        _warn(problem)
-    return frame_of(folder, schema, _warn)
+        warn(problem)
+    return frame_of(folder, schema, warn)
 
 
 def frame_of(log_dir: str, schema: Schema, report: Callable[[Problem], None]) -> pl.LazyFrame:
     """Give the frame with the columns of ``schema``; ``report`` is told what is wrong with the metric files."""
+    return as_frame(_Source(log_dir, schema, report), schema.polars, "runs", log_dir)
+
+
+def as_frame(source: Source, schema: pl.Schema, name: str, log_dir: str) -> pl.LazyFrame:
+    """Give the frame that calls a source when it is collected."""
     return register_io_source(
-        _Source(log_dir, schema, report),
-        schema=schema.polars,
+        source,
+        schema=schema,
         # one plan that uses the frame several times reads the directory once, and so sees one state of it
         is_pure=True,
-        explain_name="runs",
+        explain_name=name,
         explain_detail=valid_text(log_dir),
     )
 
 
-def _warn(problem: Problem) -> None:
+def warn(problem: Problem) -> None:
+    """Log what is wrong, where there is no Reader to ask."""
     _logger.warning("%s", problem)
+
+
+class _Table:
+    """The metadata of some runs: each column is made when it is first asked for, and kept."""
+
+    def __init__(self, runs: list[RunRecord], schema: Schema) -> None:
+        self.runs = runs
+        self.schema = schema
+        self._columns: dict[str, pl.Series] = {}
+
+    def column(self, name: str) -> pl.Series:
+        """Give a metadata column. Raises SchemaChangedError."""
+        column = self._columns.get(name)
+        if column is None:
+            column = self._columns[name] = self._column(name)
+        return column
+
+    def passing(self, condition: pl.Expr | None) -> pl.Series:
+        """Give the places of the runs for which a condition on metadata is true."""
+        places = pl.Series(_PLACE, range(len(self.runs)), dtype=pl.UInt32)
+        if condition is None:
+            return places
+        return pl.DataFrame([places, *map(self.column, roots(condition))]).filter(condition)[_PLACE]
+
+    def _column(self, name: str) -> pl.Series:
+        runs = self.runs
+        if name == "id":
+            return pl.Series(name, [run.id for run in runs], dtype=pl.Int64)
+        if name == "path":
+            return pl.Series(name, [valid_text(run.path) for run in runs], dtype=pl.String)
+        if name == STATUS:
+            return pl.Series(name, [run.status for run in runs], dtype=pl.String)
+        if (file := self.schema.artifacts.get(name)) is not None:
+            paths = [valid_text(artifact_path(run.path, file)) if file in run.artifacts else None for run in runs]
+            return pl.Series(name, paths, dtype=pl.String)
+        dtype = self.schema.metadata[name]
+        convert = conversions(dtype)
+        cells = []
+        for run in runs:
+            kind, value = (run.config if name.startswith("config.") else run.info).get(name)
+            if kind not in convert:
+                raise SchemaChangedError(
+                    f"{name} is {value!r} in {run.path}, but the column was {dtype} when the frame was built: "
+                    "the directory has changed since, call scan_runs (or Reader.filter) again"
+                )
+            cells.append(convert[kind](value))
+        return pl.Series(name, cells, dtype=dtype)
+
+
+_MOST_TABLES = 4
+_tables: list[_Table] = []
+
+
+def _table_of(runs: list[RunRecord], schema: Schema) -> _Table:
+    """Give the table, the same as before where the runs are the same and unchanged."""
+    for table in _tables:
+        if table.schema is schema and table.runs == runs:  # records compare by identity
+            return table
+    table = _Table(runs, schema)
+    _tables.insert(0, table)
+    del _tables[_MOST_TABLES:]
+    return table
 
 
 @dataclass(frozen=True)
@@ -87,82 +163,92 @@ class _Source:
         """Yield the rows that pass ``predicate``, at most ``n_rows``, about ``batch_size`` at a time."""
         wanted = list(self.schema.polars) if with_columns is None else with_columns
         on_metadata, on_metrics = (None, None) if predicate is None else split(predicate, self.schema.metrics)
-        used = list(dict.fromkeys([*wanted, *_roots(on_metrics)]))
+        used = list(dict.fromkeys([*wanted, *roots(on_metrics)]))
         has_metrics = not self.schema.metrics.keys().isdisjoint(used)
 
-        runs = self._passing(on_metadata)
-        left = len(runs) if n_rows is None else n_rows
-        at_once = max(batch_size or len(runs), 1)
+        table = _table_of(look(self.log_dir), self.schema)
+        places = table.passing(on_metadata)
+        left = len(places) if n_rows is None else n_rows
+        at_once = max(batch_size or len(places), 1)
         if has_metrics:
             at_once = min(at_once, _RUNS_AT_ONCE)
-        for start in range(0, len(runs), at_once):
+        for start in range(0, len(places), at_once):
             if left <= 0:
                 return
-            frame = self._table(used, runs[start : start + at_once])
+            frame = self._rows(table, used, places[start : start + at_once])
             if on_metrics is not None:
                 frame = frame.filter(on_metrics)
             frame = frame[wanted].head(left)
             left -= frame.height
             yield frame
 
-    def _passing(self, condition: pl.Expr | None) -> list[RunRecord]:
-        """Look at the directory; give the runs for which a condition on metadata is true."""
-        runs = look(self.log_dir)
-        if condition is None:
-            return runs
-        places = pl.Series(_PLACE, range(len(runs)), dtype=pl.UInt32)
-        passing = pl.DataFrame([places, *self._table(_roots(condition), runs)]).filter(condition)
-        return [runs[place] for place in passing[_PLACE]]
-
-    def _table(self, names: Sequence[str], runs: Sequence[RunRecord]) -> pl.DataFrame:
+    def _rows(self, table: _Table, names: Sequence[str], places: pl.Series) -> pl.DataFrame:
         metrics = {name: self.schema.metrics[name] for name in names if name in self.schema.metrics}
-        columns = [self._metadata_column(name, runs) for name in names if name not in metrics]
-        return pl.DataFrame([*columns, *self._metric_columns(metrics, [run.path for run in runs])])
-
-    def _metadata_column(self, name: str, runs: Sequence[RunRecord]) -> pl.Series:
-        if name == "id":
-            return pl.Series(name, [run.id for run in runs], dtype=pl.Int64)
-        if name == "path":
-            return pl.Series(name, [valid_text(run.path) for run in runs], dtype=pl.String)
-        if name == STATUS:
-            return pl.Series(name, [run.status for run in runs], dtype=pl.String)
-        dtype = self.schema.metadata[name]
-        convert = conversions(dtype)
-        cells = []
-        for run in runs:
-            kind, value = (run.config if name.startswith("config.") else run.info).get(name)
-            if kind not in convert:
-                raise SchemaChangedError(
-                    f"{name} is {value!r} in {run.path}, but the column was {dtype} when the frame was built: "
-                    "the directory has changed since, call scan_runs (or Reader.filter) again"
-                )
-            cells.append(convert[kind](value))
-        return pl.Series(name, cells, dtype=dtype)
+        columns = [table.column(name).gather(places) for name in names if name not in metrics]
+        paths = [table.runs[place].path for place in places] if metrics else []
+        return pl.DataFrame([*columns, *self._metric_columns(metrics, paths)])
 
     def _metric_columns(self, columns: Mapping[str, MetricColumn], paths: Sequence[str]) -> list[pl.Series]:
         """Read every log that one of the columns lies in, once a run."""
+        read: dict[str, pl.Series] = {}
+        for log_name in dict.fromkeys(column.log_name for column in columns.values()):
+            of_log = {name: column for name, column in columns.items() if column.log_name == log_name}
+            contents = [_load_content(path, log_name, self.report) for path in paths]
+            read |= _fast(of_log, contents) or self._line_by_line(of_log, contents, paths)
+        return [read[name] for name in columns]
+
+    def _line_by_line(
+        self, columns: Mapping[str, MetricColumn], contents: Sequence[bytes | None], paths: Sequence[str]
+    ) -> dict[str, pl.Series]:
         cells: dict[str, list[list[Any] | None]] = {name: [] for name in columns}
-        logs = dict.fromkeys(column.log_name for column in columns.values())
-        for path in paths:
-            lines = {log_name: load_lines(path, log_name, self.report) for log_name in logs}
+        for path, content in zip(paths, contents, strict=True):
+            log_name = next(iter(columns.values())).log_name
+            lines = None if content is None else _lines(path, log_name, content, self.report)
             for name, column in columns.items():
-                found = lines[column.log_name]
-                cells[name].append(None if found is None else found.column(column.key, numeric=column.numeric))
-        return [pl.Series(name, values, dtype=columns[name].dtype) for name, values in cells.items()]
+                cells[name].append(None if lines is None else column_of(lines, column, path, self.report))
+        return {name: pl.Series(name, values, dtype=columns[name].dtype) for name, values in cells.items()}
+
+
+def _fast(columns: Mapping[str, MetricColumn], contents: Sequence[bytes | None]) -> dict[str, pl.Series] | None:
+    if not all(column.numeric for column in columns.values()):
+        return None
+    lists = manylines.columns_of(contents, {name: column.key for name, column in columns.items()})
+    return None if lists is None else dict(zip(columns, lists, strict=True))
 
 
 def load_lines(path: str, log_name: str, report: Callable[[Problem], None]) -> metricfile.Lines | None:
     """Read one log of one run; None where it cannot be read, and then, as with garbage in it, a problem is reported."""
+    content = _load_content(path, log_name, report)
+    return None if content is None else _lines(path, log_name, content, report)
+
+
+def _load_content(path: str, log_name: str, report: Callable[[Problem], None]) -> bytes | None:
     try:
-        lines = metricfile.load_lines(path, log_name)
+        return metricfile.load_content(path, log_name)
     except OSError as error:
         report(Problem(valid_text(metricfile.metric_path(path, log_name)), f"cannot be read: {error}"))
         return None
-    if lines is not None and lines.garbage:
+
+
+def _lines(path: str, log_name: str, content: bytes, report: Callable[[Problem], None]) -> metricfile.Lines:
+    lines = metricfile.read_lines(content)
+    if lines.garbage:
         what = f"{lines.garbage} lines are no JSON objects and were skipped"
         report(Problem(valid_text(metricfile.metric_path(path, log_name)), what))
     return lines
 
 
-def _roots(predicate: pl.Expr | None) -> list[str]:
+def column_of(
+    lines: metricfile.Lines, column: MetricColumn, path: str, report: Callable[[Problem], None]
+) -> list[Any] | None:
+    """Take one key out of the lines of a log; text in a column that was said to be of numbers is reported."""
+    values = lines.column(column.key, numeric=column.numeric)
+    if column.numeric and values is not None and None in values and (count := lines.no_numbers(column.key)):
+        what = f"{count} values of {column.key} are no numbers, and null in a column of numbers"
+        report(Problem(valid_text(metricfile.metric_path(path, column.log_name)), what))
+    return values
+
+
+def roots(predicate: pl.Expr | None) -> list[str]:
+    """Names of the columns that a predicate needs."""
     return [] if predicate is None else list(dict.fromkeys(predicate.meta.root_names()))

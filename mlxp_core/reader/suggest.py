@@ -15,3 +15,12 @@ def unknown_column(name: str, known: Iterable[str]) -> str:
     if close:
         return f"no column {name!r}: did you mean {' or '.join(map(repr, close))}?"
     return f"no column {name!r}; Reader(...).fields lists the {len(names)} there are"
+
+
+def close_to(name: str, known: Iterable[str]) -> str:
+    """Say what a mistyped name was meant to be, or which there are; to be put behind the error."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    if close:
+        return f": did you mean {' or '.join(map(repr, close))}?"
+    return f": there is {', '.join(names)}" if names else ": no run has logged anything"

@@ -53,6 +53,8 @@ class Logs:
             types = {}
             for line in lines:
                 for key, value in line.items() if isinstance(line, dict) else ():
+                    if value is None:  # as the writer does: the key is learnt with its first value
+                        continue
                     number = isinstance(value, int | float) or value in ("NaN", "Infinity", "-Infinity")
                     types[key, "number" if number else "other"] = None
             text = "".join(json.dumps(pair) + "\n" for pair in types)

@@ -36,12 +36,13 @@ def test_lists_are_averaged_step_by_step(logs, engine):
     """
     losses(logs, ("a", [1, 2]), ("b", [5, 6]), ("a", [3, 6]))
     result = table(logs, AvgStd("train.loss"), engine=engine)
-    assert result.columns == ["config.group", "train.loss_avg", "train.loss_std"]
+    assert result.columns == ["config.group", "train.loss_avg", "train.loss_std", "train.loss_n"]
     assert result.schema["train.loss_avg"] == result.schema["train.loss_std"] == pl.List(pl.Float64)
     assert result["config.group"].to_list() == ["a", "b"]
     assert result["train.loss_avg"].to_list() == [[2.0, 4.0], [5.0, 6.0]]
     assert result["train.loss_std"][0].to_list() == pytest.approx([math.sqrt(2), math.sqrt(8)])
     assert result["train.loss_std"][1].to_list() == [None, None]
+    assert result["train.loss_n"].to_list() == [[2, 2], [1, 1]]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -54,6 +55,7 @@ def test_a_step_counts_the_runs_that_reached_it(logs, engine):
     (row,) = table(logs, AvgStd("train.loss"), engine=engine).iter_rows(named=True)
     assert row["train.loss_avg"] == [3.0, 6.0, 9.0]
     assert row["train.loss_std"] == [pytest.approx(math.sqrt(7)), pytest.approx(math.sqrt(8)), None]
+    assert row["train.loss_n"] == [3, 2, 1]
 
 
 def test_missing_values_are_left_out_and_keep_their_step(logs):
@@ -63,6 +65,7 @@ def test_missing_values_are_left_out_and_keep_their_step(logs):
     (row,) = table(logs, AvgStd("train.loss")).iter_rows(named=True)
     assert row["train.loss_avg"] == [2.0, None, 5.0]
     assert row["train.loss_std"] == [pytest.approx(math.sqrt(2)), None, None]
+    assert row["train.loss_n"] == [2, 0, 1]
 
 
 def test_not_a_number_and_infinity_go_through(logs):
@@ -79,7 +82,7 @@ def test_groups_without_a_value_stay_in_the_table(logs):
     """Catches: a group that vanishes because none of its runs has the metric yet."""
     losses(logs, ("a", None), ("b", []), ("c", [1]))
     result = table(logs, AvgStd("train.loss"))
-    assert result.rows() == [("a", None, None), ("b", None, None), ("c", [1.0], [None])]
+    assert result.rows() == [("a", None, None, None), ("b", None, None, None), ("c", [1.0], [None], [1])]
 
 
 def test_scalars_are_averaged_to_scalars(logs):
@@ -88,7 +91,7 @@ def test_scalars_are_averaged_to_scalars(logs):
         logs.run(number, {"group": group, "cost": cost})
     result = table(logs, AvgStd("config.cost"))
     assert result.schema["config.cost_avg"] == pl.Float64
-    assert result.rows() == [("a", 3.0, pytest.approx(math.sqrt(7))), ("b", 4.0, None)]
+    assert result.rows() == [("a", 3.0, pytest.approx(math.sqrt(7)), 3), ("b", 4.0, None, 1)]
 
 
 def test_ddof_zero_divides_by_the_number_of_runs(logs):
@@ -107,8 +110,8 @@ def test_several_aggregations_stand_side_by_side(logs, engine):
     result = table(logs, AvgStd("train.loss"), AvgStd("val.acc"), AvgStd("config.cost"), engine=engine)
     approx = pytest.approx
     assert result.rows() == [
-        ("b", [2.0], [approx(two)], [20.0], [approx(10 * two)], 2.0, approx(two)),
-        (None, [2.0], [None], [20.0], [None], 2.0, None),
+        ("b", [2.0], [approx(two)], [2], [20.0], [approx(10 * two)], [2], 2.0, approx(two), 2),
+        (None, [2.0], [None], [1], [20.0], [None], [1], 2.0, None, 1),
     ]
 
 
@@ -124,7 +127,7 @@ def test_rows_are_ordered_by_several_keys(logs):
 def test_a_key_column_can_be_averaged_too(logs):
     """Catches: a clash of the column with itself."""
     losses(logs, ("a", [1]), ("a", [2]))
-    assert table(logs, AvgStd("config.cost"), keys="config.cost").rows() == [(1, 1.0, None), (2, 2.0, None)]
+    assert table(logs, AvgStd("config.cost"), keys="config.cost").rows() == [(1, 1.0, None, 1), (2, 2.0, None, 1)]
 
 
 def test_nothing_is_read_before_the_result_is_collected(logs):
@@ -173,7 +176,7 @@ def test_avgstd_agrees_with_the_statistics_module(new_logs, runs):
         return
     rows = {row[0]: row[1:] for row in table(logs, AvgStd("train.loss")).iter_rows()}
     assert rows.keys() == {group for group, _ in runs}
-    for group, (averages, deviations) in rows.items():
+    for group, (averages, deviations, numbers) in rows.items():
         lists = [values for name, values in runs if name == group and set(values) != {None} and values]
         steps = max(map(len, lists), default=None)
         if steps is None:
@@ -181,6 +184,7 @@ def test_avgstd_agrees_with_the_statistics_module(new_logs, runs):
             continue
         for step in range(steps):
             values = [run[step] for run in lists if len(run) > step and run[step] is not None]
+            assert numbers[step] == len(values)
             assert averages[step] == (pytest.approx(statistics.mean(values), abs=1e-6) if values else None)
             expected = pytest.approx(statistics.stdev(values), rel=1e-6, abs=1e-4) if len(values) > 1 else None
             assert deviations[step] == expected

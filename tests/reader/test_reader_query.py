@@ -214,6 +214,17 @@ def test_an_error_points_at_the_place_and_says_what_to_do(query, message):
     assert isinstance(error.value, ValueError)
 
 
+@pytest.mark.parametrize(
+    "key", ["a b", "größe", "x`y", "``", "a'b", 'a"b', "a.b", "1", "in", "a\nb", "学习 率", "&", "a:b", "-"]
+)
+def test_a_key_with_any_characters_is_found_in_backticks(logs, key):
+    """Catches: a configuration that cannot be asked for; a backtick in it that ends the name."""
+    logs.run(1, {key: 5})
+    logs.run(2, {key: 6})
+    quoted = "`config." + key.replace("`", "``") + "`"
+    assert [run["id"] for run in Reader(logs.path).filter(f"{quoted} == 5 & {quoted} is not null")] == [1]
+
+
 @pytest.mark.parametrize("query", ["~" * 5000 + "id == 1", "(" * 5000 + "id == 1" + ")" * 5000])
 def test_a_query_of_absurd_depth_is_an_error(query):
     """Catches: a RecursionError, or a crash of the interpreter."""

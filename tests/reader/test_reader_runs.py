@@ -26,13 +26,13 @@ def four(logs):
 def test_fields_lists_every_column_with_its_type_and_how_many_runs_have_it(four):
     """Catches: a field of one run only that is not listed, null counted as a value."""
     assert Reader(four.path).fields.rows() == [
-        ("id", "Int64", 4),
-        ("path", "String", 4),
-        ("info.status", "String", 4),
-        ("config.lr", "Float64", 3),
-        ("config.seed", "Int64", 4),
-        ("config.layers", "List(Int64)", 4),
-        ("train.loss", "List(Float64)", 4),
+        ("id", "Int64", "int", 4),
+        ("path", "String", "text", 4),
+        ("info.status", "String", "text", 4),
+        ("config.lr", "Float64", "float", 3),
+        ("config.seed", "Int64", "int", 4),
+        ("config.layers", "List(Int64)", "list of int", 4),
+        ("train.loss", "List(Float64)", "metric", 4),
     ]
 
 
@@ -159,7 +159,7 @@ def test_keys_that_cannot_be_grouped_by_are_errors(four, keys, message):
 def test_two_columns_of_one_name_are_an_error(four):
     """Catches: one aggregation that silently replaces the other."""
     groups = Reader(four.path).filter().group_by("config.lr")
-    with pytest.raises(QueryError, match=r"two columns .* named train.loss_avg, train.loss_std"):
+    with pytest.raises(QueryError, match=r"two columns .* named train.loss_avg, train.loss_n, train.loss_std"):
         groups.aggregate([AvgStd("train.loss"), AvgStd("train.loss", ddof=0)])
 
 

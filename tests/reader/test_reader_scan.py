@@ -271,17 +271,17 @@ def test_a_file_is_not_parsed_again_until_it_changes(logs):
     opened = []
     frame = scan_runs(logs.path)
     frame.collect()
-    import mlxp_core.files as files  # noqa: PLR0402
+    from mlxp_core.reader import folders
 
-    load, files.load_yaml = files.load_yaml, lambda path: opened.append(path) or load(path)
+    load, folders._load_yaml = folders._load_yaml, lambda path: opened.append(path) or load(path)
     try:
         assert frame.collect()["config.x"].to_list() == [1]
         assert opened == []
         config.write_text("x: 2\n")
         assert frame.collect()["config.x"].to_list() == [2]
-        assert opened == [config]
+        assert opened == [str(config)]
     finally:
-        files.load_yaml = load
+        folders._load_yaml = load
 
 
 def test_a_file_rewritten_within_the_same_tick_is_read_again(logs):

@@ -1,0 +1,127 @@
+"""One log of all runs as a LazyFrame: a row a line of the metric files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from mlxp_core.errors import QueryError
+from mlxp_core.reader.fields import valid_text
+from mlxp_core.reader.folders import look
+from mlxp_core.reader.metricfile import Lines
+from mlxp_core.reader.predicate import split
+from mlxp_core.reader.record import RunRecord
+from mlxp_core.reader.scan import as_frame, column_of, load_lines, roots, warn
+from mlxp_core.reader.schema import MetricColumn, take_schema
+from mlxp_core.reader.suggest import close_to
+
+# Lines that are in memory at once, about: a run is never cut in two.
+_LINES_AT_ONCE = 500_000
+_OF_THE_RUN = {"id": pl.Int64(), "path": pl.String()}
+_PLACE = "place"  # which run; a key of this name is no matter, as the frame has no key columns where it is used
+
+
+def scan_metrics(log_dir: str | os.PathLike[str], log_name: str) -> pl.LazyFrame:
+    """One row a line of ``metrics/<log_name>.json``, ordered by run and line; runs without that file have none.
+
+    Columns: ``id`` and ``path`` of the run as ``scan_runs`` has them; ``line`` (UInt32), from 0; ``step``: the key of
+    that name if the runs log one, or else the same as ``line``; and a column for every other key: Float64, or String if
+    a run logged something else than numbers, null where a line lacks it. A key that is called as one of the first
+    columns has the name of the log before it: ``train.id``.
+
+    Lazy as ``scan_runs`` is: files are opened when the frame is collected, and only those of runs that pass the
+    conditions on ``id`` and ``path``. Join it with ``scan_runs`` by ``path`` for configurations beside the values.
+
+    Raises QueryError if no run has such a log, and StoreError where the directory cannot be read.
+    """
+    folder = os.path.abspath(log_dir)  # noqa: PTH100  (see scan_runs)
+    schema = take_schema(look(folder))
+    keys = {one.key: one for one in schema.metrics.values() if one.log_name == log_name}
+    if not keys:
+        raise QueryError(
+            f"no run logs {log_name!r}{close_to(log_name, {one.log_name for one in schema.metrics.values()})}"
+        )
+    columns = {_column(log_name, key): column for key, column in keys.items()}
+    types = {**_OF_THE_RUN, "line": pl.UInt32(), "step": pl.UInt32()}
+    types |= {name: _type(column) for name, column in columns.items()}
+    return as_frame(_LongSource(folder, log_name, columns, types), pl.Schema(types), f"metrics {log_name}", folder)
+
+
+def _column(log_name: str, key: str) -> str:
+    return valid_text(f"{log_name}.{key}" if key in {*_OF_THE_RUN, "line"} else key)
+
+
+def _type(column: MetricColumn) -> pl.DataType:
+    return pl.Float64() if column.numeric else pl.String()
+
+
+@dataclass(frozen=True)
+class _LongSource:
+    """What Polars calls to collect the frame."""
+
+    log_dir: str
+    log_name: str
+    columns: Mapping[str, MetricColumn]
+    types: Mapping[str, pl.DataType]
+
+    def __call__(
+        self, with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
+    ) -> Iterator[pl.DataFrame]:
+        """Yield the lines that pass ``predicate``, at most ``n_rows`` of them."""
+        wanted = list(self.types) if with_columns is None else with_columns
+        on_runs, on_lines = (None, None) if predicate is None else split(predicate, self.types.keys() - _OF_THE_RUN)
+        used = list(dict.fromkeys([*wanted, *roots(on_lines)]))
+        left = n_rows
+        for runs in self._batches(self._passing(on_runs), batch_size or _LINES_AT_ONCE):
+            frame = pl.concat(self._table(used, run, lines) for run, lines in runs)
+            if on_lines is not None:
+                frame = frame.filter(on_lines)
+            frame = frame.select(wanted)
+            if left is not None:
+                frame = frame.head(left)
+                left -= frame.height
+            yield frame
+            if left == 0:
+                return
+
+    def _passing(self, condition: pl.Expr | None) -> list[RunRecord]:
+        runs = look(self.log_dir)
+        if condition is None:
+            return runs
+        ids = pl.DataFrame(
+            {"id": [run.id for run in runs], "path": [valid_text(run.path) for run in runs]}, schema=_OF_THE_RUN
+        )
+        return [runs[place] for place in ids.with_row_index(_PLACE).filter(condition)[_PLACE]]
+
+    def _batches(self, runs: Sequence[RunRecord], most: int) -> Iterator[list[tuple[RunRecord, Lines]]]:
+        batch: list[tuple[RunRecord, Lines]] = []
+        held = 0
+        for run in runs:
+            lines = load_lines(run.path, self.log_name, warn)
+            if lines is None or not lines.rows:
+                continue
+            batch.append((run, lines))
+            held += len(lines.rows)
+            if held >= most:
+                yield batch
+                batch, held = [], 0
+        if batch:
+            yield batch
+
+    def _table(self, names: Sequence[str], run: RunRecord, lines: Lines) -> pl.DataFrame:
+        count = len(lines.rows)
+        values: dict[str, pl.Series] = {}
+        for name in names or ["line"]:
+            column = self.columns.get(name)
+            if column is not None:
+                cells = column_of(lines, column, run.path, warn) or [None] * count
+                values[name] = pl.Series(name, cells, dtype=self.types[name])
+            elif name in _OF_THE_RUN:
+                value = run.id if name == "id" else valid_text(run.path)
+                values[name] = pl.repeat(value, count, dtype=self.types[name], eager=True).alias(name)
+            else:
+                values[name] = pl.Series(name, range(count), dtype=pl.UInt32)
+        return pl.DataFrame(values)

@@ -1,0 +1,127 @@
+"""scan_metrics: a row a line."""
+
+from __future__ import annotations
+
+import math
+
+import polars as pl
+import pytest
+
+from mlxp_core.errors import QueryError
+from mlxp_core.reader import scan_metrics, scan_runs
+
+ENGINES = ("in-memory", "streaming")
+
+
+@pytest.fixture
+def three(logs):
+    """Run 1: two lines; run 2: no such log; run x: one line, another key."""
+    logs.run(1, {"seed": 7}, metrics={"train": [{"loss": 1}, {"loss": "NaN", "note": "a"}]})
+    logs.run(2, metrics={"val": [{"acc": 1}]})
+    logs.run("x", metrics={"train": [{"lr": 0.5}, '{"torn']})
+    return logs
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_line_is_a_row(three, engine):
+    """Bug: runs without the log as rows of nulls, values moved to other lines, the torn line read."""
+    frame = scan_metrics(three.path, "train").collect(engine=engine)
+    one, other = str(three.path / "1"), str(three.path / "x")
+    assert frame.schema == {
+        "id": pl.Int64,
+        "path": pl.String,
+        "line": pl.UInt32,
+        "step": pl.UInt32,
+        "loss": pl.Float64,
+        "note": pl.String,
+        "lr": pl.Float64,
+    }
+    assert frame.drop("loss").rows() == [
+        (1, one, 0, 0, None, None),
+        (1, one, 1, 1, "a", None),
+        (None, other, 0, 0, None, 0.5),
+    ]
+    first, second, third = frame["loss"]
+    assert (first, third) == (1.0, None)
+    assert math.isnan(second)
+
+
+def test_the_users_own_step_is_the_step(logs):
+    """Bug: a step counted by us over one that the user gave."""
+    logs.run(1, metrics={"train": [{"step": 10, "loss": 1}, {"step": 20, "loss": 2}, {"loss": 3}]})
+    frame = scan_metrics(logs.path, "train").collect()
+    assert frame["step"].to_list() == [10.0, 20.0, None]
+    assert frame["line"].to_list() == [0, 1, 2]
+
+
+def test_keys_that_are_called_as_our_columns_have_the_log_before_them(logs):
+    """Bug: two columns of one name, or the run's id lost."""
+    logs.run(1, metrics={"train": [{"id": 5, "path": "p", "line": 3}]})
+    (row,) = scan_metrics(logs.path, "train").collect().iter_rows(named=True)
+    assert row == {
+        "id": 1,
+        "path": str(logs.path / "1"),
+        "line": 0,
+        "step": 0,
+        "train.id": 5.0,
+        "train.path": "p",
+        "train.line": 3.0,
+    }
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_only_files_of_runs_that_pass_are_opened(three, engine):
+    """Bug: every file read for the lines of one run."""
+    frame = scan_metrics(three.path, "train").filter((pl.col("id") == 1) & (pl.col("line") > 0)).select("note", "id")
+    with three.metric_files_opened() as opened:
+        assert frame.collect(engine=engine).rows() == [("a", 1)]
+    assert opened == ["1/train"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_predicate_over_columns_that_are_not_asked_for_is_right(three, engine):
+    """Bug: a column dropped before the predicate needs it."""
+    frame = scan_metrics(three.path, "train").filter(pl.col("lr").is_null()).select("id")
+    assert frame.collect(engine=engine)["id"].to_list() == [1, 1]
+    assert scan_metrics(three.path, "train").select(pl.len()).collect(engine=engine).item() == 3
+    assert scan_metrics(three.path, "train").head(2).collect(engine=engine)["id"].to_list() == [1, 1]
+
+
+def test_the_source_itself_limits_after_the_predicate(logs):
+    """Bug: rows counted before they are filtered; a batch that ends in the middle of a run and loses the rest."""
+    from mlxp_core.reader.longform import _LongSource
+    from mlxp_core.reader.schema import MetricColumn
+
+    for number in range(1, 5):
+        logs.run(number, metrics={"train": [{"n": step} for step in range(3)]})
+    types = {"id": pl.Int64(), "path": pl.String(), "line": pl.UInt32(), "step": pl.UInt32(), "n": pl.Float64()}
+    source = _LongSource(str(logs.path), "train", {"n": MetricColumn("train", "n", numeric=True)}, types)
+    batches = list(source(["id"], pl.col("n") > 0, 5, 1))
+    assert [batch["id"].to_list() for batch in batches] == [[1, 1], [2, 2], [3]]
+
+
+def test_it_joins_with_the_runs(three):
+    """Bug: paths written in two ways."""
+    runs = scan_runs(three.path).select("path", "config.seed")
+    joined = scan_metrics(three.path, "train").join(runs, on="path", how="left", maintain_order="left").collect()
+    assert joined["config.seed"].to_list() == [7, 7, None]
+
+
+def test_a_frame_shows_what_was_logged_when_it_is_collected(three):
+    """Bug: lines kept from the time the frame was built."""
+    frame = scan_metrics(three.path, "train").select(pl.len())
+    assert frame.collect().item() == 3
+    with (three.path / "1/metrics/train.json").open("a") as file:
+        file.write('{"loss": 3}\n')
+    assert frame.collect().item() == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("trian", "no run logs 'trian': did you mean 'train'?"), ("zzz", "no run logs 'zzz': there is train, val")],
+)
+def test_a_log_that_no_run_has_is_an_error(three, name, message):
+    """Bug: an empty table for a mistyped name."""
+    with pytest.raises(QueryError) as error:
+        scan_metrics(three.path, name)
+    assert str(error.value) == message

@@ -1,0 +1,179 @@
+"""Large, odd and disappearing: what a log directory of a few years holds."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlxp_core.errors import StoreError
+from mlxp_core.reader import AvgStd, Best, Reader, scan_metrics, scan_runs
+
+
+def test_a_million_lines_are_read(logs):
+    """Bug: minutes, or a limit on lines. The sum of 0 to 999,999 is 499,999,500,000."""
+    run = logs.run(1, metrics={"train": [{"n": 0}]})
+    (run / "metrics/train.json").write_bytes(b"".join(b'{"n": %d}\n' % number for number in range(1_000_000)))
+    (values,) = scan_runs(logs.path).collect()["train.n"]
+    assert len(values) == 1_000_000
+    assert values.sum() == 499_999_500_000
+    assert scan_metrics(logs.path, "train").head(3).collect()["n"].to_list() == [0.0, 1.0, 2.0]
+
+
+def test_a_thousand_keys_are_a_thousand_columns(logs):
+    """Bug: a cost that grows with the square of the keys, keys lost, values in the wrong column."""
+    keys = {f"k{number}": number for number in range(1000)}
+    for number in range(1, 4):
+        logs.run(number, keys, metrics={"train": [keys, {"k5": 7}]})
+    frame = scan_runs(logs.path).collect()
+    assert len([name for name in frame.columns if name.startswith("train.")]) == 1000
+    assert frame["train.k999"].to_list() == [[999.0, None]] * 3
+    assert frame["train.k5"].to_list() == [[5.0, 7.0]] * 3
+    assert frame["config.k999"].to_list() == [999] * 3
+
+
+def test_a_directory_that_vanishes_while_it_is_read_is_an_error_that_says_so_or_an_answer(logs):
+    """Bug: any exception out of the middle of the reader; rows of two directories."""
+    for number in range(1, 201):
+        logs.run(number, {"x": number}, metrics={"train": [{"loss": number}]})
+    frame = scan_runs(logs.path)
+
+    def remove():
+        while logs.path.exists():  # a reader that puts its index there in this moment keeps the folder once
+            shutil.rmtree(logs.path, ignore_errors=True)
+
+    remover = threading.Thread(target=remove)
+    remover.start()
+    seen = []
+    while remover.is_alive():
+        try:
+            seen.append(frame.collect())
+        except StoreError as error:
+            assert "cannot read the log directory" in str(error)  # noqa: PT017  (an answer is right, too)
+    remover.join()
+    for one in seen:
+        assert set(one["config.x"]) - {None} <= set(range(1, 201))
+    with pytest.raises(StoreError, match="cannot read the log directory"):
+        frame.collect()
+
+
+def test_runs_that_vanish_one_by_one_leave_the_others(logs):
+    """Bug: a run deleted between the look at the folder and the look into it, which takes the table down."""
+    for number in range(1, 61):
+        logs.run(number, {"x": number}, metrics={"train": [{"loss": number}]})
+    frame = scan_runs(logs.path)
+
+    def remove():
+        for number in range(1, 31):
+            shutil.rmtree(logs.path / str(number))
+
+    remover = threading.Thread(target=remove)
+    remover.start()
+    while remover.is_alive():
+        rest = frame.collect()["id"].to_list()
+        assert set(range(31, 61)) <= set(rest)
+    remover.join()
+    assert frame.collect()["id"].to_list() == list(range(31, 61))
+
+
+def test_a_run_being_written_now_grows_from_look_to_look(logs):
+    """Bug: half lines, or lines that were there before and are gone."""
+    run = logs.run(1, info={"status": "RUNNING", "hostname": "elsewhere"}, metrics={"train": [{"loss": 0}]})
+    frame = scan_runs(logs.path).select("train.loss")
+    done = threading.Event()
+
+    def write():
+        with (run / "metrics/train.json").open("ab", buffering=0) as file:
+            for number in range(1, 500):
+                line = json.dumps({"loss": number}).encode() + b"\n"
+                file.write(line[:5])
+                file.write(line[5:])
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    length = 0
+    while not done.is_set():
+        (values,) = frame.collect()["train.loss"].to_list()
+        assert values == [float(number) for number in range(len(values))]
+        assert len(values) >= length
+        length = len(values)
+    writer.join()
+    assert frame.collect()["train.loss"].to_list() == [[float(number) for number in range(500)]]
+
+
+def test_an_unreadable_file_is_a_problem_and_no_end(logs):
+    """Bug: a PermissionError; here a folder in place of each file, as root may read everything."""
+    for place in ("metadata/config.yaml", "metrics/.keys/train.json", "metrics/train.json"):
+        run = logs.run(place.replace("/", "-"), {"x": 1}, metrics={"train": [{"loss": 1}]})
+        (run / place).unlink()
+        (run / place).mkdir()
+    logs.run(1, {"x": 1}, metrics={"train": [{"loss": 1}]})
+    frame = scan_runs(logs.path).collect()
+    assert frame.height == 4
+    assert frame["train.loss"].to_list()[0] == [1.0]
+    assert len(Reader(logs.path).problems) >= 1
+
+
+FILES = [
+    "metadata/config.yaml",
+    "metadata/info.yaml",
+    "metadata/exit_code",
+    "metadata/submission.yaml",
+    "metrics/train.json",
+    "metrics/.keys/train.json",
+    "metrics/.keys/train.yaml",
+    "artifacts/.keys/custom_types.yaml",
+    "artifacts/json/x",
+]
+PIECES = st.sampled_from(
+    [
+        b"{",
+        b"}",
+        b'"loss"',
+        b": ",
+        b"1",
+        b"NaN",
+        b"\n",
+        b"- ",
+        b"a",
+        b"&x ",
+        b"*x",
+        b"!!python/name:os.system",
+        b"\xff",
+        b"'",
+    ]
+)
+
+
+@given(st.dictionaries(st.sampled_from(FILES), st.lists(PIECES, max_size=12).map(b"".join) | st.binary(max_size=30)))
+@settings(max_examples=150, deadline=None)
+@pytest.mark.filterwarnings("ignore")  # what libyaml says of odd text is not the matter here
+def test_no_content_of_any_file_stops_any_part_of_the_reader(new_logs, contents):
+    """Bug: an exception that nobody thought of, in what users call: long form, groups, aggregations, printing."""
+    logs = new_logs()
+    run = logs.run(1, {"x": 1}, metrics={"train": [{"loss": 1}]})
+    logs.run(2, {"x": 2}, metrics={"train": [{"loss": 1.5}, {"loss": 2}]})
+    for name, content in contents.items():
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_bytes(content)
+    reader = Reader(logs.path)
+    runs = reader.filter()
+    assert len(runs) == len(runs.collect()) == 2
+    numeric = [
+        name for name, dtype in runs.schema.items() if name.startswith("train.loss") and dtype.inner.is_numeric()
+    ]
+    runs.group_by("info.status").aggregate([one(name) for name in numeric for one in (AvgStd, Best)]).collect()
+    assert scan_metrics(logs.path, "train").collect().height >= 2
+    assert dict(runs[0])
+    assert repr(runs)
+    assert runs._repr_html_()
+    assert isinstance(runs.diff(), dict)
+    assert isinstance(reader.problems, list)
+    assert reader.searchable.height >= 3
+    assert os.listdir(logs.path)
