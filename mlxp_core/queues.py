@@ -30,7 +30,7 @@ from mlxp_core.scheduler._base import NativeJob, Question, Scheduler
 from mlxp_core.settling import settle
 from mlxp_core.standing import Standing, status_of
 
-PATIENCE = 8.0  # seconds that a question may take: who asks where things stand is to be told within ten
+PATIENCE = 6.0  # seconds that a question may take: who asks where things stand is to be told within ten
 _YOUNG = 60.0  # seconds in which a job that was just submitted may not be seen yet
 _SKEW = 5.0  # seconds by which the clocks of two machines may differ
 

@@ -76,8 +76,22 @@ def leave_to_jobs(config: DictConfig, holder: str, keys: Sequence[str]) -> None:
         try:
             OmegaConf.to_container(OmegaConf.create([node[key]]), resolve=True)
         except OmegaConfBaseException:
-            with flag_override(node, ["struct", "readonly"], [False, False]):
-                node[key] = None if key == "header" else []
+            _left_to_jobs[key] = _container(node)[key]
+            _set(node, key, None if key == "header" else [])
+
+
+def give_back_to_jobs(config: DictConfig, holder: str) -> None:
+    """Put it in again, once the launcher is made: Hydra 1.4 refuses a job with another launcher than the multirun."""
+    while _left_to_jobs:
+        _set(OmegaConf.select(config, holder), *_left_to_jobs.popitem())
+
+
+_left_to_jobs: Plain = {}
+
+
+def _set(node: DictConfig, key: str, value: Any) -> None:
+    with flag_override(node, ["struct", "readonly"], [False, False]):
+        node[key] = value
 
 
 def overrides(config: DictConfig, kind: str) -> list[str]:

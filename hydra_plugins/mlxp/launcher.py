@@ -47,6 +47,9 @@ class MlxpLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what Hydra gives."""
+        from ._config import give_back_to_jobs  # noqa: PLC0415
+
+        give_back_to_jobs(config, "hydra.launcher")
         self.config = config
         self.hydra_context = hydra_context
         self.task_function = task_function
