@@ -43,13 +43,18 @@ def _read_history(answer: str) -> list[NativeJob]:
     jobs = []
     for line in answer.splitlines():
         name, bar, state = line.partition("|")
-        found = re.match(r"(\d+)(?:_(\d+))?", name)
+        found = re.match(r"(\d+)(?:_(\d+)|_\[([\d,-]+))?", name)
         if not bar or not found:
             raise ValueError(line)
-        # tasks that wait are one record, 84_[2-5]; "CANCELLED by 1000" says by whom
-        index = int(found[2]) if found[2] else None
-        jobs.append(NativeJob(found[1], index, state.split()[0] if state else ""))
+        # tasks that wait are one record, 84_[2-5,9%2]; "CANCELLED by 1000" says by whom
+        indices = _indices(found[3]) if found[3] else [int(found[2]) if found[2] else None]
+        jobs += [NativeJob(found[1], index, state.split()[0] if state else "") for index in indices]
     return jobs
+
+
+def _indices(text: str) -> list[int]:
+    ranges = [part.partition("-") for part in text.split(",") if part]
+    return [index for first, _, last in ranges for index in range(int(first), int(last or first) + 1)]
 
 
 def _cancel(jobs: Sequence[tuple[str, int | None]]) -> Command:
