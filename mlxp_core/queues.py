@@ -27,7 +27,7 @@ from mlxp_core.layout import ENDED, RunDir, Status, read_attempts_started
 from mlxp_core.notes import load_note
 from mlxp_core.scheduler import SCHEDULERS, _run, load_scheduler
 from mlxp_core.scheduler._base import NativeJob, Question, Scheduler
-from mlxp_core.settling import settle
+from mlxp_core.settling import read_manifest, settle
 from mlxp_core.standing import Standing, status_of
 
 PATIENCE = 6.0  # seconds that a question may take: who asks where things stand is to be told within ten
@@ -140,13 +140,13 @@ def _check_shared(group: Sequence[Standing]) -> None:
     packed, index = note.get("packed") or 1, note.get("array_index") or 1
     if packed == 1:
         return
-    try:
-        manifest = os.fsdecode(Path(note["script"]).with_name("manifest").read_bytes()).splitlines()
-    except OSError as error:
+    manifest = read_manifest(Path(note["script"]).parent)
+    if not manifest:
         raise ConfigurationError(
-            f"run {group[0].run.path.name} shares its job with others, and it cannot be read which these are: {error}"
-        ) from error
-    together = [RunDir(Path(line)) for line in manifest[(index - 1) * packed : index * packed]]
+            f"run {group[0].run.path.name} shares its job with others, and which these are cannot be read: "
+            f"{Path(note['script']).with_name('manifest')}"
+        )
+    together = manifest[(index - 1) * packed : index * packed]
     named = {one.run for one in group}
     left = [run for run in together if run not in named and status_of(run) not in ENDED]
     if left:
@@ -239,9 +239,8 @@ def _write(scheduler: Scheduler, concerned: Sequence[Standing], said: _Said) -> 
         news = _news(scheduler, one, said, jobs) if one.is_submitted else None
         if news is None or news.items() <= one.submission.items():
             continue
-        with contextlib.suppress(
-            OSError, ValueError
-        ):  # another one's folder, or a full disk: it is known here all the same
+        # another one's folder, or a full disk: it is known here all the same
+        with contextlib.suppress(OSError, ValueError):
             fresh = load_note(one.run)  # which may have been submitted again, or cancelled
             if fresh.get("job_id") != one.submission["job_id"] or fresh.get("script") != one.submission.get("script"):
                 one.submission = fresh

@@ -263,6 +263,7 @@ mlxp_start "$mlxp_run"
 # A run that was complete before its job was started again is not run again. One that was asked to stop, and left in an
 # orderly way, has an exit code of 0 as well.
 _SIDE_BY_SIDE = """\
+set +e  # of a first line such as `#!/bin/bash -e`: one run that fails is not to end the others
 mlxp_signal() {{
   mlxp_signalled=yes
   for mlxp_child in $mlxp_children; do kill -s "$1" "$mlxp_child" 2>/dev/null; done
@@ -283,11 +284,13 @@ $(sed -n "${{mlxp_first}},$((mlxp_first + {more}))p" {manifest})
 mlxp_end
 mlxp_code=0
 for mlxp_child in $mlxp_children; do
-  while :; do
+  mlxp_one=
+  while :; do # a signal ends the wait, and not the child; what is asked for once more may be known no longer (127)
     mlxp_signalled=
     wait "$mlxp_child"
-    mlxp_one=$?
-    [ -n "$mlxp_signalled" ] && kill -0 "$mlxp_child" 2>/dev/null || break
+    mlxp_now=$?
+    [ "$mlxp_now" = 127 ] && [ -n "$mlxp_one" ] || mlxp_one=$mlxp_now
+    [ -n "$mlxp_signalled" ] || break
   done
   [ "$mlxp_one" = 0 ] || [ "$mlxp_code" = 99 ] || mlxp_code=$mlxp_one
 done

@@ -81,7 +81,7 @@ def settle(runs: Sequence[RunDir], jobs: Sequence[NativeJob] = ()) -> None:
             continue
         path = Path(note["script"])
         job_id = _read_job_id(path.parent) or find_job(jobs, path, note.get("name") or "")
-        job_id = job_id or find_started(_read_manifest(path.parent))
+        job_id = job_id or find_started(read_manifest(path.parent))
         if job_id:
             cleared = {key: value for key, value in note.items() if key != "error"}
             write_yaml(run.submission, {**cleared, "job_id": job_id, "state": None})
@@ -106,7 +106,8 @@ def _read_job_id(folder: Path) -> str | None:
         return None
 
 
-def _read_manifest(folder: Path) -> list[RunDir]:
+def read_manifest(folder: Path) -> list[RunDir]:
+    """The runs of a submission, in the order of its indices; none where that cannot be read."""
     try:
         lines = os.fsdecode((folder / "manifest").read_bytes()).splitlines()
     except OSError:

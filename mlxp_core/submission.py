@@ -26,7 +26,7 @@ from mlxp_core.errors import (
 from mlxp_core.files import dump_yaml, load_yaml_if_there, write_whole, write_yaml
 from mlxp_core.layout import LogDir, RunDir, Status, read_attempts_started
 from mlxp_core.links import plain_folder
-from mlxp_core.notes import Submitted, is_unclear
+from mlxp_core.notes import Submitted, is_unclear, load_note
 from mlxp_core.scheduler import _run, load_scheduler
 from mlxp_core.scheduler._base import Scheduler, plain_path
 from mlxp_core.scheduler._submit import Call, submit_once
@@ -166,7 +166,7 @@ def abandon(runs: Sequence[RunDir], error: BaseException) -> None:
     """Have the folders of runs that were not submitted say so, after an error or an interrupt in between."""
     unclear = None
     for run in runs:
-        note = load_yaml_if_there(run.submission)
+        note = load_note(run)
         if run.info.exists() and not note:
             with contextlib.suppress(OSError):  # a full disk, perhaps, which was the error
                 write_yaml(run.submission, {"job_id": None, "time": metadata.now(), **_not_submitted(error)})

@@ -485,6 +485,17 @@ def test_of_packed_runs_the_complete_ones_do_not_run_again(tmp_path: Path) -> No
     assert [run.stdout.exists() for run in runs] == [False, True, True]
 
 
+def test_a_packed_run_that_fails_does_not_end_its_neighbour(tmp_path: Path) -> None:
+    """Bug: under `#!/bin/bash -e` the job ends with the first run that fails, and takes the others with it."""
+    runs = several(tmp_path, 1, 2)
+    for run, command in zip(runs, ("exit 3", "sleep 0.5; echo late"), strict=True):
+        one = script.Job(run, "n", ("sh", "-c", command), "/", {})
+        run.script.write_text(script.render_job(one, Template(), LOCAL))
+    text = submission(tmp_path / "s", [runs])
+    assert subprocess.run(["bash", "-e", "-c", text], check=False).returncode == 3
+    assert runs[1].stdout.read_text() == "late\n"
+
+
 def test_an_earlier_attempt_keeps_what_it_printed(tmp_path: Path) -> None:
     """Bug: the output of a requeued job is behind, or over, that of its first attempt."""
     (run,) = several(tmp_path, 1)
