@@ -266,10 +266,12 @@ def derive_status(
         return said
     if recorded in ENDED:
         return recorded
-    if said in ENDED and said is not Status.COMPLETE:
+    if said in ENDED and said not in {Status.COMPLETE, Status.FAILED}:
         return said
-    if code in _BY_SIGNAL:
+    if code in _BY_SIGNAL:  # of which some schedulers know no more than that it is not 0
         return _BY_SIGNAL[code]
+    if said is Status.FAILED:
+        return said
     if code is not None:
         # with 0 from a program that never said that it started, something else has run
         return Status.COMPLETE if code == 0 and recorded is Status.RUNNING else Status.FAILED

@@ -137,6 +137,15 @@ def test_one_task_is_cancelled_and_the_others_go_on(backend: Backend, project: P
     statuses(project, expected=["CANCELLED", "COMPLETE", "CANCELLED" if throttle else "COMPLETE"])
 
 
+def test_a_run_is_cancelled_before_its_program_is_up(backend: Backend, project: Project) -> None:
+    """Bug: FAILED, because the scheduler knows no more than that the script ended with 143."""
+    flag = project.dir.parent / "flag"
+    project.run(*multirun(backend), f"hydra.launcher.setup=['touch {flag}','sleep 100']")
+    until(flag.exists)
+    ask(project, "cancel")
+    statuses(project, expected=["CANCELLED"])
+
+
 def test_so_many_run_at_once(backend: Backend, project: Project) -> None:
     """Bug: hydra.launcher.max_parallel that no scheduler is told of."""
     flag = project.dir.parent / "flag"

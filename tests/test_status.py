@@ -27,6 +27,8 @@ from mlxp_core.process import is_alive, start_time, this_process
         ("PENDING", 0, None, None, "FAILED"),  # the command ended well, and was not the program
         ("PENDING", 143, None, None, "CANCELLED"),  # stopped before Python was up
         ("RUNNING", 130, None, False, "CANCELLED"),
+        ("PENDING", 143, "FAILED", None, "CANCELLED"),  # what TORQUE makes of the script's exit code
+        ("PENDING", 137, "FAILED", None, "FAILED"),
         ("PENDING", None, "CANCELLED", None, "CANCELLED"),  # cancelled while queued
         ("PENDING", None, "FAILED", None, "FAILED"),  # refused
         ("RUNNING", None, "LOST", None, "LOST"),
