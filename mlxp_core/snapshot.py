@@ -108,6 +108,11 @@ class Code:
     copy: Path  # the version's files
     diff: Path | None = field(default=None)  # against HEAD, as text; None where there is none
 
+    @property
+    def links(self) -> Path:
+        """A folder beside the copy for links into it, to packages whose folder has another name than they."""
+        return self.copy.with_name(f"{self.copy.name}.path")
+
     def place(self, path: Path) -> Path:
         """Where a path of the work tree lies in the copy; a path outside of the repository stays."""
         path = Path(os.path.abspath(path))  # noqa: PTH100
