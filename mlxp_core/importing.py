@@ -1,8 +1,8 @@
 """From where jobs import: a PYTHONPATH by which the frozen copy of a package wins over the installed one.
 
-An editable install leads to the work tree: by a folder on sys.path, or by an import hook that knows where each package
-lies (setuptools with a src layout or a package_dir, the library editables). Such hooks come after the folders of
-sys.path, so a folder of the copy that is named in PYTHONPATH is found first.
+An editable install leads to the work tree: by a folder on sys.path, by an import hook that knows where each package
+lies (setuptools with a src layout or a package_dir, the library editables), or by links. Such hooks come after the
+folders of sys.path, and all of it after PYTHONPATH, so a folder of the copy that is named there is found first.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from os.path import realpath
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def python_path(place: _Place, links: Path | None) -> list[str]:
     # a folder of the repository on sys.path comes behind those of PYTHONPATH
     others = [(Path(entry), place(Path(entry))) for entry in sys.path[1:] if entry]
     placed += [str(copied) for entry, copied in others if copied != entry and copied.is_dir()]
-    for name, path in _hooked():
+    for name, path in (*_hooked(), *_loaded(place)):
         copied = place(path)
         if copied == path or not copied.exists():
             continue
@@ -47,6 +48,18 @@ def _hooked() -> Iterator[tuple[str, Path]]:
         # setuptools: a module __editable___<project>_finder; editables: an attribute of the finder
         for known in (getattr(module, "MAPPING", None), getattr(finder, "_redirections", None)):
             yield from _paths(known)
+
+
+def _loaded(place: _Place) -> Iterator[tuple[str, Path]]:
+    """Modules of this program that links lead to: a strict editable install, a link in the environment."""
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if not isinstance(file, str) or "." in name or name == "__main__":
+            continue
+        path, real = (Path(one).parent if Path(one).stem == "__init__" else Path(one) for one in (file, realpath(file)))
+        # what lies in a folder of sys.path that the copy has is found there already
+        if str(path.parent) not in sys.path or not place(path).exists():
+            yield name, real
 
 
 def _paths(known: Any) -> Iterator[tuple[str, Path]]:
