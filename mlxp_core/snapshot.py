@@ -301,7 +301,9 @@ def write_files(repository: Repository, commit: str, folder: Path) -> None:
         # an index of its own, so that what is staged stays; not `git archive`, which leaves out what is export-ignore
         repository.git("read-tree", commit, index=index)
         inner = links(repository, index)
-        repository.git("checkout-index", "--all", f"--prefix={folder}/", index=index)
+        # side by side, since git 2.32
+        workers = ("-c", f"checkout.workers={min(4, os.cpu_count() or 1)}")
+        repository.git(*workers, "checkout-index", "--all", f"--prefix={folder}/", index=index)
     finally:
         index.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)  # an empty commit
