@@ -26,9 +26,14 @@ STARTERS = "MLXP_SUB_STARTERS"  # srun and the like, with their options, that st
 # which start the processes of a parallel job, on nodes that are not there while the script is only read
 STAND_INS = ("srun", "mpirun", "mpiexec", "orterun", "prun", "ibrun", "jsrun", "aprun")
 
+# start a program in an environment of theirs, whose interpreter a job names itself: it is not to make it anew
+_RUNNERS = frozenset({"uv", "poetry", "pdm", "pipenv", "hatch", "pixi", "rye"})
+# set for each of the processes of a parallel program, every one of which would submit
+_OF_A_RANK = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "LOCAL_RANK", "TORCHELASTIC_RUN_ID")
+_OF_ACCELERATE = ("ACCELERATE_MIXED_PRECISION",)
+
 _OF_A_JOB = r"(?:SLURMD?|OAR|PBS|SGE|LSB|MOAB)_\w+|JOB_ID|NSLOTS|PE_HOSTFILE"
 _JOB_VARIABLE = re.compile(rf"\$\{{?({_OF_A_JOB})\b")
-_IN_BACKGROUND = re.compile(r"(?<![&>|<])&(?![&>])")
 # what the shell puts in the place of a word is not known from its text
 _EXPANDS = re.compile(r"[$`*?\[~{]")
 _PRELUDE = (
@@ -128,36 +133,64 @@ def job_variables(script: JobScript) -> list[str]:
     return sorted(set(_JOB_VARIABLE.findall(code)))
 
 
-def template_of(script: JobScript, reached: Reached) -> Template:
-    """The template for the jobs of a program. Raises ConfigurationError where they would not run as the script says."""
+def template_of(script: JobScript, reached: Reached, directory: str) -> Template:
+    """The template for the jobs of a program; ``directory`` is where the script is run.
+
+    Raises ConfigurationError where the jobs would not run as the script says.
+    """
+    _check_no_rank(script, reached)
     parts = [(number, part) for number, part in enumerate(script.parts) if number not in reached.others]
-    before = [script.text(part) for number, part in parts if number < reached.number]
+    before = [line for number, part in parts if number < reached.number for line in script.text(part)]
     after = [
-        script.text(part)
+        line
         for number, part in parts
         if number > reached.number and not _holds(script.text(part, comments=False), reached.head)
+        for line in script.text(part)
     ]
-    setup = [line for lines in before for line in lines]
-    if any(_IN_BACKGROUND.search(line) for line in setup):  # a program that has not come up yet
-        setup = [f"export {SESSION}={IN_A_JOB}", *setup, f"unset {SESSION}"]
+    setup, rest = _trimmed(before), _trimmed(after)
+    # what turns out to be a program in these lines has jobs of its own
+    guard = f"export {SESSION}={IN_A_JOB}"
+    if _has_commands(setup):
+        setup = (f"cd {shlex.quote(directory)} || exit", guard, *setup, f"unset {SESSION}")
     prefix = _prefix(script.text(script.parts[reached.number], comments=False), reached)
     if prefix is None:
         prefix = _reached_prefix(script, reached)
+    if prefix.alone:
         for name, value in reached.changes.items():
-            setup.append(f"unset {name}" if value is None else f"export {name}={shlex.quote(value)}")
-    rest = [line for lines in after for line in lines]
+            setup += (f"unset {name}" if value is None else f"export {name}={shlex.quote(value)}",)
     return Template(
         shebang=script.shebang,
         header=script.header,
-        setup=_trimmed(setup),
-        prefix=prefix,
-        # what turns out to be a program there has jobs of its own
-        after=(f"export {SESSION}={IN_A_JOB}", *_trimmed(rest)) if rest else (),
+        setup=setup,
+        prefix=prefix.text,
+        after=(guard, *rest) if _has_commands(rest) else (),
         ignored=script.ignored,
     )
 
 
-def _prefix(lines: Sequence[str], reached: Reached) -> str | None:
+@dataclass(frozen=True)
+class _Prefix:
+    """What precedes the interpreter in a job; ``alone``: without the rest of the command, which has set variables."""
+
+    text: str
+    alone: bool
+
+
+def _has_commands(lines: Sequence[str]) -> bool:
+    return any(line.strip() and not line.lstrip().startswith("#") for line in lines)
+
+
+def _check_no_rank(script: JobScript, reached: Reached) -> None:
+    found = [name for name in (*_OF_A_RANK, *_OF_ACCELERATE) if reached.changes.get(name) is not None]
+    if found:
+        raise ConfigurationError(
+            f"line {script.line_number(reached.number)} of the script starts the processes of one parallel program "
+            f"(${found[0]} is set), each of which would submit jobs of its own. mlxpsub knows {', '.join(STAND_INS)}; "
+            "for others write a template with the launcher, and use hydra/launcher=mlxp_… -m."
+        )
+
+
+def _prefix(lines: Sequence[str], reached: Reached) -> _Prefix | None:
     """What precedes the interpreter where the command is one simple line; None where it is not.
 
     Nor is it where the program's arguments are not those of the line: ``xargs`` and the like have given it others.
@@ -175,7 +208,9 @@ def _prefix(lines: Sequence[str], reached: Reached) -> str | None:
         places, size = [at for at, word in enumerate(command.words) if word == head[-1]], 1
     if len(places) != 1 or not _may_become(command.words[places[0] + size :], reached.arguments):
         return None
-    return line[: command.starts[places[0]]].lstrip()
+    runners = [at for at in range(places[0]) if PurePath(command.words[at]).name in _RUNNERS]
+    at = min([places[0], *runners])
+    return _Prefix(line[: command.starts[at]].lstrip(), alone=bool(runners))
 
 
 def _may_become(words: Sequence[str], arguments: Sequence[str]) -> bool:
@@ -205,12 +240,17 @@ def _places(command: Simple, head: Sequence[str]) -> list[int]:
 
 
 def _holds(lines: Sequence[str], head: Sequence[str]) -> bool:
-    """Whether these lines start the same program, somewhere in them."""
+    """Whether these lines start the same program, somewhere in them: its interpreter, and then its file or module."""
     text = "\n".join(lines).replace("\\\n", "  ")
-    return any(_places(command, head) for line in text.split("\n") for command in simple_commands(line))
+    for command in (command for line in text.split("\n") for command in simple_commands(line)):
+        names = [PurePath(word).name for word in command.words]
+        interpreter = PurePath(head[0]).name
+        if interpreter in names and head[-1] in command.words[names.index(interpreter) + 1 :]:
+            return True
+    return False
 
 
-def _reached_prefix(script: JobScript, reached: Reached) -> str:
+def _reached_prefix(script: JobScript, reached: Reached) -> _Prefix:
     text = "\n".join(script.text(script.parts[reached.number], comments=False))
     unknown = sorted(set(_JOB_VARIABLE.findall(text)))
     empty = [word for word in reached.starters if word.endswith("=") or not word]
@@ -222,7 +262,7 @@ def _reached_prefix(script: JobScript, reached: Reached) -> str:
             "variables that it has now. Put the variable into a line before the command, such as `export "
             "OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK`, which every job runs, or the program's line out of the loop."
         )
-    return f"{shlex.join(reached.starters)} " if reached.starters else ""
+    return _Prefix(f"{shlex.join(reached.starters)} " if reached.starters else "", alone=True)
 
 
 def _trimmed(lines: Sequence[str]) -> tuple[str, ...]:

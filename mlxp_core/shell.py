@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
 
 from mlxp_core.errors import ConfigurationError
@@ -35,7 +35,7 @@ def is_complete(shebang: str, text: str) -> bool:
     return done.returncode == 0
 
 
-def run(shebang: str, text: str, script: Path, environment: Mapping[str, str]) -> int:
+def run(shebang: str, text: str, script: Path, environment: Mapping[str, str], on_interrupt: Callable[[], None]) -> int:
     """Run a text as the script, which is its ``$0``; give the exit code.
 
     Ctrl-C is for all of its processes; what they have made of it is their exit code.
@@ -49,9 +49,11 @@ def run(shebang: str, text: str, script: Path, environment: Mapping[str, str]) -
         raise ConfigurationError(f"{shlex.join(command[:-3])} cannot be run: {error}") from error
     while True:
         try:
-            return process.wait()
+            code = process.wait()
         except KeyboardInterrupt:
+            on_interrupt()
             continue
+        return 128 - code if code < 0 else code
 
 
 def find_env() -> str:

@@ -9,20 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mlxp_core import metadata
 from mlxp_core.files import write_whole
 from mlxp_core.jobscript import COMMAND, SESSION, STAND_INS, STARTERS, JobScript, Part
 from mlxp_core.layout import RunDir
-from mlxp_core.metadata import now
 from mlxp_core.notes import Submitted
 
 # change with every command of a shell
-_OF_THE_SHELL = frozenset({"_", "SHLVL", "PWD", "OLDPWD", SESSION, COMMAND, STARTERS})
+_OF_THE_SHELL = frozenset({"_", "SHLVL", "PWD", "OLDPWD"})
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class Session:
     """What mlxpsub tells the programs of a script."""
 
     folder: Path
-    path: Path  # of the script
+    directory: Path  # where the script is run
     scheduler: str
     dry_run: bool
     record: Path  # of what has been submitted
-    site: str  # a folder on PYTHONPATH that jobs must not have
+    empty: tuple[str, ...]  # variables that only a job has, set and empty here
     script: JobScript
 
     @property
@@ -44,33 +44,25 @@ class Session:
 
     def save(self) -> None:
         """Write it down for the programs."""
-        plain = {name: str(getattr(self, name)) for name in ("path", "scheduler", "record", "site")}
-        script = {**asdict(self.script), "directives": sorted(self.script.directives)}
-        text = json.dumps({**plain, "dry_run": self.dry_run, "script": script})
-        write_whole(self.folder / "session.json", text.encode(errors="surrogatepass"))
+        plain = {**asdict(self), "script": {**asdict(self.script), "directives": sorted(self.script.directives)}}
+        write_whole(self.folder / "session.json", json.dumps(plain, default=str))
 
     @classmethod
     def load(cls, folder: Path) -> Session:
         """Read it in a program."""
-        plain = json.loads((folder / "session.json").read_bytes().decode(errors="surrogatepass"))
+        plain = json.loads((folder / "session.json").read_text(encoding="utf-8"))
         script = plain["script"]
-        return cls(
-            folder,
-            Path(plain["path"]),
-            plain["scheduler"],
-            plain["dry_run"],
-            Path(plain["record"]),
-            plain["site"],
-            JobScript(
-                shebang=script["shebang"],
-                header=tuple(script["header"]),
-                ignored=tuple(script["ignored"]),
-                lines=tuple(script["lines"]),
-                offset=script["offset"],
-                directives=frozenset(script["directives"]),
-                parts=tuple(Part(**part) for part in script["parts"]),
-            ),
-        )
+        parts = tuple(Part(**part) for part in script["parts"])
+        texts = {name: tuple(script[name]) for name in ("header", "ignored", "lines")}
+        script = JobScript(**{**script, **texts, "directives": frozenset(script["directives"]), "parts": parts})
+        paths = {name: Path(plain[name]) for name in ("folder", "directory", "record")}
+        return cls(**{**plain, **paths, "empty": tuple(plain["empty"]), "script": script})
+
+    def environment(self) -> dict[str, str]:
+        """The variables with which the script is run."""
+        given = {**os.environ, **dict.fromkeys(self.empty, ""), SESSION: str(self.folder)}
+        given["PATH"] = os.pathsep.join([self.bin, *filter(None, [os.environ.get("PATH")])])
+        return given
 
     def tell(self, event: str, **what: Any) -> None:
         """Tell mlxpsub something; one line, written at once."""
@@ -80,11 +72,19 @@ class Session:
         """What has been told."""
         return [one for one in _lines(self.folder / "events") if one["event"] == event]
 
-    def note(self, identity: str, runs: Sequence[Submitted]) -> None:
+    def stop(self) -> None:
+        """Have no further program submit anything."""
+        (self.folder / "stopped").touch()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether that was said."""
+        return (self.folder / "stopped").exists()
+
+    def keep(self, identity: str, runs: Sequence[Submitted]) -> None:
         """Keep what has been submitted until the script has come to its end."""
         self.record.parent.mkdir(parents=True, exist_ok=True)
-        places = [[str(one.run.path), one.scheduler, one.job_id, one.array_index] for one in runs]
-        _append(self.record, {"identity": identity, "time": now(), "runs": places})
+        _append(self.record, {"identity": identity, "time": metadata.now(), "runs": to_plain(runs)})
 
     def submitted_before(self, identity: str) -> tuple[str, list[Submitted]] | None:
         """When and as what a call before this one, which did not come to its end, has submitted the same.
@@ -92,11 +92,8 @@ class Session:
         Once for each time that it was submitted: the same line may be in a script twice.
         """
         mine = self._claim(identity)
-        noted = [one for one in _lines(self.folder / "before") if one["identity"] == identity]
-        if mine >= len(noted):
-            return None
-        runs = [Submitted(RunDir(Path(path)), *rest) for path, *rest in noted[mine]["runs"]]
-        return noted[mine]["time"], runs
+        kept = [one for one in _lines(self.folder / "before") if one["identity"] == identity]
+        return (kept[mine]["time"], from_plain(kept[mine]["runs"])) if mine < len(kept) else None
 
     def _claim(self, identity: str) -> int:
         """How many launches of this call have been the same before this one."""
@@ -109,35 +106,36 @@ class Session:
             else:
                 return number
 
-    def variables(self, number: int) -> dict[str, str] | None:
-        """The exported variables when a top-level command began; None where that was not noted."""
-        try:
-            text = os.fsdecode((self.folder / f"variables.{number}").read_bytes())
-        except OSError:
-            return None
-        return dict(line.split("=", 1) for line in text.split("\0") if "=" in line)
-
     def own(self, variables: Mapping[str, str]) -> dict[str, str]:
         """Variables without what mlxpsub itself has set."""
-        kept = {name: value for name, value in variables.items() if name not in {SESSION, COMMAND, STARTERS}}
-        for name, folder in (("PATH", self.bin), ("PYTHONPATH", self.site)):
-            if name in kept:
-                entries = [entry for entry in kept[name].split(os.pathsep) if entry != folder]
-                kept[name] = os.pathsep.join(entries)
-                if not any(entries):
-                    del kept[name]
+        left = {SESSION, COMMAND, STARTERS, *(name for name in self.empty if not variables.get(name))}
+        kept = {name: value for name, value in variables.items() if name not in left}
+        if "PATH" in kept:
+            kept["PATH"] = os.pathsep.join(entry for entry in kept["PATH"].split(os.pathsep) if entry != self.bin)
         return kept
 
     def changes(self, number: int, variables: Mapping[str, str]) -> dict[str, str | None]:
         """What a top-level command has changed of the exported variables, before ``variables`` were seen."""
-        began = self.variables(number)
-        before, after = self.own(variables if began is None else began), self.own(variables)
-        names = {*before, *after} - _OF_THE_SHELL
+        try:
+            text = os.fsdecode((self.folder / f"variables.{number}").read_bytes())
+        except OSError:  # an `env` that cannot, or a full disk
+            return {}
+        began = dict(line.split("=", 1) for line in text.split("\0") if "=" in line)
+        before, after = self.own(began), self.own(variables)
         return {
             name: after.get(name)
-            for name in sorted(names)
+            for name in sorted({*before, *after} - _OF_THE_SHELL)
             if before.get(name) != after.get(name) and name.isidentifier() and name.isascii()
         }
+
+    def make_stand_ins(self, python: str, program: Path) -> None:
+        """Write the programs that stand in for srun and the like."""
+        Path(self.bin).mkdir()
+        for name in STAND_INS:
+            path = Path(self.bin, name)
+            call = shlex.join([python, "-I", str(program), self.bin, name])
+            path.write_text(f'#!/bin/sh\nexec {call} "$@"\n', encoding="utf-8")
+            path.chmod(0o755)
 
 
 def record_of(path: Path, directory: Path, state: Path) -> Path:
@@ -146,31 +144,19 @@ def record_of(path: Path, directory: Path, state: Path) -> Path:
     return state / "sub" / f"{name[:32]}.jsonl"
 
 
-def stand_in_text(python: str, program: Path, name: str) -> str:
-    """The program that stands in for srun, say."""
-    import shlex  # noqa: PLC0415
-
-    return f'#!/bin/sh\nexec {shlex.quote(python)} -I {shlex.quote(str(program))} {name} "$@"\n'
+def to_plain(runs: Sequence[Submitted]) -> list[list[Any]]:
+    """Runs in plain values."""
+    return [[str(one.run.path), one.scheduler, one.job_id, one.array_index] for one in runs]
 
 
-def make_stand_ins(session: Session, python: str, program: Path) -> None:
-    """Write the programs that stand in for srun and the like."""
-    Path(session.bin).mkdir()
-    for name in STAND_INS:
-        path = Path(session.bin, name)
-        path.write_text(stand_in_text(python, program, name), encoding="utf-8")
-        path.chmod(0o755)
-
-
-def times_noted(path: Path) -> Counter[str]:
-    """How often each launch is in a record."""
-    return Counter(one["identity"] for one in _lines(path))
+def from_plain(runs: Sequence[Sequence[Any]]) -> list[Submitted]:
+    """The same the other way."""
+    return [Submitted(RunDir(Path(path)), *rest) for path, *rest in runs]
 
 
 def _append(path: Path, what: Mapping[str, Any]) -> None:
-    line = json.dumps(what) + "\n"
     with path.open("ab", buffering=0) as file:
-        file.write(line.encode())
+        file.write(f"{json.dumps(what)}\n".encode())
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
