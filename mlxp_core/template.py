@@ -35,6 +35,8 @@ _TOKEN = re.compile(
     r"""\s*(?:(?P<operator>[|&;<>()]+)|(?P<word>(?:\\.|'[^']*'|"(?:\\.|[^"\\])*"|[^\s|&;<>()'"\\])+))"""
 )
 
+_PIECE = re.compile(r"""'(?P<single>[^']*)'|"(?P<double>(?:\\.|[^"\\])*)"|\\(?P<escaped>.)""", re.DOTALL)
+
 
 # not <<<, which is a string
 _HERE_DOCUMENT = re.compile(r"(?<!<)<<(?P<tabs>-?)\s*(?P<word>[A-Za-z_]\w*)")
@@ -265,7 +267,7 @@ def simple_commands(line: str) -> list[Simple]:
             break
         if word is not None:
             starts.append(token.start("word"))
-            words.append(re.sub(r"""\\(.)|['"]""", r"\1", word))
+            words.append(_PIECE.sub(_unquoted, word))
         else:
             if words:
                 found.append(Simple(tuple(starts), tuple(words)))
@@ -275,6 +277,13 @@ def simple_commands(line: str) -> list[Simple]:
     if words:
         found.append(Simple(tuple(starts), tuple(words)))
     return found
+
+
+def _unquoted(piece: re.Match[str]) -> str:
+    """What a shell makes of a quoted piece of a word, but for what it expands."""
+    if piece["double"] is not None:
+        return re.sub(r'\\([$`"\\])', r"\1", piece["double"])
+    return piece["single"] if piece["single"] is not None else piece["escaped"]
 
 
 def _trim(lines: list[str]) -> tuple[str, ...]:

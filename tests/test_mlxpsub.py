@@ -7,12 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support import Project, read_yaml, until
+from support import Mlxp, Project, read_yaml, until
 
 BIN = Path(sys.executable).parent
 MLXPSUB = BIN / "mlxpsub"
@@ -56,6 +55,8 @@ class Sub:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # pytest's workers ignore it
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
 
     def __call__(
@@ -78,7 +79,7 @@ class Sub:
 
 
 @pytest.fixture
-def sub(project: Project, tmp_path: Path) -> Iterator[Sub]:
+def sub(project: Project, tmp_path: Path) -> Sub:
     tools = tmp_path / "tools"
     tools.mkdir()
     stubs = {"sbatch": SBATCH, "uv": RUNNER, "poetry": RUNNER, "srun": REFUSING, "mpirun": REFUSING}
@@ -92,6 +93,7 @@ def sub(project: Project, tmp_path: Path) -> Iterator[Sub]:
         "XDG_STATE_HOME": str(tmp_path / "state"),
         "HOME": str(tmp_path),
         "TOOLS": str(tools),
+        "TMPDIR": str(tmp_path),
     }
     (tmp_path / ".profile").write_text(f'PATH="{tools}:{BIN}:$PATH"\n')  # after /etc/profile, which sets it anew
     project.write(
@@ -106,21 +108,21 @@ def sub(project: Project, tmp_path: Path) -> Iterator[Sub]:
         }
     )
     project.commit()
-    yield Sub(project, environment)
+    return Sub(project, environment)
 
 
 SCRIPTS = {
     "one line": (
         "python main.py optimizer.lr=1,2 seed=3,4",
         ["optimizer.lr=1 seed=3", "optimizer.lr=1 seed=4", "optimizer.lr=2 seed=3", "optimizer.lr=2 seed=4"],
-    ),  # noqa: E501
+    ),
     "two lines": ("python main.py seed=1,2\npython main.py optimizer.lr=5", ["seed=1", "seed=2", "optimizer.lr=5"]),
     "the same line twice": ("python main.py seed=1\npython main.py seed=1", ["seed=1", "seed=1"]),
     "no override": ("python main.py", [""]),
     "loop": (
         "for lr in 1 2; do\n  python main.py optimizer.lr=$lr seed=1,2\ndone",
         ["optimizer.lr=1 seed=1", "optimizer.lr=1 seed=2", "optimizer.lr=2 seed=1", "optimizer.lr=2 seed=2"],
-    ),  # noqa: E501
+    ),
     "loop on one line": ("for s in 1 2; do python main.py seed=$s; done", ["seed=1", "seed=2"]),
     "loop over an array": (
         'seeds=(4 5)\nfor s in "${seeds[@]}"; do python main.py "seed=$s"; done',
@@ -129,19 +131,19 @@ SCRIPTS = {
     "loop over a here-document": (
         "while read -r s; do\n  python main.py seed=$s </dev/null\ndone <<EOF\n1\n2\nEOF",
         ["seed=1", "seed=2"],
-    ),  # noqa: E501
+    ),
     "if": ("if [ -d conf ]; then\n  python main.py seed=1\nelse\n  python main.py seed=2\nfi", ["seed=1"]),
     "not reached": (
         "if false; then\n  python main.py seed=1\nfi\nfalse && python main.py seed=2\npython main.py seed=3",
         ["seed=3"],
-    ),  # noqa: E501
+    ),
     "case": ("case a in\n  a) python main.py seed=1 ;;\n  *) python main.py seed=2 ;;\nesac", ["seed=1"]),
     "as a condition": ("if python main.py seed=1; then python main.py seed=2; fi", ["seed=1", "seed=2"]),
     "variables": ("A=1,2\nS=seed\npython main.py $S=$A", ["seed=1", "seed=2"]),
     "options in one variable": (
         'ARGS="seed=1,2 optimizer.lr=3"\npython main.py $ARGS',
         ["seed=1 optimizer.lr=3", "seed=2 optimizer.lr=3"],
-    ),  # noqa: E501
+    ),
     "a substitution": ("S=$(python -c 'print(7)')\npython main.py seed=$S", ["seed=7"]),
     "continued": ("python main.py \\\n  seed=1,2 \\\n\n# end", ["seed=1", "seed=2"]),
     "continued at the end of the file": ("python main.py \\\n  seed=1\\\n", ["seed=1"]),
@@ -160,7 +162,7 @@ SCRIPTS = {
     "function": (
         'train() {\n  python main.py optimizer.lr=1 "$@"\n}\ntrain seed=1,2\ntrain seed=3',
         ["optimizer.lr=1 seed=1", "optimizer.lr=1 seed=2", "optimizer.lr=1 seed=3"],
-    ),  # noqa: E501
+    ),
     "eval": ('eval "python main.py seed=1,2"', ["seed=1", "seed=2"]),
     "xargs": ("printf '1\\n2\\n' | xargs -I{} python main.py seed={}", ["seed=1", "seed=2"]),
     "sourced": (". ./lib.sh", ["seed=1", "seed=2"]),
@@ -179,7 +181,7 @@ SCRIPTS = {
     "options of the interpreter": (
         f"python{sys.version_info[0]}.{sys.version_info[1]} -u -W ignore main.py seed=1",
         ["seed=1"],
-    ),  # noqa: E501
+    ),
     "srun": ("srun --ntasks=1 python main.py seed=1,2", ["seed=1", "seed=2"]),
     "srun with values": ("srun -n 1 -J test python main.py seed=1", ["seed=1"]),
     "srun with a variable of the job": ("srun -n $SLURM_NTASKS python main.py seed=1", ["seed=1"]),
@@ -267,7 +269,7 @@ def test_what_surrounds_a_program_goes_into_its_jobs(sub: Sub) -> None:
     cd sub
     python ../main.py seed=1
     echo between
-    B=$SLURM_JOB_ID srun -n 1 python -u ../main.py seed=2
+    B=$SLURM_JOB_ID srun -n 1 python -u ../main.py seed=2 "msg='\\$x, y'"
     for lr in 1; do
       export C="c  d"
       python ../main.py optimizer.lr=$lr
@@ -287,10 +289,12 @@ def test_what_surrounds_a_program_goes_into_its_jobs(sub: Sub) -> None:
     assert between(first, cd, "unset MLXP_SUB") == setup
     assert between(second, cd, "unset MLXP_SUB") == [*setup, "echo between"]
     assert between(third, cd, "unset MLXP_SUB") == [*setup, "echo between"]
+    # its variable is the job's, and the value has the quotes of Hydra's grammar
     assert f"B=$SLURM_JOB_ID srun -n 1 {python} -u " in sub.script(2, "sub")
+    assert read_yaml(here / "sub/logs/2/metadata/config.yaml")["msg"] == "$x, y"
     assert "export C='c  d'" in third
-    assert [line for line in third if "optimizer.lr=1" in line][0].startswith(f"exec {python} ")
-    assert between(third, "export MLXP_SUB=in-a-job", "unset MLXP_SUB") == setup[1:] + ["echo between"]
+    assert next(line for line in third if "optimizer.lr=1" in line).startswith(f"exec {python} ")
+    assert between(third, "export MLXP_SUB=in-a-job", "unset MLXP_SUB") == [*setup[1:], "echo between"]
     tail = third[len(third) - third[::-1].index("export MLXP_SUB=in-a-job") :]
     assert tail[0] == "echo after"
     assert str(here / "sub") not in first  # its work directory is the copy's
@@ -379,17 +383,19 @@ def test_a_refused_submission_is_said_and_made_by_the_same_command(sub: Sub) -> 
     assert sub.submitted() == ["seed=1", "seed=2"]
 
 
-def test_ctrl_c_stops_the_script_and_the_same_command_submits_the_rest(sub: Sub) -> None:
+def test_ctrl_c_stops_the_script_and_the_same_command_submits_the_rest(sub: Sub, tmp_path: Path) -> None:
     """Bug: a loop that goes on with the next program after Ctrl-C; a submission made twice."""
-    lines = "for s in 1 2; do\n  python main.py seed=$s\n  touch flag$s\n  [ -e go ] || [ $s = 2 ] || sleep 60\ndone\n"
+    lines = "for s in 1 2; do\n  python main.py seed=$s\n  touch flag$s\n  until [ -e go ]; do sleep 0.1; done\ndone\n"
     sub.project.write(**{"job.sh": f"#SBATCH --time=5\ntrap : INT\n{lines}"})
     process = sub.start("job.sh")
     until((sub.project.dir / "flag1").exists)
     os.killpg(process.pid, signal.SIGINT)
+    until(lambda: list(tmp_path.glob("mlxpsub-*/stopped")))
+    sub.project.write(go="")
     process.communicate(timeout=60)
     assert process.returncode == 130
     assert sub.submitted() == ["seed=1"]
-    sub.project.write(go="")
+    assert not list(tmp_path.glob("mlxpsub-*"))
     sub("job.sh")
     assert sub.submitted() == ["seed=1", "seed=2"]
 
@@ -460,6 +466,49 @@ def test_ranks_of_an_unknown_starter_do_not_submit_each(sub: Sub, tmp_path: Path
     assert sub.submitted() == []
 
 
+def test_at_a_terminal_a_script_asks_once_which_code_is_to_run(sub: Sub) -> None:
+    """Bug: the same question for each of the programs of a loop."""
+    sub.project.write(
+        **{"job.sh": "#SBATCH --time=5\nfor s in 1 2; do python main.py seed=$s; done\n", "new.txt": "new\n"}
+    )
+    command = Mlxp(sub.project, Path(sub.environment["HOME"]))
+    command.environment = {**sub.environment, "TERM": "xterm"}
+    command.PROGRAM = MLXPSUB
+    code, shown = command.in_terminal("job.sh", answer="r\n")
+    assert code == 0, shown
+    assert shown.count("Which code should the jobs run?") == 1
+    assert sub.submitted() == ["seed=1", "seed=2"]
+
+
+@pytest.mark.slurm
+def test_a_script_of_a_real_slurm(project: Project, tmp_path: Path) -> None:
+    """Bug: an allocation while the script is read; srun with what it has here; a job without its variables."""
+    text = """\
+#!/bin/bash -l
+#SBATCH --time=5
+#SBATCH --mem=50
+set -eu
+export WHERE=$PWD A="${SLURM_JOB_ID:-none}"
+srun --ntasks=$SLURM_NTASKS VENV/python -u main.py optimizer.lr=1,2 "msg='a, b'"
+for s in 7; do srun -n1 VENV/python main.py seed=$s; done
+echo "in $SLURM_JOB_ID with $A from $WHERE"
+""".replace("VENV", str(BIN))
+    text = text.replace("=50", "=50\n#SBATCH --ntasks=1")
+    project.write(**{"my job.sh": text})
+    project.commit()
+    sub = Sub(project, {**project.environment, "XDG_STATE_HOME": str(tmp_path / "state")})
+    done = sub("--wait", "my job.sh")
+    assert sub.submitted() == ["optimizer.lr=1 msg='a, b'", "optimizer.lr=2 msg='a, b'", "seed=7"]
+    assert "my job.sh: 3 jobs submitted" in done.stdout
+    for run in (1, 2, 3):
+        assert project.status(run) == "COMPLETE"
+        said, last = (project.logs / str(run) / "log.stdout").read_text().splitlines()
+        assert json.loads(said)["msg"] == ("hello" if run == 3 else "a, b")
+        words = last.split(maxsplit=5)
+        assert words[1] == words[3] != "none"
+        assert words[5] == str(project.dir)
+
+
 LISTING = """\
 #!/bin/bash
 
@@ -525,7 +574,7 @@ def test_a_launch_without_m_submits_its_one_job_where_that_is_asked_for(project:
             "conf/config.yaml": config.replace("  - _self_", "  - override hydra/launcher: mlxp_local\n  - _self_")
             + params
         }
-    )  # noqa: E501
+    )
     project.commit()
     done = project.run("msg='a,b'")
     assert "1 jobs submitted" in done.stdout

@@ -251,7 +251,7 @@ def _freeze(
     options = launcher.options
     if options.snapshot == NONE:
         return None, _in_place(program, log_dir)
-    ask = question.ask if question.can_answer() else None
+    ask = _sub.once(question.ask) if question.can_answer() else None
     place = Path(launcher.config.hydra.runtime.cwd, os.path.expanduser(options.code_dir)) if options.code_dir else None  # noqa: PTH111
     code = take_snapshot(program.file, log_dir, _wish(options), place=place, ask=ask)
     version = code.version

@@ -12,7 +12,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser, run_and_report
@@ -25,6 +25,10 @@ from mlxp_core.jobscript import COMMAND, IN_A_JOB, SESSION, STARTERS, Reached
 from mlxp_core.notes import Submitted
 from mlxp_core.subsession import Session, to_plain
 from mlxp_core.template import Template
+
+if TYPE_CHECKING:
+    from mlxp_core.repository import Repository, Status
+    from mlxp_core.snapshot import Answer, Ask
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +113,25 @@ def redirect(config: DictConfig) -> None:
     if _program is not None:
         with flag_override(config.hydra, ["struct", "readonly"], [False, False]):
             config.hydra.sweep.dir = str(_program.session.folder / "sweep")
+
+
+def once(ask: Ask) -> Ask:
+    """Ask once for all programs of a script, as for all batches of a sweep; a commit leaves nothing to ask about."""
+    if _program is None:
+        return ask
+    from mlxp_core.snapshot import ADD, Answer  # noqa: PLC0415  (git, which not every program needs)
+
+    session = _program.session
+
+    def asked(repository: Repository, status: Status) -> Answer:
+        top = str(repository.top)
+        before = [one["what"] for one in session.events("answered") if one["top"] == top]
+        answer = Answer(before[-1]) if before else ask(repository, status)
+        if answer.what != ADD:
+            session.tell("answered", top=top, what=answer.what)
+        return answer
+
+    return asked
 
 
 def chosen(config: DictConfig) -> list[str]:
