@@ -151,12 +151,13 @@ def watch() -> None:
     def our_mode(hydra: Hydra, *args: Any, **more: Any) -> Any:
         mode = get_mode(hydra, *args, **more)
         place = os.environ.get(SESSION)
-        if place is None or mode is RunMode.RUN or _asks_to_run_here():
+        if (place is None and _program is None) or mode is RunMode.RUN or _asks_to_run_here():
             _stay_out_of_dry_runs(place)
             return mode
         if place == IN_A_JOB:
             sys.exit(0)  # a line of the script around another program: this one has jobs of its own
-        _enter(Path(place))
+        if place is not None:  # else it is the second of one process
+            _enter(Path(place))
         if is_dry() and not run_and_report(lambda: _is_launched_by_us(hydra, *args, **more)):
             _say_here()
         return RunMode.MULTIRUN
