@@ -374,6 +374,31 @@ def test_a_script_that_fails_midway_is_submitted_to_its_end_by_the_same_command(
     assert len(sub.submitted()) == 10
 
 
+def test_what_was_submitted_is_known_to_the_third_call_too(sub: Sub) -> None:
+    """Bug: a second call that fails early, and forgets what the first has submitted after that line."""
+    lines = (
+        "set -e\npython main.py seed=1\ntest ! -e early\npython main.py seed=2\ntest -e late\npython main.py seed=3\n"
+    )
+    sub.project.write(**{"job.sh": f"#SBATCH --time=5\n{lines}"})
+    sub("job.sh", code=1)
+    sub.project.write(early="")
+    sub("job.sh", code=1)
+    (sub.project.dir / "early").unlink()
+    sub.project.write(late="")
+    sub("job.sh")
+    assert sub.submitted() == ["seed=1", "seed=2", "seed=3"]
+
+
+def test_with_anew_an_interrupted_call_is_forgotten(sub: Sub) -> None:
+    """Bug: a script that always ends with an error, and cannot be submitted a second time."""
+    sub.project.write(**{"job.sh": "#SBATCH --time=5\npython main.py seed=1\nexit 3\n"})
+    sub("job.sh", code=3)
+    assert "1 (before)" in sub("job.sh", code=3).stdout
+    assert sub.submitted() == ["seed=1"]
+    sub("--anew", "job.sh", code=3)
+    assert sub.submitted() == ["seed=1", "seed=1"]
+
+
 def test_a_refused_submission_is_said_and_made_by_the_same_command(sub: Sub) -> None:
     """Bug: an exit code of 0 from a script whose last line succeeded."""
     lines = "python main.py seed=1\npython main.py seed=2\necho fine\n"

@@ -71,8 +71,6 @@ class Program:
             time,
             names,
         )
-        if not self.session.dry_run:
-            self.session.keep(identity, runs)
         self.session.tell("submitted", **self.told, runs=to_plain(runs), before=True)
         return runs
 

@@ -131,7 +131,7 @@ def _session(script: _Script, *, dry_run: bool, anew: bool) -> Iterator[Session]
     try:
         if record.exists() and not anew:
             shutil.copyfile(record, folder / "before")
-        if not dry_run:
+        if anew and not dry_run:
             record.unlink(missing_ok=True)
         empty = tuple(name for name in jobscript.job_variables(script.cut) if name not in _environment())
         session = Session(folder, directory, script.scheduler, dry_run, record, empty, script.cut)
