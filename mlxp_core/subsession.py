@@ -36,6 +36,7 @@ class Session:
     record: Path  # of what has been submitted
     empty: tuple[str, ...]  # variables that only a job has, set and empty here
     script: JobScript
+    process: dict[str, Any]  # mlxpsub's
 
     @property
     def bin(self) -> str:
@@ -71,6 +72,11 @@ class Session:
     def events(self, event: str) -> list[dict[str, Any]]:
         """What has been told."""
         return [one for one in _lines(self.folder / "events") if one["event"] == event]
+
+    def unfinished(self) -> list[dict[str, Any]]:
+        """Programs that have started and have not said that they have submitted all."""
+        ended = [one["process"] for one in self.events("ended")]
+        return [one for one in self.events("started") if one["process"] not in ended]
 
     def stop(self) -> None:
         """Have no further program submit anything."""

@@ -440,6 +440,22 @@ def test_killed_between_two_programs_it_submits_the_rest_when_called_again(sub: 
     assert sub.submitted() == ["seed=1", "seed=2"]
 
 
+def test_a_program_that_outlives_mlxpsub_submits_nothing(sub: Sub) -> None:
+    """Bug: mlxpsub is killed, its script goes on, and the same command again submits all of it beside it."""
+    lines = "python main.py seed=1\ntouch flag\nuntil [ -e go ]; do sleep 0.1; done\npython main.py seed=2\n"
+    sub.project.write(**{"job.sh": f"#SBATCH --time=5\n{lines}echo $? >code\n"})
+    process = sub.start("job.sh")
+    until((sub.project.dir / "flag").exists)
+    process.kill()
+    process.wait()
+    sub.project.write(go="")
+    until((sub.project.dir / "code").exists)
+    assert "has ended" in process.communicate(timeout=60)[1]
+    assert sub.submitted() == ["seed=1"]
+    sub("job.sh")
+    assert sub.submitted() == ["seed=1", "seed=2"]
+
+
 def test_a_second_mlxpsub_of_the_same_script_waits_for_nobody_and_says_so(sub: Sub) -> None:
     """Bug: a second Enter that submits everything twice."""
     lines = "touch flag\nwhile [ ! -e go ]; do sleep 0.05; done\npython main.py seed=1\n"

@@ -5,6 +5,7 @@ Imported where the variable is set, and by what submits. A program that only com
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -23,6 +24,7 @@ from omegaconf import DictConfig, flag_override
 from mlxp_core import jobscript
 from mlxp_core.jobscript import COMMAND, IN_A_JOB, SESSION, STARTERS, Reached
 from mlxp_core.notes import Submitted
+from mlxp_core.process import is_alive, this_process
 from mlxp_core.subsession import Session, to_plain
 from mlxp_core.template import Template
 
@@ -47,7 +49,7 @@ class Program:
         for name in set(variables) - set(own):
             del os.environ[name]
         os.environ["PATH"] = own.get("PATH", os.defpath)
-        self.told = {"process": os.getpid(), "number": self.number, "command": sys.orig_argv}
+        self.told = {"process": this_process(), "number": self.number, "command": sys.orig_argv}
         # the text of its command, which is its own process's: an `exec` may follow
         session.tell("started", **self.told)
 
@@ -175,7 +177,7 @@ def watch() -> None:
 def _enter(folder: Path) -> None:
     """Choose the launcher, unless the program's configuration or command line does."""
     global _program  # noqa: PLW0603  (one program for each process)
-    session = Session.load(folder)
+    session = _load(folder)
     if session.stopped:
         sys.exit(130)
     _program = Program(session)
@@ -184,6 +186,15 @@ def _enter(folder: Path) -> None:
         for entry in node.defaults:
             if "launcher" in entry:
                 entry["launcher"] = f"mlxp_{session.scheduler}"
+
+
+def _load(folder: Path) -> Session:
+    """The session; a program that outlives it ends, for nobody would know what it submits."""
+    with contextlib.suppress(OSError):
+        session = Session.load(folder)
+        if is_alive(session.process) is not False:
+            return session
+    sys.exit("the mlxpsub that runs this program's script has ended: put `wait` behind what runs in the background")
 
 
 def _asks_to_run_here() -> bool:
@@ -201,8 +212,11 @@ def _is_launched_by_us(hydra: Hydra, config_name: str | None, overrides: list[st
 
 
 def _stay_out_of_dry_runs(place: str | None) -> None:
-    if place not in {None, IN_A_JOB} and Session.load(Path(str(place))).dry_run:
-        Session.load(Path(str(place))).tell("here", number=int(os.environ[COMMAND]), command=sys.orig_argv)
+    if place is None or place == IN_A_JOB:
+        return
+    session = _load(Path(place))
+    if session.dry_run:
+        session.tell("here", number=int(os.environ[COMMAND]), command=sys.orig_argv)
         sys.exit(0)
 
 

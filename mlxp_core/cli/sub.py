@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from mlxp_core.errors import ConfigurationError
 from mlxp_core.jobscript import JobScript
 from mlxp_core.layout import Status
 from mlxp_core.notes import Submitted
+from mlxp_core.process import is_alive, this_process
 from mlxp_core.scheduler import load_scheduler
 from mlxp_core.subsession import Session, from_plain, record_of
 
@@ -91,9 +93,9 @@ def _run(script: _Script, *, dry_run: bool, anew: bool) -> tuple[int, list[Submi
         text = jobscript.to_run(script.cut, shell.find_env())
         code = shell.run(script.cut.shebang, text, script.path, session.environment(), session.stop)
         code = _INTERRUPTED if session.stopped else code
-        submitted = session.events("submitted")
-        ended = {one["process"] for one in session.events("ended")}
-        failed = [one for one in session.events("started") if one["process"] not in ended]
+        while any(is_alive(one["process"]) for one in session.unfinished()):  # in the background
+            time.sleep(0.1)
+        submitted, failed = session.events("submitted"), session.unfinished()
         _tell_dry(script, session) if dry_run else _tell(script, submitted)
         for one in failed:
             print(
@@ -134,7 +136,7 @@ def _session(script: _Script, *, dry_run: bool, anew: bool) -> Iterator[Session]
         if anew and not dry_run:
             record.unlink(missing_ok=True)
         empty = tuple(name for name in jobscript.job_variables(script.cut) if name not in _environment())
-        session = Session(folder, directory, script.scheduler, dry_run, record, empty, script.cut)
+        session = Session(folder, directory, script.scheduler, dry_run, record, empty, script.cut, this_process())
         session.save()
         session.make_stand_ins(sys.executable, Path(standin.__file__))
         yield session
