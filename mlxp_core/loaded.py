@@ -85,15 +85,14 @@ def lock_files(top: Path) -> dict[str, str]:
 
 def misplaced(modules: Mapping[str, Any], repo: Path, copy: Path) -> list[str]:
     """Files of modules that were loaded from a work tree although the copy of its code has them, too."""
-    inside = f"{repo}{os.sep}"
+    top = os.path.realpath(repo)
+    inside, own = f"{top}{os.sep}", f"{os.path.realpath(copy)}{os.sep}"
     found = []
     for module in list(modules.values()):
         file = getattr(module, "__file__", None)
-        if not isinstance(file, str) or not file.startswith(inside):
-            continue
-        relative = file[len(inside) :]
-        if not Path(file).is_relative_to(copy) and (copy / relative).exists():
-            found.append(file)
+        real = os.path.realpath(file) if isinstance(file, str) else ""
+        if real.startswith(inside) and not real.startswith(own) and (copy / real[len(inside) :]).exists():
+            found.append(real)
     return sorted(found)
 
 

@@ -46,7 +46,7 @@ def ask(repository: Repository, status: Status) -> Answer:
         console.print("  [i] the last commit, without the changes")
     console.print("  [s] stop")
     try:
-        return _choice(console.input, status)
+        return _choice(lambda prompt: console.input(prompt, markup=False), status)
     except (EOFError, KeyboardInterrupt):
         return Answer(STOP)
 

@@ -108,6 +108,11 @@ class Code:
     copy: Path  # the version's files
     diff: Path | None = field(default=None)  # against HEAD, as text; None where there is none
 
+    @property
+    def links(self) -> Path:
+        """A folder beside the copy for links into it, to packages whose folder has another name than they."""
+        return self.copy.with_name(f"{self.copy.name}.path")
+
     def place(self, path: Path) -> Path:
         """Where a path of the work tree lies in the copy; a path outside of the repository stays."""
         path = Path(os.path.abspath(path))  # noqa: PTH100
@@ -298,7 +303,9 @@ def write_files(repository: Repository, commit: str, folder: Path) -> None:
         # an index of its own, so that what is staged stays; not `git archive`, which leaves out what is export-ignore
         repository.git("read-tree", commit, index=index)
         inner = links(repository, index)
-        repository.git("checkout-index", "--all", f"--prefix={folder}/", index=index)
+        # side by side, since git 2.32
+        workers = ("-c", f"checkout.workers={min(4, os.cpu_count() or 1)}")
+        repository.git(*workers, "checkout-index", "--all", f"--prefix={folder}/", index=index)
     finally:
         index.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)  # an empty commit

@@ -25,6 +25,7 @@ from hydra_plugins.mlxp._folders import settle_sweep
 from hydra_plugins.mlxp.config import RUN_ID
 from mlxp_core import __version__, question, script, submission
 from mlxp_core.errors import ConfigurationError, JobFailedError, SnapshotError
+from mlxp_core.importing import python_path
 from mlxp_core.launches import Launch, fingerprint, note_launch, take_up
 from mlxp_core.layout import LogDir, RunDir, Status
 from mlxp_core.notes import Submitted
@@ -346,7 +347,7 @@ def _plan(
             name=script.legal_name(f"{job.config.hydra.job.name}-{run.path.name}"),
             command=command,
             work_dir=str(work_dir),
-            environment=_environment(job.config, place),
+            environment=_environment(job.config, code),
         ),
         template=template,
         order=order,
@@ -370,16 +371,12 @@ def _version_facts(launcher: MlxpLauncher) -> dict[str, Any]:
     return known.facts if known else {}
 
 
-def _environment(config: DictConfig, place: Any) -> dict[str, str]:
+def _environment(config: DictConfig, code: Code | None) -> dict[str, str]:
     """Variables that a job needs: those that Hydra copies from here, a PYTHONPATH that leads into the frozen code."""
     variables = {name: os.environ[name] for name in config.hydra.job.env_copy if name in os.environ}
-    entries = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    placed = [str(place(Path(entry))) if Path(entry).is_absolute() else entry for entry in entries]
-    # an editable install puts folders of the repository on the path, behind those of PYTHONPATH
-    others = [(Path(entry), place(Path(entry))) for entry in sys.path[1:] if entry]
-    placed += [str(copied) for entry, copied in others if copied != entry and copied.is_dir()]
-    if placed:  # said also where it is as here: most schedulers start a job without the variables of the submission
-        variables["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(placed))
+    folders = python_path(code.place if code else Path, code.links if code else None)
+    if folders:  # said also where it is as here: most schedulers start a job without the variables of the submission
+        variables["PYTHONPATH"] = os.pathsep.join(folders)
     return variables
 
 
