@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 from collections.abc import Mapping
@@ -127,10 +128,33 @@ def _command(one: Standing, facts: Mapping[str, Any], folder: Path) -> str:
     if not isinstance(recorded, list):
         return ""
     words = [str(word) for word in recorded if not (facts.get("copy") and str(word).startswith(_OF_THE_JOB))]
-    for number, word in enumerate(words):
-        for place in _places(facts):
-            if Path(word).is_absolute() and Path(word).is_relative_to(place):
-                new = folder / Path(word).relative_to(place)
-                words[number] = str(new) if new.exists() else word
-                break
-    return shlex.join(words)
+    command = shlex.join(_moved(word, facts, folder) for word in words)
+    # else a package that is installed with `pip install -e` would come from the work tree
+    entries = os.pathsep.join(_moved(entry, facts, folder) for entry in _python_path(one))
+    return f"PYTHONPATH={shlex.quote(entries)} {command}" if entries else command
+
+
+def _moved(word: str, facts: Mapping[str, Any], folder: Path) -> str:
+    """A path of the code where it lies now; any other word as it is."""
+    path = Path(word)
+    for place in _places(facts):
+        if path.is_absolute() and path.is_relative_to(place):
+            new = folder / path.relative_to(place)
+            return str(new) if new.exists() else word
+    return word
+
+
+def _python_path(one: Standing) -> list[str]:
+    """What script.sh sets as PYTHONPATH, if a launch has written it."""
+    try:
+        text = one.run.script.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return []
+    for line in reversed(re.findall(r"^export PYTHONPATH=(.*)$", text, re.MULTILINE)):
+        try:
+            value = "".join(shlex.split(line))
+        except ValueError:  # of several lines
+            continue
+        if shlex.quote(value) == line:  # a line of the user's may hold variables
+            return value.split(os.pathsep)
+    return []

@@ -151,10 +151,20 @@ def _code_hindrance(one: Standing, *, dry_run: bool) -> str:
         except (SnapshotError, OSError) as error:
             return f"its code is not there any more, and cannot be made again: {copy}: {error}"
         if dry_run:
-            return ""
+            return _link_hindrance(one, Path(copy))
+    if isinstance(copy, str) and (why := _link_hindrance(one, Path(copy))):
+        return why
     if isinstance(work_dir, str) and not Path(work_dir).is_dir():
         return f"its code is not there any more: {work_dir}"
     return ""
+
+
+def _link_hindrance(one: Standing, copy: Path) -> str:
+    """Why a job would not find its packages: by links, which only a launch knows how to make (importing.py)."""
+    links = copy.with_name(f"{copy.name}.path")
+    if links.is_dir() or links.name not in one.run.script.read_text(encoding="utf-8", errors="replace"):
+        return ""
+    return f"the links to its packages are not there any more, and only a launch can make them again: {links}"
 
 
 def _put_exit_code_aside(one: Standing) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -60,6 +61,7 @@ class Inventory:
 
     copies: tuple[Copy, ...]  # the oldest first
     silences: tuple[queues.Silence, ...]  # schedulers that did not answer
+    named: frozenset[str]  # versions whose copy a run names, there or not
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class Pruned:
     kept: dict[str, tuple[Copy, str]]  # by path, with the reason
     failed: dict[str, str]  # by path: what should have been removed and could not be
     rests: tuple[Path, ...]  # of launches and prunes that were killed
+    silences: tuple[queues.Silence, ...]  # schedulers that did not answer: what they have is kept
 
 
 def list_copies(log_dir: LogDir) -> Inventory:
@@ -84,7 +87,8 @@ def list_copies(log_dir: LogDir) -> Inventory:
             copies.append(_look(path, uses, repositories, own=own))
         except FileNotFoundError:
             continue  # another prune
-    return Inventory(tuple(sorted(copies, key=lambda copy: (copy.made, copy.commit))), tuple(silences))
+    named = frozenset(Path(str(facts["copy"])).name for _, facts in uses if facts.get("copy"))
+    return Inventory(tuple(sorted(copies, key=lambda copy: (copy.made, copy.commit))), tuple(silences), named)
 
 
 def prune(log_dir: LogDir, *, elsewhere: bool = False, dry_run: bool = False) -> Pruned:
@@ -93,8 +97,9 @@ def prune(log_dir: LogDir, *, elsewhere: bool = False, dry_run: bool = False) ->
     ``elsewhere``: those outside of the log directory, too; which runs of other log directories need them is not known.
     Raises StoreError.
     """
+    list_runs(log_dir)  # raises for a folder that is none, before anything is made in it
     # no run is submitted again meanwhile
-    with submitting_again(log_dir):
+    with nullcontext() if dry_run else submitting_again(log_dir):
         inventory = list_copies(log_dir)
         removed: list[Copy] = []
         kept: dict[str, tuple[Copy, str]] = {}
@@ -105,7 +110,7 @@ def prune(log_dir: LogDir, *, elsewhere: bool = False, dry_run: bool = False) ->
                 kept[str(copy.path)] = copy, why
                 continue
             try:
-                gone = dry_run or _remove(copy.path)
+                gone = dry_run or _remove(copy.path, rerun=copy.commit in inventory.named)
             except OSError as error:
                 failed[str(copy.path)] = str(error)
                 continue
@@ -116,14 +121,14 @@ def prune(log_dir: LogDir, *, elsewhere: bool = False, dry_run: bool = False) ->
             else:
                 failed[str(copy.path)] = "not all of it could be removed; the next prune tries again"
         places = {log_dir.code, *(copy.path.parent for copy in inventory.copies if elsewhere)}
-        rests = [rest for place in sorted(places) for rest in _rests(place)]
+        rests = [rest for place in sorted(places) for rest in _rests(place, inventory.named, own=place == log_dir.code)]
         if not dry_run:
             for rest in rests:
                 _discard(rest)
                 if os.path.lexists(rest):
                     failed[str(rest)] = _owner(rest) or "it could not be removed"
         cleared = tuple(rest for rest in rests if str(rest) not in failed)
-        return Pruned(tuple(removed), kept, failed, cleared)
+        return Pruned(tuple(removed), kept, failed, cleared, inventory.silences)
 
 
 def _all_runs(log_dir: LogDir) -> list[RunDir]:
@@ -188,8 +193,9 @@ def _uses(one: Standing, facts: Mapping[str, Any], path: Path) -> bool:
 
 
 def _needs(one: Standing) -> bool:
-    """Whether a run has not ended, or may not have."""
-    return not one.ended or not one.current or one.is_unclear
+    """Whether a run has not ended, or may not have, or may start again: one that gave way and is still in the queue."""
+    may_start = queues.is_open(one) or bool(one.submission.get("stuck"))
+    return not one.ended or not one.current or one.is_unclear or may_start
 
 
 def _why_not_again(path: Path, repositories: Iterable[str]) -> str:
@@ -244,8 +250,10 @@ def _owner(path: Path) -> str:
     return f"it belongs to user {owner}, who alone can remove it" if os.geteuid() not in {0, owner} else ""
 
 
-def _remove(path: Path) -> bool:
+def _remove(path: Path, *, rerun: bool) -> bool:
     """Remove a copy; False where not all of it is gone, or where a launch has chosen it meanwhile.
+
+    ``rerun``: a run may be submitted again that needs the links into it; they lead there again once it is made again.
 
     It is renamed first: killed at any moment, this leaves nothing that would be taken for a whole copy.
     """
@@ -261,32 +269,37 @@ def _remove(path: Path) -> bool:
             _discard(aside)
         return False
     path.with_name(f"{path.name}.diff").unlink(missing_ok=True)
+    if not rerun:
+        _discard(path.with_name(f"{path.name}.path"))
     _discard(aside)
     return not aside.exists()
 
 
-def _rests(place: Path) -> Iterator[Path]:
-    """What killed launches and prunes have left in a folder of copies."""
+def _rests(place: Path, named: Collection[str], *, own: bool) -> Iterator[Path]:
+    """What killed launches and prunes have left in a folder of copies.
+
+    ``named``: versions of which links are kept. ``own``: the log directory's, where one prune goes on at a time.
+    """
     if not place.is_dir():
         return
     for path in sorted(place.iterdir()):
         try:
-            age = time.time() - path.lstat().st_mtime
+            facts = path.lstat()
         except FileNotFoundError:
             continue
+        age = time.time() - facts.st_mtime
         found = _REST.fullmatch(path.name)
         if found:
             if age > _OLD or (age > YOUNG and not Path(f"/proc/{found[2]}").exists()):
                 yield path
         elif _ASIDE.fullmatch(path.name):
-            yield path  # one prune at a time, and this one is it
-        elif (
-            path.suffix == ".diff"
-            and _COMMIT.fullmatch(path.stem)
-            and age > YOUNG
-            and not path.with_suffix("").exists()
-        ):
-            yield path
+            # elsewhere the prune of another log directory may be at it: a rename is a change of the folder's facts
+            if own or time.time() - facts.st_ctime > YOUNG:
+                yield path
+        elif path.suffix in {".diff", ".path"} and _COMMIT.fullmatch(path.stem) and age > YOUNG:
+            needed = path.suffix == ".path" and path.stem in named
+            if not needed and not path.with_suffix("").exists():
+                yield path
 
 
 def _discard(path: Path) -> None:

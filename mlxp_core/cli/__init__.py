@@ -21,7 +21,7 @@ from mlxp_core.errors import MlxpError
 
 app = typer.Typer(
     name="mlxp",
-    help="Runs recorded with hydra-mlxp: where they stand, what they print and which code they run; to end or repeat them.",
+    help="Runs recorded with hydra-mlxp: where they stand, what they print, which code they run; to end or repeat.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},

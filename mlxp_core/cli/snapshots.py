@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,6 +35,8 @@ def snapshots(context: typer.Context, *, as_json: AsJson = False, folder: Folder
     """
     context.obj = folder
     if context.invoked_subcommand is not None:
+        if as_json:
+            raise typer.BadParameter("--json is for the list alone")
         return
     from mlxp_core.versions import list_copies  # noqa: PLC0415
 
@@ -60,7 +63,9 @@ def prune(
             "--elsewhere", help="In hydra.launcher.code_dir, too, where runs of other log directories may use them."
         ),
     ] = False,
-    folder: Folder = LOGS,
+    folder: Annotated[
+        Path | None, typer.Option("--log-dir", help="The folder of the runs.", show_default=False)
+    ] = None,
 ) -> None:
     """Remove the copies that no pending or running run needs and that git can make again.
 
@@ -69,7 +74,7 @@ def prune(
     """
     from mlxp_core.versions import prune as prune_copies  # noqa: PLC0415
 
-    result = prune_copies(open_log_dir(context.obj if folder == LOGS else folder), elsewhere=elsewhere, dry_run=dry_run)
+    result = prune_copies(open_log_dir(folder or context.obj), elsewhere=elsewhere, dry_run=dry_run)
     verb = "would be removed" if dry_run else "removed"
     for copy in result.removed:
         print(f"{verb}: {copy.commit[:10]}, {_short_size(copy.size)}, of run {in_short(copy.runs)}")
@@ -82,6 +87,7 @@ def prune(
     print(f"{verb}: {_counted(result.removed)}, {freed}; kept: {_counted(result.kept)}", file=sys.stderr)
     for name, why in result.failed.items():
         print(f"cannot be removed: {name}: {why}", file=sys.stderr)
+    _say_silent(result.silences)
     if result.failed:
         raise typer.Exit(1)
 
