@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -135,7 +136,7 @@ def _session(script: _Script, *, dry_run: bool, anew: bool) -> Iterator[Session]
             shutil.copyfile(record, folder / "before")
         if anew and not dry_run:
             record.unlink(missing_ok=True)
-        empty = tuple(name for name in jobscript.job_variables(script.cut) if name not in _environment())
+        empty = tuple(name for name in jobscript.job_variables(script.cut) if name not in os.environ)
         session = Session(folder, directory, script.scheduler, dry_run, record, empty, script.cut, this_process())
         session.save()
         session.make_stand_ins(sys.executable, Path(standin.__file__))
@@ -143,12 +144,6 @@ def _session(script: _Script, *, dry_run: bool, anew: bool) -> Iterator[Session]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         lock.release()
-
-
-def _environment() -> Sequence[str]:
-    import os  # noqa: PLC0415
-
-    return list(os.environ)
 
 
 def _tell(script: _Script, submitted: Sequence[dict[str, Any]]) -> None:
