@@ -6,22 +6,24 @@ import copy
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.errors import CompactHydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.mlxp import _config
 from hydra_plugins.mlxp._command import Program, find_program, job_overrides
+from hydra_plugins.mlxp._compose import Composer, Job
 from hydra_plugins.mlxp._folders import settle_sweep
+from hydra_plugins.mlxp._progress import shown
 from hydra_plugins.mlxp.config import RUN_ID
 from mlxp_core import __version__, script, submission
 from mlxp_core.errors import ConfigurationError, JobFailedError
@@ -44,15 +46,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SNAPSHOTS = ("auto", "commit", "none")
-
-
-@dataclass(frozen=True)
-class _Composed:
-    """One job of the batch, composed."""
-
-    overrides: list[str]
-    config: DictConfig
-    number: int
 
 
 class JobDidNotCompleteError(JobFailedError, CompactHydraException):
@@ -89,12 +82,14 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
     # what can be wrong is found out before anything is written
     program = find_program([*_config.overrides(config, "hydra"), *_config.overrides(config, "task")])
     template = _read_template(launcher, program)
-    jobs = [_compose(launcher, list(job), initial_job_idx + number) for number, job in enumerate(overrides)]
+    takes = enumerate(shown(overrides, "composing"), start=initial_job_idx)
+    jobs = [launcher.composer.take(job, number) for number, job in takes]
     log_dir = LogDir(Path(config.hydra.runtime.cwd, str(config.hydra.sweep.dir)))
-    templates = [_with_own_lines(template, job, options) for job in jobs]
-    orders = [_order(launcher, one) for one in templates]
-    for order in dict.fromkeys(orders):
-        submission.check(order, orders.count(order))
+    templates = _alike(_with_own_lines(template, job, options) for job in jobs)
+    by_template = {one: _order(launcher, one) for one in dict.fromkeys(templates)}
+    orders = [by_template[one] for one in templates]
+    for order, count in Counter(orders).items():
+        submission.check(order, count)
     if options.snapshot != "none" and launcher.code is None:
         launcher.code = _freeze(launcher, program, jobs, log_dir)
     identity = _identity(launcher, program, jobs)
@@ -109,7 +104,7 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
             planned = [
                 _plan(launcher, program, jobs[at], runs[at], template=templates[at], order=orders[at]) for at in rest
             ]
-            submission.write_runs(planned)
+            submission.write_runs(shown(planned, "writing the run folders"))
             new = submission.submit([runs[at] for at in rest], log_dir)
         except BaseException as error:
             submission.abandon([runs[at] for at in rest], error)
@@ -120,7 +115,7 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
     _tell([jobs[at] for at in rest], new, log_dir)
     if options.wait:
         return _wait(jobs, submitted)
-    return [_job_return(job, one) for job, one in zip(jobs, submitted, strict=True)]
+    return [_Submitted(job, one) for job, one in zip(jobs, submitted, strict=True)]
 
 
 def _read_template(launcher: MlxpLauncher, program: Program) -> Template:
@@ -149,24 +144,28 @@ def _read_template(launcher: MlxpLauncher, program: Program) -> Template:
     return template
 
 
-def _with_own_lines(template: Template, job: _Composed, options: LauncherConf) -> Template:
+def _with_own_lines(template: Template, job: Job, options: LauncherConf) -> Template:
     """The template with the directives and set-up lines of the options, which may interpolate the job's configuration.
 
     So each job can ask for the resources that its own model needs.
     """
-    own: DictConfig = job.config.hydra.launcher
     found: dict[str, Any] = {}
     for key in ("header", "setup"):
         try:
-            value = own.get(key)
-            found[key] = list(value) if OmegaConf.is_list(value) else value
+            found[key] = job.hydra(f"launcher.{key}")
         except OmegaConfBaseException as error:
-            text = _config.raw(job.config, "hydra.launcher", key)
+            text = job.raw(f"launcher.{key}")
             raise ConfigurationError(
                 f"hydra.launcher.{key}={text} has no value for the job {' '.join(job.overrides)}: {error}"
             ) from error
     header, setup = found["header"], found["setup"] or []
     return add_setup(add_header(template, header, load_scheduler(options.scheduler)), setup)
+
+
+def _alike(templates: Iterable[Template]) -> list[Template]:
+    """The same object for templates that are equal, so that they are compared quickly."""
+    known: dict[Template, Template] = {}
+    return [known.setdefault(one, one) for one in templates]
 
 
 def _order(launcher: MlxpLauncher, template: Template) -> Order:
@@ -185,7 +184,7 @@ def _order(launcher: MlxpLauncher, template: Template) -> Order:
     )
 
 
-def _identity(launcher: MlxpLauncher, program: Program, jobs: Sequence[_Composed]) -> str:
+def _identity(launcher: MlxpLauncher, program: Program, jobs: Sequence[Job]) -> str:
     """By what a launch is the same as an earlier one: its command, its code and its configurations.
 
     Not by how it is submitted: what a header was refused for may have been put right since.
@@ -195,7 +194,7 @@ def _identity(launcher: MlxpLauncher, program: Program, jobs: Sequence[_Composed
         directory=str(launcher.config.hydra.runtime.cwd),
         scheduler=launcher.options.scheduler,
         code=launcher.code.commit if launcher.code else None,
-        jobs=[[job.number, job.overrides, _config.unresolved(job.config)] for job in jobs],
+        jobs=[[job.number, job.overrides, job.unresolved] for job in jobs],
     )
 
 
@@ -213,14 +212,7 @@ def _submitted_before(earlier: Launch, options: LauncherConf) -> dict[RunDir, Su
     return found
 
 
-def _compose(launcher: MlxpLauncher, overrides: list[str], number: int) -> _Composed:
-    config = launcher.hydra_context.config_loader.load_sweep_config(launcher.config, overrides)
-    with open_dict(config):
-        config.hydra.job.num = number
-    return _Composed(overrides, config, number)
-
-
-def _freeze(launcher: MlxpLauncher, program: Program, jobs: Sequence[_Composed], log_dir: LogDir) -> Code:
+def _freeze(launcher: MlxpLauncher, program: Program, jobs: Sequence[Job], log_dir: LogDir) -> Code:
     code = take_snapshot(program.file, log_dir)
     if code.uncommitted:
         log.warning(
@@ -233,7 +225,7 @@ def _freeze(launcher: MlxpLauncher, program: Program, jobs: Sequence[_Composed],
     return code
 
 
-def _check_committed_configuration(launcher: MlxpLauncher, jobs: Sequence[_Composed], code: Code) -> None:
+def _check_committed_configuration(launcher: MlxpLauncher, jobs: Sequence[Job], code: Code) -> None:
     """Refuse what every job would refuse hours later: a configuration that the commit does not compose."""
     search_path = copy.deepcopy(launcher.hydra_context.config_loader.get_search_path())
     changed = [code.repo / change.path for change in code.uncommitted]
@@ -246,11 +238,10 @@ def _check_committed_configuration(launcher: MlxpLauncher, jobs: Sequence[_Compo
             element.path = f"file://{code.place(folder)}"
     if not concerned:
         return
-    loader = ConfigLoaderImpl(config_search_path=search_path)
+    composer = Composer(ConfigLoaderImpl(config_search_path=search_path), launcher.config)
     for job in jobs:
         try:
-            committed = loader.load_sweep_config(launcher.config, job.overrides)
-            different = _config.differences(_config.unresolved(job.config), _config.unresolved(committed))
+            different = _config.differences(job.unresolved, composer.compose(job.overrides).unresolved)
         except Exception as error:  # noqa: BLE001  (whatever Hydra finds wrong with it)
             different = [str(error)]
         if different:
@@ -261,15 +252,15 @@ def _check_committed_configuration(launcher: MlxpLauncher, jobs: Sequence[_Compo
             )
 
 
-def _folders(jobs: Sequence[_Composed], log_dir: LogDir) -> list[RunDir]:
+def _folders(jobs: Sequence[Job], log_dir: LogDir) -> list[RunDir]:
     """A folder for each job: a new id, unless the user's own hydra.sweep.subdir says where."""
     if "\n" in str(log_dir.path):
         raise ConfigurationError(f"the log directory {str(log_dir.path)!r} has a line break in its path: take another")
-    subdirs = [_config.raw(job.config, "hydra.sweep", "subdir") for job in jobs]
+    subdirs = [job.raw("sweep.subdir") for job in jobs]
     if all(subdir == RUN_ID for subdir in subdirs):
         with RunStore(log_dir.path) as store:
             return store.allocate_block(len(jobs))
-    runs = [RunDir(log_dir.path / str(job.config.hydra.sweep.subdir)) for job in jobs]
+    runs = [RunDir(log_dir.path / str(job.hydra("sweep.subdir"))) for job in jobs]
     if len({run.path for run in runs}) < len(runs):
         raise ConfigurationError(
             f"hydra.sweep.subdir={subdirs[0]} gives several jobs the same folder. Leave it as it is, so that every run "
@@ -295,36 +286,33 @@ def _folders(jobs: Sequence[_Composed], log_dir: LogDir) -> list[RunDir]:
 
 
 def _plan(
-    launcher: MlxpLauncher, program: Program, job: _Composed, run: RunDir, *, template: Template, order: Order
+    launcher: MlxpLauncher, program: Program, job: Job, run: RunDir, *, template: Template, order: Order
 ) -> Planned:
     options, code, cwd = launcher.options, launcher.code, Path(launcher.config.hydra.runtime.cwd)
     place = code.place if code else Path
     work_dir = place(cwd) if place(cwd).is_dir() else cwd  # a folder of the launch that git does not know
-    with open_dict(job.config):
-        job.config.hydra.job.id = run.path.name
-        job.config.hydra.sweep.subdir = run.path.name
-        job.config.hydra.runtime.output_dir = str(run.path)
+    name = run.path.name
+    job.settled |= {"job.id": name, "sweep.subdir": name, "runtime.output_dir": str(run.path)}
     overrides = job_overrides(_config.overrides(launcher.config, "hydra"), job.overrides, run=run, number=job.number)
     python = options.python or sys.executable
     command = (*program.words(python, place), *overrides)
-    with _as_current(job.config):
-        full, raw = _config.resolved(job.config), _config.unresolved(job.config)
+    job_name = job.hydra("job.name")
     return Planned(
         job=script.Job(
             run=run,
-            name=script.legal_name(f"{job.config.hydra.job.name}-{run.path.name}"),
+            name=script.legal_name(f"{job_name}-{name}"),
             command=command,
             work_dir=str(work_dir),
-            environment=_environment(job.config, place),
+            environment=_environment(job, place),
         ),
         template=template,
         order=order,
-        config=full,
-        config_unresolved=raw,
+        config=job.resolved(),
+        config_unresolved=job.unresolved,
         facts={
             "command": list(command),
             "work_dir": str(work_dir),
-            "hydra": {"job_name": job.config.hydra.job.name, "overrides": job.overrides},
+            "hydra": {"job_name": job_name, "overrides": job.overrides},
             "version_manager": _version(code),
         },
         settings={
@@ -341,9 +329,9 @@ def _version(code: Code | None) -> dict[str, Any]:
     return {"repo_path": str(code.repo), "commit_hash": code.commit, "uncommitted": uncommitted}
 
 
-def _environment(config: DictConfig, place: Any) -> dict[str, str]:
+def _environment(job: Job, place: Any) -> dict[str, str]:
     """Variables that a job needs: those that Hydra copies from here, a PYTHONPATH that leads into the frozen code."""
-    variables = {name: os.environ[name] for name in config.hydra.job.env_copy if name in os.environ}
+    variables = {name: os.environ[name] for name in job.hydra("job.env_copy") if name in os.environ}
     entries = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     placed = [str(place(Path(entry))) if Path(entry).is_absolute() else entry for entry in entries]
     # an editable install puts folders of the repository on the path, behind those of PYTHONPATH
@@ -354,18 +342,7 @@ def _environment(config: DictConfig, place: Any) -> dict[str, str]:
     return variables
 
 
-@contextmanager
-def _as_current(config: DictConfig) -> Iterator[None]:
-    """Let ``${hydra:…}`` find a job's own configuration, as it does while the job runs."""
-    before = HydraConfig.instance().cfg
-    HydraConfig.instance().set_config(config)
-    try:
-        yield
-    finally:
-        HydraConfig.instance().cfg = before
-
-
-def _tell(jobs: Sequence[_Composed], submitted: Sequence[Submitted], log_dir: LogDir) -> None:
+def _tell(jobs: Sequence[Job], submitted: Sequence[Submitted], log_dir: LogDir) -> None:
     for job, one in zip(jobs, submitted, strict=True):
         index = "" if one.array_index is None else f"_{one.array_index}"
         name, what = one.run.path.name, " ".join(job.overrides)
@@ -373,16 +350,16 @@ def _tell(jobs: Sequence[_Composed], submitted: Sequence[Submitted], log_dir: Lo
     log.info("%d jobs submitted; their runs are in %s", len(submitted), log_dir.path)
 
 
-def _wait(jobs: Sequence[_Composed], submitted: Sequence[Submitted]) -> list[JobReturn]:
+def _wait(jobs: Sequence[Job], submitted: Sequence[Submitted]) -> list[JobReturn]:
     log.info("waiting for them")
     try:
         statuses = wait(submitted, lambda run, status: log.info("run %s : %s", run.path.name, status))
     except KeyboardInterrupt:
         log.warning("no longer waiting; the jobs go on")
         raise
-    returns = []
+    returns: list[JobReturn] = []
     for job, one, status in zip(jobs, submitted, statuses, strict=True):
-        result = _job_return(job, one)
+        result = _Submitted(job, one)
         if status is not Status.COMPLETE:
             result.status = JobStatus.FAILED
             result.return_value = JobDidNotCompleteError(
@@ -393,14 +370,24 @@ def _wait(jobs: Sequence[_Composed], submitted: Sequence[Submitted]) -> list[Job
     return returns
 
 
-def _job_return(job: _Composed, one: Submitted) -> JobReturn:
-    result = JobReturn(
-        overrides=job.overrides,
-        cfg=_config.application(job.config),
-        hydra_cfg=OmegaConf.masked_copy(job.config, ["hydra"]),
-        working_dir=str(one.run.path),
-        task_name=job.config.hydra.job.name,
-        status=JobStatus.COMPLETED,
-    )
-    result.return_value = SubmittedJob(one.run, one.scheduler, one.job_id, one.array_index)
-    return result
+class _Submitted(JobReturn):
+    """What Hydra is given for a job. The configurations are made when somebody looks at them, which few do."""
+
+    def __init__(self, job: Job, one: Submitted) -> None:
+        super().__init__(
+            overrides=job.overrides,
+            working_dir=str(one.run.path),
+            task_name=job.hydra("job.name"),
+            status=JobStatus.COMPLETED,
+            _return_value=SubmittedJob(one.run, one.scheduler, one.job_id, one.array_index),
+        )
+        self._job = job
+        del self.cfg, self.hydra_cfg
+
+    @cached_property
+    def cfg(self) -> DictConfig:  # type: ignore[override]
+        return _config.application(self._job.config())
+
+    @cached_property
+    def hydra_cfg(self) -> DictConfig:  # type: ignore[override]
+        return OmegaConf.masked_copy(self._job.config(), ["hydra"])
