@@ -112,9 +112,27 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
         noted.done()
     by_run = {**there, **{one.run: one for one in new}}
     submitted = [by_run[run] for run in runs]
-    _tell([jobs[at] for at in rest], new, log_dir)
-    if options.wait:
-        return _wait(jobs, submitted)
+    tell([jobs[at] for at in rest], new, log_dir)
+    return results(launcher, jobs, submitted)
+
+
+def freeze(launcher: MlxpLauncher, jobs: Sequence[Job], log_dir: LogDir) -> Code | None:
+    """The code that these jobs are going to run, before they are launched; None where it is not frozen."""
+    config = launcher.config
+    program = find_program([*_config.overrides(config, "hydra"), *_config.overrides(config, "task")])
+    _read_template(launcher, program)
+    if launcher.options.snapshot != "none" and launcher.code is None:
+        launcher.code = _freeze(launcher, program, jobs, log_dir)
+    return launcher.code
+
+
+def results(launcher: MlxpLauncher, jobs: Sequence[Job], submitted: Sequence[Submitted]) -> list[JobReturn]:
+    """What Hydra is given for submitted jobs: once they have ended, if the launcher waits."""
+    return _wait(jobs, submitted) if launcher.options.wait and submitted else handles(jobs, submitted)
+
+
+def handles(jobs: Sequence[Job], submitted: Sequence[Submitted]) -> list[JobReturn]:
+    """What Hydra is given for jobs that are submitted and left."""
     return [_Submitted(job, one) for job, one in zip(jobs, submitted, strict=True)]
 
 
@@ -342,7 +360,8 @@ def _environment(job: Job, place: Any) -> dict[str, str]:
     return variables
 
 
-def _tell(jobs: Sequence[Job], submitted: Sequence[Submitted], log_dir: LogDir) -> None:
+def tell(jobs: Sequence[Job], submitted: Sequence[Submitted], log_dir: LogDir) -> None:
+    """Say which jobs are submitted."""
     for job, one in zip(jobs, submitted, strict=True):
         index = "" if one.array_index is None else f"_{one.array_index}"
         name, what = one.run.path.name, " ".join(job.overrides)
