@@ -31,9 +31,7 @@ def walk_together(axes: Sequence[Axis], groups: Sequence[Sequence[str]]) -> list
         lengths = {len(part.steps) for part in parts}
         if len(lengths) > 1:
             shown = ", ".join(f"{part.keys[0]} has {len(part.steps)}" for part in parts)
-            raise ConfigurationError(
-                f"hydra.sweeper.zip={list(group)} walks lists of the same length together: {shown}"
-            )
+            raise ConfigurationError(f"hydra.sweeper.zip={list(group)} needs lists of the same length: {shown}")
         keys = tuple(key for part in parts for key in part.keys)
         steps = tuple(tuple(itertools.chain(*step)) for step in zip(*(part.steps for part in parts), strict=True))
         joined[joined.index(parts[0])] = Axis(keys, steps)
