@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from hydra_plugins.mlxp._compose import Composer, Job
@@ -90,7 +89,7 @@ def _wanted(sweeper: MlxpSweeper, arguments: list[str], composer: Composer) -> l
         [_axis(one) for one in _last_of_each(parser.parse_overrides([*given, *arguments]))], _groups(options.zip)
     )
     axes += load_points(options.points, Path(sweeper.config.hydra.runtime.cwd), parser)
-    repeated = combinations.repetitions(options.repeat)
+    repeated = combinations.repetitions(options.repeat or {})
     combinations.multiply([*(Axis(axis.keys, axis.steps[:1]) for axis in axes), *repeated])  # no key twice
     jobs = combinations.multiply(axes)
     if options.include or options.exclude:
@@ -119,7 +118,7 @@ def _axis(override: Override) -> Axis:
         return Axis((key,), ((f"{key}={override.get_value_element_as_str()}",),))
     if not override.is_discrete_sweep():
         kind = override.value_type.name if override.value_type else "?"
-        raise HydraException(
+        raise ConfigurationError(
             f"hydra/sweeper=mlxp does not support sweep type : {kind} ({override.input_line}). Give the values: "
             "choice(…), range(…)"
         )
@@ -237,13 +236,11 @@ def _without_what_is_there(
         for why, runs in _by_reason(can.left).items():
             log.info("skipped, and left alone: run %s: %s", runs, why)
         again = {at: run for at, run in again.items() if run in can.runs}
-    log.info(
-        "of %d jobs %d run in new folders, %d unfinished ones run again in their own: run %s",
-        len(jobs),
-        len(new),
-        len(again),
-        in_short(again.values()),
-    )
+    if again:
+        log.info(
+            "%d jobs run again in the folders of their unfinished runs: run %s", len(again), in_short(again.values())
+        )
+    log.info("%d of %d jobs are new", len(new), len(jobs))
     return [overrides[at] for at in sorted(new)], _Again(sweeper, [jobs[at] for at in again], list(again.values()))
 
 

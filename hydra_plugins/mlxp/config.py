@@ -87,7 +87,7 @@ class SweeperConf:
     # the same jobs for the same seed
     sample_seed: int = 0
     # how often each job is run, and by which key that counts from 0: {seed: 5}
-    repeat: dict[str, int] = field(default_factory=dict)
+    repeat: Optional[dict[str, int]] = None  # noqa: UP045
     # statuses: no job whose configuration has such a run in the log directory, of the same code
     skip: list[str] = field(default_factory=list)
     # a run of other code, or of code that is not known, counts as well

@@ -38,7 +38,9 @@ class MlxpSweeper(Sweeper):
             return cast("SweeperConf", OmegaConf.to_object(checked))
         except OmegaConfBaseException as error:
             key = (error.full_key or "?").split(".", 1)[0]
-            raise ConfigurationError(f"hydra.sweeper.{key}={self._given.get(key)}: {error.msg}") from error
+            raise ConfigurationError(
+                f"hydra.sweeper.{key}={self._given.get(key)}: {str(error.msg).splitlines()[0]}"
+            ) from error
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what Hydra gives, and make the launcher."""
