@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from hydra.test_utils.launcher_common_tests import BatchedSweeperTestSuite, IntegrationTestSuite, LauncherTestSuite
-from pytest import mark
 from support import Project, until
 
 from hydra_plugins.mlxp._points import in_grammar
@@ -20,17 +19,21 @@ from mlxp_core.files import dump_yaml
 from mlxp_core.layout import LogDir, RunDir, Status
 
 
-@mark.parametrize(("launcher_name", "overrides"), [("basic", ["hydra/sweeper=mlxp"])])
+@pytest.mark.parametrize(("launcher_name", "overrides"), [("basic", ["hydra/sweeper=mlxp"])])
 class TestJobs(LauncherTestSuite):
     """Hydra's own suite of sweeps."""
 
 
-@mark.parametrize(("launcher_name", "overrides"), [("basic", ["hydra/sweeper=mlxp", "hydra.sweeper.max_batch_size=2"])])
+@pytest.mark.parametrize(
+    ("launcher_name", "overrides"), [("basic", ["hydra/sweeper=mlxp", "hydra.sweeper.max_batch_size=2"])]
+)
 class TestBatches(BatchedSweeperTestSuite):
     """Hydra's own suite of batches."""
 
 
-@mark.parametrize(("task_launcher_cfg", "extra_flags"), [({}, ["-m", "hydra/launcher=basic", "hydra/sweeper=mlxp"])])
+@pytest.mark.parametrize(
+    ("task_launcher_cfg", "extra_flags"), [({}, ["-m", "hydra/launcher=basic", "hydra/sweeper=mlxp"])]
+)
 class TestPrograms(IntegrationTestSuite):
     """Hydra's own suite of programs."""
 
@@ -75,7 +78,7 @@ BASIC = [
     (["optimizer=glob(*,exclude=a*)"], ["optimizer=sgd"]),
     (["msg='a,b','c d'"], ["msg='a,b'", "msg='c d'"]),
     (["+new={a:10},{a:20}"], ["+new={a:10}", "+new={a:20}"]),
-    (["~msg", "+x=[1,2],[3]"], ["~msg=null +x=[1,2]", "~msg=null +x=[3]"]),
+    (["~flag", "+x=[1,2],[3]"], ["~flag=null +x=[1,2]", "~flag=null +x=[3]"]),
     (["seed=1,2", "seed=3"], ["seed=3"]),
     (
         ["hydra.sweeper.params={seed:'1,2',msg:x}", "msg=y,z"],
@@ -87,8 +90,7 @@ BASIC = [
 def test_what_hydras_own_sweeper_takes(swept: Swept) -> None:
     """Bug: a sweep that comes to other jobs, or to the same in another order, once our sweeper is chosen."""
     for arguments, jobs in BASIC:
-        if arguments != ["~msg", "+x=[1,2],[3]"]:  # the program needs it
-            assert swept(*arguments) == jobs, arguments
+        assert swept(*arguments) == jobs, arguments
 
 
 def test_shuffled_values_are_all_there(swept: Swept) -> None:
@@ -145,7 +147,7 @@ def test_a_sample_is_the_same_each_time(swept: Swept) -> None:
     assert swept(*arguments, "hydra.sweeper.sample_seed=1") != first
 
 
-@mark.parametrize(
+@pytest.mark.parametrize(
     ("argument", "said"),
     [
         ("hydra.sweeper.zip=[seed,msg]", "hydra.sweeper.zip: msg has one value, msg=x"),
@@ -158,7 +160,7 @@ def test_a_sample_is_the_same_each_time(swept: Swept) -> None:
         ("hydra.sweeper.points=[{seed:1}]", "seed is given twice"),
         ("hydra.sweeper.repeat={seed:2}", "seed is given twice"),
         ("hydra.sweeper.repeat={do:0}", "a job is run once at least"),
-        ('hydra.sweeper.include="config.sed > 1"', "did you mean 'config.seed'?"),
+        ('hydra.sweeper.include="config.sed > 1"', "did you mean 'config.seed'"),
         ("hydra.sweeper.skip=[DONE]", "'DONE' is none of PENDING, RUNNING, COMPLETE"),
         ("hydra.sweeper.resume=true", "hydra.sweeper.resume needs one of the launchers mlxp_*"),
         ("hydra.sweeper.sample=0", "at least one job must be left"),
@@ -284,7 +286,7 @@ def test_a_sample_keeps_the_order_and_never_asks_for_more_than_there_is() -> Non
     assert len(some) == 4
 
 
-@mark.parametrize(
+@pytest.mark.parametrize(
     ("value", "text"),
     [
         (None, "null"),
@@ -332,13 +334,11 @@ def test_every_status_has_its_consequence(tmp_path: Path) -> None:
         log_dir = LogDir(tmp_path / str(number))
         run = made(log_dir, 1, status.value)
         plan = planned(log_dir, [CONFIG])
-        if status is Status.COMPLETE:
+        if status in {Status.COMPLETE, Status.RUNNING}:
             assert plan.left[0].run == run
-        elif status is Status.RUNNING:  # its process is not there any more
-            assert plan.left or plan.again
-        else:
+        else:  # PENDING is here one that was never submitted
             assert plan.again == {0: run}
-        assert planned(log_dir, [CONFIG], skip=[status], resume=False).new == ([0] if status is Status.RUNNING else [])
+        assert planned(log_dir, [CONFIG], skip=[status], resume=False).new == []
         assert planned(log_dir, [CONFIG], skip=[], resume=False).new == [0]
 
 
