@@ -44,7 +44,7 @@ class Swept:
     def __init__(self, project: Project) -> None:
         self.project = project
         project.write(
-            **{"conf/optimizer/adam.yaml": "lr: 0.5\nbetas: [1, 2]\n", "conf/optimizer/sgd.yaml": "lr: 0.1\n"}
+            **{"conf/optimizer/adam.yaml": "lr: 0.5\nbetas: [1, 2]\n", "conf/optimizer/sgd.yaml": "lr: 0.1\nold: 1\n"}
         )
 
     def __call__(self, *arguments: str, code: int = 0) -> list[str]:
@@ -78,7 +78,7 @@ BASIC = [
     (["optimizer=glob(*,exclude=a*)"], ["optimizer=sgd"]),
     (["msg='a,b','c d'"], ["msg='a,b'", "msg='c d'"]),
     (["+new={a:10},{a:20}"], ["+new={a:10}", "+new={a:20}"]),
-    (["~flag", "+x=[1,2],[3]"], ["~flag=null +x=[1,2]", "~flag=null +x=[3]"]),
+    (["~optimizer.old", "+x=[1,2],[3]"], ["~optimizer.old=null +x=[1,2]", "~optimizer.old=null +x=[3]"]),
     (["seed=1,2", "seed=3"], ["seed=3"]),
     (
         ["hydra.sweeper.params={seed:'1,2',msg:x}", "msg=y,z"],

@@ -120,7 +120,6 @@ def freeze(launcher: MlxpLauncher, jobs: Sequence[Job], log_dir: LogDir) -> Code
     """The code that these jobs are going to run, before they are launched; None where it is not frozen."""
     config = launcher.config
     program = find_program([*_config.overrides(config, "hydra"), *_config.overrides(config, "task")])
-    _read_template(launcher, program)
     if launcher.options.snapshot != "none" and launcher.code is None:
         launcher.code = _freeze(launcher, program, jobs, log_dir)
     return launcher.code
