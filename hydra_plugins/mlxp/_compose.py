@@ -52,6 +52,7 @@ class Job:
     _make: Copy = field(kw_only=True)  # gives all of it
     _application: Copy = field(kw_only=True)  # gives the application's part
     _hydra: Plain = field(kw_only=True)  # Hydra's node, with its interpolations
+    _resolved: Plain | None = field(kw_only=True, default=None)  # the application's part, where no resolver is asked
 
     def config(self) -> DictConfig:
         """All of it, as Hydra composes it: a copy of its own."""
@@ -80,10 +81,8 @@ class Job:
 
     def resolved(self) -> Plain:
         """The application's part with its interpolations resolved, as far as they can be here."""
-        if not _interpolates(self.unresolved):
-            return self.unresolved
-        if not _CALLS_A_RESOLVER.search(str(self.unresolved)):
-            return _config.as_resolved(self.application())
+        if self._resolved is not None:
+            return self._resolved
         with self.as_current():
             return _config.as_resolved(self.application())
 
@@ -108,6 +107,7 @@ class Composer:
         self._parsed: dict[str, Override | None] = {}
         self._groups: dict[str, bool] = {}
         self._remembered: dict[tuple[str, ...], Job] = {}
+        self._of_hydra: list[str] = []
 
     def compose(self, overrides: Sequence[str]) -> Job:
         """Compose one job. Raises what Hydra raises."""
@@ -130,7 +130,10 @@ class Composer:
         return (*self._hydra_overrides(), "", *overrides)
 
     def _hydra_overrides(self) -> list[str]:
-        return _config.overrides(self._master, "hydra")
+        # to which settle_sweep adds
+        if len(self._of_hydra) != len(self._master.hydra.overrides.hydra):
+            self._of_hydra = _config.overrides(self._master, "hydra")
+        return self._of_hydra
 
     def _hydras_way(self, overrides: list[str]) -> Job:
         config = self._loader.load_sweep_config(self._master, overrides)
@@ -176,12 +179,23 @@ class Composer:
             return config
 
         try:
-            unresolved = _config.as_plain(application())
+            part = application()
+            unresolved = _config.as_plain(part)
+            calls = _CALLS_A_RESOLVER.search(str(unresolved))
+            resolved = None if calls else _config.as_resolved(part) if _interpolates(unresolved) else unresolved
         except Exception:  # noqa: BLE001  (Hydra says it in its own words)
             return None
         settled = {} if dirname is None else {"job.override_dirname": dirname}
         hydra = base.hydra | {"overrides": {**base.hydra["overrides"], "task": task}}
-        return Job(overrides, unresolved, settled=settled, _make=make, _application=application, _hydra=hydra)
+        return Job(
+            overrides,
+            unresolved,
+            settled=settled,
+            _make=make,
+            _application=application,
+            _hydra=hydra,
+            _resolved=resolved,
+        )
 
     def _parse(self, line: str) -> Override | None:
         """Parse an override, once; None for what is no plain one of a single value."""

@@ -7,8 +7,9 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,9 +102,8 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
         there = _submitted_before(earlier, options) if earlier else {}
         rest = [number for number, run in enumerate(runs) if run not in there]
         try:
-            planned = [
-                _plan(launcher, program, jobs[at], runs[at], template=templates[at], order=orders[at]) for at in rest
-            ]
+            common = _Common.of(launcher, program)
+            planned = [_plan(common, jobs[at], runs[at], template=templates[at], order=orders[at]) for at in rest]
             submission.write_runs(shown(planned, "writing the run folders"))
             new = submission.submit([runs[at] for at in rest], log_dir)
         except BaseException as error:
@@ -302,25 +302,47 @@ def _folders(jobs: Sequence[Job], log_dir: LogDir) -> list[RunDir]:
     return runs
 
 
-def _plan(
-    launcher: MlxpLauncher, program: Program, job: Job, run: RunDir, *, template: Template, order: Order
-) -> Planned:
-    options, code, cwd = launcher.options, launcher.code, Path(launcher.config.hydra.runtime.cwd)
-    place = code.place if code else Path
-    work_dir = place(cwd) if place(cwd).is_dir() else cwd  # a folder of the launch that git does not know
-    name = run.path.name
+@dataclass(frozen=True)
+class _Common:
+    """What all jobs of a launch have in common."""
+
+    words: list[str]  # the command up to the overrides
+    hydra_overrides: list[str]
+    work_dir: str
+    environment: dict[str, str]
+    version: dict[str, Any]
+    settings: dict[str, Any]
+
+    @classmethod
+    def of(cls, launcher: MlxpLauncher, program: Program) -> _Common:
+        options, code, cwd = launcher.options, launcher.code, Path(launcher.config.hydra.runtime.cwd)
+        place = code.place if code else Path
+        return cls(
+            words=program.words(options.python or sys.executable, place),
+            hydra_overrides=_config.overrides(launcher.config, "hydra"),
+            work_dir=str(place(cwd) if place(cwd).is_dir() else cwd),  # else a folder that git does not know
+            environment=_environment(place),
+            version=_version(code),
+            settings={
+                "version": __version__,
+                "launcher": {**vars(options), "setup": list(options.setup), "launch_dir": str(cwd)},
+            },
+        )
+
+
+def _plan(common: _Common, job: Job, run: RunDir, *, template: Template, order: Order) -> Planned:
+    name, job_name = run.path.name, job.hydra("job.name")
     job.settled |= {"job.id": name, "sweep.subdir": name, "runtime.output_dir": str(run.path)}
-    overrides = job_overrides(_config.overrides(launcher.config, "hydra"), job.overrides, run=run, number=job.number)
-    python = options.python or sys.executable
-    command = (*program.words(python, place), *overrides)
-    job_name = job.hydra("job.name")
+    overrides = job_overrides(common.hydra_overrides, job.overrides, run=run, number=job.number)
+    command = (*common.words, *overrides)
+    copied = {key: os.environ[key] for key in job.hydra("job.env_copy") if key in os.environ}
     return Planned(
         job=script.Job(
             run=run,
             name=script.legal_name(f"{job_name}-{name}"),
             command=command,
-            work_dir=str(work_dir),
-            environment=_environment(job, place),
+            work_dir=common.work_dir,
+            environment={**copied, **common.environment},
         ),
         template=template,
         order=order,
@@ -328,14 +350,11 @@ def _plan(
         config_unresolved=job.unresolved,
         facts={
             "command": list(command),
-            "work_dir": str(work_dir),
+            "work_dir": common.work_dir,
             "hydra": {"job_name": job_name, "overrides": job.overrides},
-            "version_manager": _version(code),
+            "version_manager": common.version,
         },
-        settings={
-            "version": __version__,
-            "launcher": {**vars(options), "setup": list(options.setup), "launch_dir": str(cwd)},
-        },
+        settings=common.settings,
     )
 
 
@@ -346,17 +365,15 @@ def _version(code: Code | None) -> dict[str, Any]:
     return {"repo_path": str(code.repo), "commit_hash": code.commit, "uncommitted": uncommitted}
 
 
-def _environment(job: Job, place: Any) -> dict[str, str]:
-    """Variables that a job needs: those that Hydra copies from here, a PYTHONPATH that leads into the frozen code."""
-    variables = {name: os.environ[name] for name in job.hydra("job.env_copy") if name in os.environ}
+def _environment(place: Callable[[Path], Path]) -> dict[str, str]:
+    """Variables that every job needs: a PYTHONPATH that leads into the frozen code."""
     entries = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     placed = [str(place(Path(entry))) if Path(entry).is_absolute() else entry for entry in entries]
     # an editable install puts folders of the repository on the path, behind those of PYTHONPATH
     others = [(Path(entry), place(Path(entry))) for entry in sys.path[1:] if entry]
     placed += [str(copied) for entry, copied in others if copied != entry and copied.is_dir()]
-    if placed:  # said also where it is as here: most schedulers start a job without the variables of the submission
-        variables["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(placed))
-    return variables
+    # said also where it is as here: most schedulers start a job without the variables of the submission
+    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(placed))} if placed else {}
 
 
 def tell(jobs: Sequence[Job], submitted: Sequence[Submitted], log_dir: LogDir) -> None:
