@@ -92,8 +92,11 @@ def _is_of(one: Standing, commit: str | None) -> bool:
 
 
 def _commit(one: Standing) -> Any:
+    """The version that a run ran; None where it ran in place, on files that may have been any."""
     version = one.info.get("version_manager")
-    return version.get("commit_hash") if isinstance(version, Mapping) else None
+    if not isinstance(version, Mapping) or version.get("snapshot") == "none":
+        return None
+    return version.get("commit_hash")
 
 
 def _program(one: Standing) -> Any:

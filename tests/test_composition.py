@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import enum
 import itertools
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ import pytest
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.singleton import Singleton
 from hydra.types import RunMode
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -173,14 +175,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (elsewhere / "more" / "a.yaml").write_text("x: 1\n")
     searching = f"defaults: [db: mysql, _self_]\nlr: 1\nhydra: {{searchpath: ['file://{elsewhere}']}}\n"
     (place / "searching.yaml").write_text(searching)
-    before = ConfigStore.instance().repo
-    ConfigStore.instance().repo = {**before, "schema": {}}
+    before = copy.deepcopy(Singleton.get_state())  # version_base is one for the process
     ConfigStore.instance().store(group="schema", name="typed", node=Typed)
     node = OmegaConf.create({"lr": 0.1})
     OmegaConf.set_readonly(node, True)
     with initialize_config_dir(str(place), version_base=None):
         yield place
-    ConfigStore.instance().repo = before
+    Singleton.set_state(before)
 
 
 @pytest.fixture

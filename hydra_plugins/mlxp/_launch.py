@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
@@ -22,19 +20,21 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.mlxp import _config
 from hydra_plugins.mlxp._command import Program, find_program, job_overrides
-from hydra_plugins.mlxp._compose import Composer, Job
+from hydra_plugins.mlxp._compose import Job
 from hydra_plugins.mlxp._folders import settle_sweep
+from hydra_plugins.mlxp._freeze import freeze, wish
 from hydra_plugins.mlxp._progress import shown
 from hydra_plugins.mlxp.config import RUN_ID
 from mlxp_core import __version__, script, submission
 from mlxp_core.errors import ConfigurationError, JobFailedError
+from mlxp_core.importing import python_path
 from mlxp_core.launches import Launch, fingerprint, note_launch, take_up
 from mlxp_core.layout import LogDir, RunDir, Status
 from mlxp_core.notes import Submitted
 from mlxp_core.resubmission import submitting_again
 from mlxp_core.scheduler import load_scheduler
 from mlxp_core.settling import find_submitted
-from mlxp_core.snapshot import Code, take_snapshot
+from mlxp_core.snapshot import Code
 from mlxp_core.store import RunStore
 from mlxp_core.submission import Order, Planned
 from mlxp_core.template import Template, add_header, add_setup, read_template
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from hydra_plugins.mlxp.launcher import MlxpLauncher
 
 log = logging.getLogger(__name__)
-
-_SNAPSHOTS = ("auto", "commit", "none")
 
 
 class JobDidNotCompleteError(JobFailedError, CompactHydraException):
@@ -91,8 +89,7 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
     orders = [by_template[one] for one in templates]
     for order, count in Counter(orders).items():
         submission.check(order, count)
-    if options.snapshot != "none" and launcher.code is None:
-        launcher.code = _freeze(launcher, program, jobs, log_dir)
+    freeze(launcher, jobs, log_dir)
     identity = _identity(launcher, program, jobs)
     earlier = take_up(log_dir, identity)
     runs = list(earlier.runs) if earlier else _folders(jobs, log_dir)
@@ -105,6 +102,9 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
             common = _Common.of(launcher, program)
             planned = [_plan(common, jobs[at], runs[at], template=templates[at], order=orders[at]) for at in rest]
             submission.write_runs(shown(planned, "writing the run folders"))
+            if launcher.code:
+                for one in planned:
+                    launcher.code.keep_diff(one.job.run)
             new = submission.submit([runs[at] for at in rest], log_dir)
         except BaseException as error:
             submission.abandon([runs[at] for at in rest], error)
@@ -114,15 +114,6 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
     submitted = [by_run[run] for run in runs]
     tell([jobs[at] for at in rest], new, log_dir)
     return results(launcher, jobs, submitted)
-
-
-def freeze(launcher: MlxpLauncher, jobs: Sequence[Job], log_dir: LogDir) -> Code | None:
-    """The code that these jobs are going to run, before they are launched; None where it is not frozen."""
-    config = launcher.config
-    program = find_program([*_config.overrides(config, "hydra"), *_config.overrides(config, "task")])
-    if launcher.options.snapshot != "none" and launcher.code is None:
-        launcher.code = _freeze(launcher, program, jobs, log_dir)
-    return launcher.code
 
 
 def results(launcher: MlxpLauncher, jobs: Sequence[Job], submitted: Sequence[Submitted]) -> list[JobReturn]:
@@ -138,8 +129,7 @@ def handles(jobs: Sequence[Job], submitted: Sequence[Submitted]) -> list[JobRetu
 def _read_template(launcher: MlxpLauncher, program: Program) -> Template:
     options = launcher.options
     scheduler = load_scheduler(options.scheduler)
-    if options.snapshot not in _SNAPSHOTS:
-        raise ConfigurationError(f"hydra.launcher.snapshot={options.snapshot} is not one of {', '.join(_SNAPSHOTS)}")
+    wish(options).check("hydra.launcher")
     if options.max_parallel is not None and options.max_parallel < 1:
         raise ConfigurationError(f"hydra.launcher.max_parallel={options.max_parallel}: at least one job must run")
     template = Template()
@@ -210,7 +200,7 @@ def _identity(launcher: MlxpLauncher, program: Program, jobs: Sequence[Job]) -> 
         program=program.words("", Path),
         directory=str(launcher.config.hydra.runtime.cwd),
         scheduler=launcher.options.scheduler,
-        code=launcher.code.commit if launcher.code else None,
+        code=launcher.code.version.commit if launcher.code else None,
         jobs=[[job.number, job.overrides, job.unresolved] for job in jobs],
     )
 
@@ -227,46 +217,6 @@ def _submitted_before(earlier: Launch, options: LauncherConf) -> dict[RunDir, Su
         ", ".join(run.path.name for run in found) or "none",
     )
     return found
-
-
-def _freeze(launcher: MlxpLauncher, program: Program, jobs: Sequence[Job], log_dir: LogDir) -> Code:
-    code = take_snapshot(program.file, log_dir)
-    if code.uncommitted:
-        log.warning(
-            "the jobs run commit %s of %s, without these changes, which are not committed:\n  %s",
-            code.commit[:10],
-            code.repo,
-            "\n  ".join(str(change) for change in code.uncommitted),
-        )
-    _check_committed_configuration(launcher, jobs, code)
-    return code
-
-
-def _check_committed_configuration(launcher: MlxpLauncher, jobs: Sequence[Job], code: Code) -> None:
-    """Refuse what every job would refuse hours later: a configuration that the commit does not compose."""
-    search_path = copy.deepcopy(launcher.hydra_context.config_loader.get_search_path())
-    changed = [code.repo / change.path for change in code.uncommitted]
-    changed += [code.repo / change.path for change in code.ignored if change.path.endswith((".yaml", ".yml"))]
-    concerned = False
-    for element in search_path.get_path():
-        folder = Path(element.path.removeprefix("file://"))
-        if folder.is_absolute():
-            concerned |= any(path.is_relative_to(folder) or folder.is_relative_to(path) for path in changed)
-            element.path = f"file://{code.place(folder)}"
-    if not concerned:
-        return
-    composer = Composer(ConfigLoaderImpl(config_search_path=search_path), launcher.config)
-    for job in jobs:
-        try:
-            different = _config.differences(job.unresolved, composer.compose(job.overrides).unresolved)
-        except Exception as error:  # noqa: BLE001  (whatever Hydra finds wrong with it)
-            different = [str(error)]
-        if different:
-            raise ConfigurationError(
-                f"the configuration of the commit {code.commit[:10]}, which the jobs would run, is not the one that "
-                f"{' '.join(job.overrides) or 'the job'} has here. Commit the changed files.\nhere -> in the commit\n  "
-                + "\n  ".join(different)
-            )
 
 
 def _folders(jobs: Sequence[Job], log_dir: LogDir) -> list[RunDir]:
@@ -321,8 +271,8 @@ class _Common:
             words=program.words(options.python or sys.executable, place),
             hydra_overrides=_config.overrides(launcher.config, "hydra"),
             work_dir=str(place(cwd) if place(cwd).is_dir() else cwd),  # else a folder that git does not know
-            environment=_environment(place),
-            version=_version(code),
+            environment=_environment(code),
+            version=_version_facts(launcher),
             settings={
                 "version": __version__,
                 "launcher": {**vars(options), "setup": list(options.setup), "launch_dir": str(cwd)},
@@ -358,22 +308,16 @@ def _plan(common: _Common, job: Job, run: RunDir, *, template: Template, order: 
     )
 
 
-def _version(code: Code | None) -> dict[str, Any]:
-    if code is None:
-        return {}
-    uncommitted = [str(change) for change in code.uncommitted]
-    return {"repo_path": str(code.repo), "commit_hash": code.commit, "uncommitted": uncommitted}
+def _version_facts(launcher: MlxpLauncher) -> dict[str, Any]:
+    known = launcher.code or launcher.version
+    return known.facts if known else {}
 
 
-def _environment(place: Callable[[Path], Path]) -> dict[str, str]:
+def _environment(code: Code | None) -> dict[str, str]:
     """Variables that every job needs: a PYTHONPATH that leads into the frozen code."""
-    entries = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    placed = [str(place(Path(entry))) if Path(entry).is_absolute() else entry for entry in entries]
-    # an editable install puts folders of the repository on the path, behind those of PYTHONPATH
-    others = [(Path(entry), place(Path(entry))) for entry in sys.path[1:] if entry]
-    placed += [str(copied) for entry, copied in others if copied != entry and copied.is_dir()]
+    folders = python_path(code.place if code else Path, code.links if code else None)
     # said also where it is as here: most schedulers start a job without the variables of the submission
-    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(placed))} if placed else {}
+    return {"PYTHONPATH": os.pathsep.join(folders)} if folders else {}
 
 
 def tell(jobs: Sequence[Job], submitted: Sequence[Submitted], log_dir: LogDir) -> None:

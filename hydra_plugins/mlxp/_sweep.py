@@ -247,10 +247,10 @@ def _without_what_is_there(
 def _commit(sweeper: MlxpSweeper, jobs: Sequence[Job], log_dir: LogDir) -> str | None:
     if not isinstance(sweeper.launcher, MlxpLauncher) or not jobs:
         return None
-    from hydra_plugins.mlxp import _launch  # noqa: PLC0415
+    from hydra_plugins.mlxp._freeze import freeze  # noqa: PLC0415
 
-    code = _launch.freeze(sweeper.launcher, jobs, log_dir)
-    return code.commit if code else None
+    freeze(sweeper.launcher, jobs, log_dir)
+    return sweeper.launcher.code.version.commit if sweeper.launcher.code else None
 
 
 def _by_reason(runs: Mapping[RunDir, str]) -> dict[str, str]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from hydra_plugins.mlxp._compose import Composer
-    from mlxp_core.snapshot import Code
+    from mlxp_core.snapshot import Code, Version
 
 
 class MlxpLauncher(Launcher):
@@ -36,6 +36,7 @@ class MlxpLauncher(Launcher):
         """Take the fields of LauncherConf; their types are checked at the launch."""
         self._given = options
         self.code: Code | None = None  # taken once: all batches of a sweep run the same
+        self.version: Version | None = None
 
     @cached_property
     def options(self) -> LauncherConf:
