@@ -34,6 +34,7 @@ class Plan:
     again: dict[int, RunDir] = field(default_factory=dict)  # unfinished, in its own folder
     left: dict[int, Standing] = field(default_factory=dict)  # has such a run
     other_code: list[Standing] = field(default_factory=list)  # would have counted, had their code been the same
+    not_resumed: list[Standing] = field(default_factory=list)  # unfinished, of other code, so left as they are
 
 
 def statuses(names: Iterable[str]) -> list[Status]:
@@ -64,7 +65,6 @@ def plan(log_dir: LogDir, configs: Sequence[Mapping[str, Any]], wish: Wish) -> P
 def _decide(at: int, runs: Sequence[Standing], wish: Wish, made: Plan) -> None:
     counting = [one for one in runs if wish.any_code or _is_of(one, wish.commit)]
     done = [one for one in counting if one.status in wish.skip]
-    made.other_code += [one for one in runs if one not in counting and one.status in wish.skip]
     if done:
         made.left[at] = done[-1]
         return
@@ -80,6 +80,8 @@ def _decide(at: int, runs: Sequence[Standing], wish: Wish, made: Plan) -> None:
         if unfinished:
             made.again[at] = unfinished[-1].run
             return
+        made.not_resumed += [one for one in runs if one not in same and _is_unfinished(one)]
+    made.other_code += [one for one in runs if one not in counting and one.status in wish.skip]
     made.new.append(at)
 
 

@@ -206,16 +206,16 @@ def test_the_same_command_completes_a_sweep_with_failures(project: Project, tmp_
     assert [name for name in names if project.status(name) == "FAILED"] == failed
     flag.touch()
     said = launched(project, *SAME)
-    assert "skipped 9 jobs, which have a run that is COMPLETE: run 2-4, 6-8, 10-12" in said
-    assert "3 jobs run again in the folders of their unfinished runs: run 1, 5, 9" in said
-    assert "0 of 12 jobs are new" in said
+    assert "skipped 9 jobs, for there is a run that is COMPLETE: run 2-4, 6-8, 10-12" in said
+    assert "run again, in the folders of their unfinished runs: run 1, 5, 9" in said
+    assert "0 of 12 jobs new" in said
     assert project.runs() == names
     assert [project.info(name)["attempt"] for name in names] == [2 if name in failed else 1 for name in names]
     assert {project.status(name) for name in names} == {"COMPLETE"}
     assert "skipped 12 jobs" in launched(project, *SAME)
     # more of the same sweep: only what is new
     said = launched(project, "seed=range(14)", *SAME[1:])
-    assert "2 of 14 jobs are new" in said
+    assert "2 of 14 jobs new" in said
     assert project.runs() == [*names, "13", "14"]
     # another version of the code is another experiment
     project.write(**{"more.py": "x = 1"})
@@ -223,7 +223,7 @@ def test_the_same_command_completes_a_sweep_with_failures(project: Project, tmp_
     said = launched(project, "seed=2", *SAME[1:])
     assert "run anew although there is a run of the same configuration" in said
     assert project.runs() == [*names, "13", "14", "15"]
-    assert "skipped 1 jobs" in launched(project, "seed=3", *SAME[1:], "hydra.sweeper.skip_any_code=true")
+    assert "skipped 1 job" in launched(project, "seed=3", *SAME[1:], "hydra.sweeper.skip_any_code=true")
 
 
 def test_what_runs_is_left_alone_and_what_no_launcher_made_is_run_anew(project: Project, tmp_path: Path) -> None:
@@ -233,19 +233,37 @@ def test_what_runs_is_left_alone_and_what_no_launcher_made_is_run_anew(project: 
     launched(project, *flags)
     until(lambda: project.status(1) == "RUNNING")
     said = launched(project, *flags, *SAME[1:3])
-    assert "skipped 1 jobs, which have a run that is RUNNING: run 1" in said
+    assert "skipped 1 job, for there is a run that is RUNNING: run 1" in said
     flag.touch()
     project.wait_for_end(1)
     # a run of the callback alone, which nobody can submit again
     project.run("-m", "hydra/sweeper=mlxp", "hydra/callbacks=mlxp", "do=raise", code=1)
     assert project.status(2) == "FAILED"
-    no_code = ("hydra.launcher.snapshot=none", "hydra.sweeper.skip_any_code=true", "hydra.launcher.wait=true")
-    said = launched(project, "do=raise", *SAME[1:3], *no_code, code=1)
+    said = launched(project, "do=raise", *SAME[1:], code=1)
     assert "run anew, in a new folder, instead of run 2: " in said
     assert project.status(3) == "FAILED"
-    launched(project, "do=raise", *SAME[1:3], *no_code, code=1)
+    launched(project, "do=raise", *SAME[1:], code=1)
     assert project.info(3)["attempt"] == 2
-    assert project.runs() == ["1", "2", "3"]
+    # files that may be any when a job starts are no version: such a run is not taken for one of the commit
+    no_code = ("hydra.launcher.snapshot=none", "hydra.sweeper.skip_any_code=true")
+    said = launched(project, "do=raise", *SAME[1:], *no_code, code=1)
+    assert "not run again in their own folders" in said
+    launched(project, "do=raise", *SAME[1:], *no_code, code=1)
+    assert project.info(4)["attempt"] == 2
+    assert project.runs() == ["1", "2", "3", "4"]
+
+
+def test_runs_of_other_launchers_have_a_version_too(swept: Swept) -> None:
+    """Bug: complete runs of Hydra's own launcher run again, or results of edited code taken for those of the new."""
+    skip = "hydra.sweeper.skip=[COMPLETE]"
+    assert swept("seed=1,2", skip) == ["seed=1", "seed=2"]  # the files are not committed: a captured version
+    assert swept("seed=1,2,3", skip) == ["seed=3"]
+    assert "skipped 2 jobs, for there is a run that is COMPLETE: run 1-2" in swept.said
+    assert launched(swept.project, "seed=2", skip).count("0 of 1 job new") == 1
+    swept.project.write(**{"more.py": "x = 1"})
+    assert swept("seed=1,2", skip) == ["seed=1", "seed=2"]
+    assert swept("seed=1,2", skip) == []
+    assert "run anew" not in swept.said
 
 
 def test_batches_are_composed_once_and_number_their_jobs(project: Project) -> None:
@@ -361,7 +379,8 @@ def test_other_code_other_programs_and_unknown_code_do_not_count(tmp_path: Path)
     assert planned(log_dir, [CONFIG], commit=None).new == [0]
     assert planned(log_dir, [CONFIG], any_code=True).left[0].run == old
     failed = made(log_dir, 3, "FAILED", commit=OTHER)
-    assert planned(log_dir, [CONFIG], skip=[], any_code=True).again == {}
+    plan = planned(log_dir, [CONFIG], skip=[], any_code=True)
+    assert (plan.again, [one.run for one in plan.not_resumed]) == ({}, [failed])
     assert planned(log_dir, [CONFIG], skip=[], commit=OTHER).again == {0: failed}
 
 

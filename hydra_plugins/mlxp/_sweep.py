@@ -23,6 +23,7 @@ from mlxp_core.combinations import Axis, Overrides
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.launches import fingerprint
 from mlxp_core.layout import LogDir, RunDir
+from mlxp_core.snapshot import AUTO, NONE
 
 if TYPE_CHECKING:
     from hydra_plugins.mlxp.sweeper import MlxpSweeper
@@ -218,12 +219,18 @@ def _without_what_is_there(
     plan = history.plan(log_dir, [job.unresolved for job in jobs], wish)
     for status, runs in _by_reason({one.run: str(one.status) for one in plan.left.values()}).items():
         count = sum(str(one.status) == status for one in plan.left.values())
-        log.info("skipped %d jobs, which have a run that is %s: run %s", count, status, runs)
+        log.info("skipped %s, for there is a run that is %s: run %s", _jobs(count), status, runs)
     if plan.other_code:
         log.info(
             "run anew although there is a run of the same configuration, for its code is another version or not known "
             "(hydra.sweeper.skip_any_code=true takes it): run %s",
             in_short(one.run for one in plan.other_code),
+        )
+    if plan.not_resumed:
+        log.info(
+            "not run again in their own folders, with the code that they were submitted with, for it is another "
+            "version or not known (`mlxp rerun` does): run %s",
+            in_short(one.run for one in plan.not_resumed),
         )
     new, again = set(plan.new), dict(plan.again)
     if again:
@@ -237,20 +244,30 @@ def _without_what_is_there(
             log.info("skipped, and left alone: run %s: %s", runs, why)
         again = {at: run for at, run in again.items() if run in can.runs}
     if again:
-        log.info(
-            "%d jobs run again in the folders of their unfinished runs: run %s", len(again), in_short(again.values())
-        )
-    log.info("%d of %d jobs are new", len(new), len(jobs))
+        log.info("run again, in the folders of their unfinished runs: run %s", in_short(again.values()))
+    log.info("%d of %s new", len(new), _jobs(len(jobs)))
     return [overrides[at] for at in sorted(new)], _Again(sweeper, [jobs[at] for at in again], list(again.values()))
 
 
 def _commit(sweeper: MlxpSweeper, jobs: Sequence[Job], log_dir: LogDir) -> str | None:
-    if not isinstance(sweeper.launcher, MlxpLauncher) or not jobs:
-        return None
-    from hydra_plugins.mlxp._freeze import freeze  # noqa: PLC0415
+    """The version that the jobs would run; None where it is not known, or may be another one when they start."""
+    launcher, cwd = sweeper.launcher, Path(sweeper.config.hydra.runtime.cwd)
+    if isinstance(launcher, MlxpLauncher):
+        if not jobs:
+            return None
+        from hydra_plugins.mlxp._freeze import freeze  # noqa: PLC0415
 
-    freeze(sweeper.launcher, jobs, log_dir)
-    return sweeper.launcher.code.version.commit if sweeper.launcher.code else None
+        freeze(launcher, jobs, log_dir)
+        return launcher.code.version.commit if launcher.code else None
+    from hydra_plugins.mlxp._record import version_here  # noqa: PLC0415
+
+    snapshot = OmegaConf.select(sweeper.config, "hydra.callbacks.mlxp.snapshot") or AUTO
+    version = version_here(sweeper.task_function, cwd, log_dir.path, str(snapshot))
+    return version.commit if version is not None and version.snapshot != NONE else None
+
+
+def _jobs(count: int) -> str:
+    return "1 job" if count == 1 else f"{count} jobs"
 
 
 def _by_reason(runs: Mapping[RunDir, str]) -> dict[str, str]:

@@ -24,6 +24,7 @@ class MlxpSweeper(Sweeper):
 
     config: DictConfig
     hydra_context: HydraContext
+    task_function: TaskFunction
     launcher: Launcher
 
     def __init__(self, **options: Any) -> None:
@@ -48,6 +49,7 @@ class MlxpSweeper(Sweeper):
 
         self.config = config
         self.hydra_context = hydra_context
+        self.task_function = task_function
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
