@@ -70,11 +70,16 @@ def test_the_reader_stands_on_its_own() -> None:
     assert own == []
 
 
-def test_nothing_but_the_commands_imports_the_reader() -> None:
+def test_nothing_but_the_commands_and_the_sweepers_queries_imports_the_reader() -> None:
     """Bug: Polars loaded by every run."""
     files = [path for package in PACKAGES for path in sources(package)]
     rest = [path for path in files if not path.is_relative_to(ROOT / "mlxp_core" / "reader")]
     rest = [path for path in rest if not path.is_relative_to(ROOT / "mlxp_core" / "cli")]
+    rest.remove(ROOT / "hydra_plugins" / "mlxp" / "_query.py")
+    lines = {(path, line) for path in rest for line, name in imports(path) if name == "hydra_plugins.mlxp._query"}
+    assert [path.name for path, _ in lines] == ["_sweep.py"]
+    # inside of the one function that needs it
+    assert all(path.read_text(encoding="utf-8").splitlines()[line - 1].startswith("    ") for path, line in lines)
     assert offences(rest, "mlxp_core.reader", "polars") == []
 
 

@@ -1,4 +1,4 @@
-"""hydra-mlxp's plugins for Hydra: launchers and a callback.
+"""hydra-mlxp's plugins for Hydra: launchers, a sweeper and a callback.
 
 Hydra imports every module of this package whose name has no leading underscore at the start of every Hydra program
 of the environment, so those load nothing that Hydra has not loaded itself.

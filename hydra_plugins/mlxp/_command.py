@@ -15,7 +15,7 @@ from mlxp_core.errors import ConfigurationError
 from mlxp_core.layout import RunDir, is_run_id
 
 # decided at the submission, and said anew on a job's command line or of no meaning there
-_NOT_PASSED_ON = re.compile(r"[+~]*hydra\.(launcher|sweep|run\.dir|mode|job\.num|job\.id)(?=[.=@]|$)")
+_NOT_PASSED_ON = re.compile(r"[+~]*hydra\.(launcher|sweeper|sweep|run\.dir|mode|job\.num|job\.id)(?=[.=@]|$)")
 
 
 @dataclass(frozen=True)

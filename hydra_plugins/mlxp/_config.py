@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf, flag_override
+from omegaconf import DictConfig, OmegaConf, base, flag_override, grammar_parser
 from omegaconf.errors import OmegaConfBaseException
 
 from mlxp_core.metadata import to_plain
@@ -25,19 +27,29 @@ def application(config: DictConfig) -> DictConfig:
 
 def unresolved(config: DictConfig) -> Plain:
     """The application's part with its interpolations, as plain values."""
-    plain: Plain = to_plain(_container(application(config)))
+    return as_plain(application(config))
+
+
+def as_plain(part: DictConfig) -> Plain:
+    """A configuration with its interpolations, as plain values."""
+    plain: Plain = to_plain(container(part))
     return plain
 
 
 def resolved(config: DictConfig) -> Plain:
-    """The same with every interpolation that can be resolved here; the others keep their text."""
-    part = application(config)
-    try:
-        values: Any = OmegaConf.to_container(part, resolve=True, enum_to_str=True)
-    except OmegaConfBaseException:
-        values = _container(part)
-        for path in _interpolations(values):
-            _holder(values, path)[path[-1]] = _resolve(part, path)
+    """The application's part with every interpolation that can be resolved here; the others keep their text."""
+    return as_resolved(application(config))
+
+
+def as_resolved(part: DictConfig) -> Plain:
+    """A configuration with every interpolation that can be resolved in it; the others keep their text."""
+    with _parsed_once():
+        try:
+            values: Any = OmegaConf.to_container(part, resolve=True, enum_to_str=True)
+        except OmegaConfBaseException:
+            values = container(part)
+            for path in _interpolations(values):
+                _holder(values, path)[path[-1]] = _resolve(part, path)
     plain: Plain = to_plain(values)
     return plain
 
@@ -50,7 +62,7 @@ def pin(config: DictConfig, submitted: Plain) -> list[str]:
     """
     part = application(config)
     changed = []
-    for path in _interpolations(_container(part)):
+    for path in _interpolations(container(part)):
         value = _get(submitted, path)
         settled = value is not _ABSENT and not (isinstance(value, str) and "${" in value)
         if settled and to_plain(_resolve(part, path)) != value:
@@ -63,7 +75,7 @@ def pin(config: DictConfig, submitted: Plain) -> list[str]:
 
 def raw(config: DictConfig, holder: str, key: str) -> Any:
     """What a node holds, which may be an interpolation: ``raw(config, "hydra.run", "dir")``."""
-    return _container(OmegaConf.select(config, holder))[key]
+    return container(OmegaConf.select(config, holder))[key]
 
 
 def leave_to_jobs(config: DictConfig, holder: str, keys: Sequence[str]) -> None:
@@ -76,7 +88,7 @@ def leave_to_jobs(config: DictConfig, holder: str, keys: Sequence[str]) -> None:
         try:
             OmegaConf.to_container(OmegaConf.create([node[key]]), resolve=True)
         except OmegaConfBaseException:
-            _left_to_jobs[key] = _container(node)[key]
+            _left_to_jobs[key] = container(node)[key]
             _set(node, key, None if key == "header" else [])
 
 
@@ -112,7 +124,24 @@ def differences(before: Plain, after: Plain) -> list[str]:
     return lines
 
 
-def _container(config: Any) -> Any:
+@contextmanager
+def _parsed_once() -> Iterator[None]:
+    """Have OmegaConf parse each text once: that takes a millisecond, and the jobs of a sweep have the same texts."""
+    before = base.parse  # type: ignore[attr-defined]
+    base.parse = _parse  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        base.parse = before  # type: ignore[attr-defined]
+
+
+@lru_cache(maxsize=4096)
+def _parse(value: str, *how: str) -> Any:
+    return grammar_parser.parse(value, *how)
+
+
+def container(config: Any) -> Any:
+    """A node with its interpolations, in Python's own containers."""
     return OmegaConf.to_container(config, resolve=False, enum_to_str=True)
 
 
@@ -123,7 +152,7 @@ def _resolve(config: DictConfig, path: _Path) -> Any:
         value = holder[path[-1]]
         return OmegaConf.to_container(value, resolve=True, enum_to_str=True) if OmegaConf.is_config(value) else value
     except OmegaConfBaseException:
-        return _container(holder)[path[-1]]
+        return container(holder)[path[-1]]
 
 
 def _holder(values: Any, path: _Path) -> Any:

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.errors import CompactHydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.mlxp import _config, _sub
 from hydra_plugins.mlxp._command import Program, find_program, job_overrides
+from hydra_plugins.mlxp._compose import Job
 from hydra_plugins.mlxp._folders import settle_sweep
+from hydra_plugins.mlxp._freeze import freeze, wish
+from hydra_plugins.mlxp._progress import shown
 from hydra_plugins.mlxp.config import RUN_ID
-from mlxp_core import __version__, question, script, submission
-from mlxp_core.errors import ConfigurationError, JobFailedError, SnapshotError
+from mlxp_core import __version__, script, submission
+from mlxp_core.errors import ConfigurationError, JobFailedError
 from mlxp_core.importing import python_path
 from mlxp_core.launches import Launch, fingerprint, note_launch, take_up
 from mlxp_core.layout import LogDir, RunDir, Status
@@ -32,7 +34,7 @@ from mlxp_core.notes import Submitted
 from mlxp_core.resubmission import submitting_again
 from mlxp_core.scheduler import load_scheduler
 from mlxp_core.settling import find_submitted
-from mlxp_core.snapshot import AUTO, COMMIT, NONE, WORKTREE, Code, Version, Wish, record_version, take_snapshot
+from mlxp_core.snapshot import Code
 from mlxp_core.store import RunStore
 from mlxp_core.submission import Order, Planned
 from mlxp_core.template import Template, add_header, add_setup, read_template
@@ -43,15 +45,6 @@ if TYPE_CHECKING:
     from hydra_plugins.mlxp.launcher import MlxpLauncher
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Composed:
-    """One job of the batch, composed."""
-
-    overrides: list[str]
-    config: DictConfig
-    number: int
 
 
 class JobDidNotCompleteError(JobFailedError, CompactHydraException):
@@ -88,21 +81,22 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
     # what can be wrong is found out before anything is written
     program = find_program([*_config.overrides(config, "hydra"), *_config.overrides(config, "task")])
     template = _read_template(launcher, program)
-    jobs = [_compose(launcher, list(job), initial_job_idx + number) for number, job in enumerate(overrides)]
+    takes = enumerate(shown(overrides, "composing"), start=initial_job_idx)
+    jobs = [launcher.composer.take(job, number) for number, job in takes]
     log_dir = LogDir(Path(config.hydra.runtime.cwd, str(config.hydra.sweep.dir)))
-    templates = [_with_own_lines(template, job, options) for job in jobs]
-    orders = [_order(launcher, one) for one in templates]
-    for order in dict.fromkeys(orders):
-        submission.check(order, orders.count(order))
+    templates = _alike(_with_own_lines(template, job, options) for job in jobs)
+    by_template = {one: _order(launcher, one) for one in dict.fromkeys(templates)}
+    orders = [by_template[one] for one in templates]
+    for order, count in Counter(orders).items():
+        submission.check(order, count)
     sub = _sub.current()
     in_script = _identity(launcher, program, jobs, code=None) if sub else ""
     if sub is not None and (before := sub.submitted_before(in_script)) is not None:
-        return _returns(jobs, before, options)
+        return results(launcher, jobs, before)
     if sub is not None and sub.session.dry_run:
         sub.would_submit(template, [job.overrides for job in jobs], program.words(_python(options), Path))
-        return [_job_return(job, None) for job in jobs]
-    if launcher.code is None:
-        launcher.code, launcher.version = _freeze(launcher, program, jobs, log_dir)
+        return [_Submitted(job, None) for job in jobs]
+    freeze(launcher, jobs, log_dir)
     identity = _identity(launcher, program, jobs, code=launcher.code)
     earlier = take_up(log_dir, identity)
     runs = list(earlier.runs) if earlier else _folders(jobs, log_dir)
@@ -112,10 +106,9 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
         there = _submitted_before(earlier, options) if earlier else {}
         rest = [number for number, run in enumerate(runs) if run not in there]
         try:
-            planned = [
-                _plan(launcher, program, jobs[at], runs[at], template=templates[at], order=orders[at]) for at in rest
-            ]
-            submission.write_runs(planned)
+            common = _Common.of(launcher, program)
+            planned = [_plan(common, jobs[at], runs[at], template=templates[at], order=orders[at]) for at in rest]
+            submission.write_runs(shown(planned, "writing the run folders"))
             if launcher.code:
                 for one in planned:
                     launcher.code.keep_diff(one.job.run)
@@ -128,14 +121,18 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
         if sub is not None:
             sub.submitted(in_script, submitted)
         noted.done()
-    _tell([jobs[at] for at in rest], new, log_dir)
-    return _returns(jobs, submitted, options)
+    tell([jobs[at] for at in rest], new, log_dir)
+    return results(launcher, jobs, submitted)
 
 
-def _returns(jobs: Sequence[_Composed], submitted: Sequence[Submitted], options: LauncherConf) -> list[JobReturn]:
-    if options.wait:
-        return _wait(jobs, submitted)
-    return [_job_return(job, one) for job, one in zip(jobs, submitted, strict=True)]
+def results(launcher: MlxpLauncher, jobs: Sequence[Job], submitted: Sequence[Submitted]) -> list[JobReturn]:
+    """What Hydra is given for submitted jobs: once they have ended, if the launcher waits."""
+    return _wait(jobs, submitted) if launcher.options.wait and submitted else handles(jobs, submitted)
+
+
+def handles(jobs: Sequence[Job], submitted: Sequence[Submitted]) -> list[JobReturn]:
+    """What Hydra is given for jobs that are submitted and left."""
+    return [_Submitted(job, one) for job, one in zip(jobs, submitted, strict=True)]
 
 
 def _python(options: LauncherConf) -> str:
@@ -145,7 +142,7 @@ def _python(options: LauncherConf) -> str:
 def _read_template(launcher: MlxpLauncher, program: Program) -> Template:
     options = launcher.options
     scheduler, sub = load_scheduler(options.scheduler), _sub.current()
-    _wish(options).check("hydra.launcher")
+    wish(options).check("hydra.launcher")
     if options.max_parallel is not None and options.max_parallel < 1:
         raise ConfigurationError(f"hydra.launcher.max_parallel={options.max_parallel}: at least one job must run")
     template = Template()
@@ -169,24 +166,28 @@ def _read_template(launcher: MlxpLauncher, program: Program) -> Template:
     return template
 
 
-def _with_own_lines(template: Template, job: _Composed, options: LauncherConf) -> Template:
+def _with_own_lines(template: Template, job: Job, options: LauncherConf) -> Template:
     """The template with the directives and set-up lines of the options, which may interpolate the job's configuration.
 
     So each job can ask for the resources that its own model needs.
     """
-    own: DictConfig = job.config.hydra.launcher
     found: dict[str, Any] = {}
     for key in ("header", "setup"):
         try:
-            value = own.get(key)
-            found[key] = list(value) if OmegaConf.is_list(value) else value
+            found[key] = job.hydra(f"launcher.{key}")
         except OmegaConfBaseException as error:
-            text = _config.raw(job.config, "hydra.launcher", key)
+            text = job.raw(f"launcher.{key}")
             raise ConfigurationError(
                 f"hydra.launcher.{key}={text} has no value for the job {' '.join(job.overrides)}: {error}"
             ) from error
     header, setup = found["header"], found["setup"] or []
     return add_setup(add_header(template, header, load_scheduler(options.scheduler)), setup)
+
+
+def _alike(templates: Iterable[Template]) -> list[Template]:
+    """The same object for templates that are equal, so that they are compared quickly."""
+    known: dict[Template, Template] = {}
+    return [known.setdefault(one, one) for one in templates]
 
 
 def _order(launcher: MlxpLauncher, template: Template) -> Order:
@@ -205,7 +206,7 @@ def _order(launcher: MlxpLauncher, template: Template) -> Order:
     )
 
 
-def _identity(launcher: MlxpLauncher, program: Program, jobs: Sequence[_Composed], *, code: Code | None) -> str:
+def _identity(launcher: MlxpLauncher, program: Program, jobs: Sequence[Job], *, code: Code | None) -> str:
     """By what a launch is the same as an earlier one: its command, its code and its configurations.
 
     Not by how it is submitted: what a header was refused for may have been put right since.
@@ -215,7 +216,7 @@ def _identity(launcher: MlxpLauncher, program: Program, jobs: Sequence[_Composed
         directory=str(launcher.config.hydra.runtime.cwd),
         scheduler=launcher.options.scheduler,
         code=code.version.commit if code else None,
-        jobs=[[job.number, job.overrides, _config.unresolved(job.config)] for job in jobs],
+        jobs=[[job.number, job.overrides, job.unresolved] for job in jobs],
     )
 
 
@@ -233,94 +234,15 @@ def _submitted_before(earlier: Launch, options: LauncherConf) -> dict[RunDir, Su
     return found
 
 
-def _compose(launcher: MlxpLauncher, overrides: list[str], number: int) -> _Composed:
-    config = launcher.hydra_context.config_loader.load_sweep_config(launcher.config, overrides)
-    with open_dict(config):
-        config.hydra.job.num = number
-    return _Composed(overrides, config, number)
-
-
-def _wish(options: LauncherConf) -> Wish:
-    return Wish(options.snapshot, options.on_changes, tuple(options.commit_files), options.commit_message or "")
-
-
-def _freeze(
-    launcher: MlxpLauncher, program: Program, jobs: Sequence[_Composed], log_dir: LogDir
-) -> tuple[Code | None, Version | None]:
-    """The copy that the jobs run, and its version; without a copy what is known of the files that they will run."""
-    options = launcher.options
-    if options.snapshot == NONE:
-        return None, _in_place(program, log_dir)
-    ask = _sub.once(question.ask) if question.can_answer() else None
-    place = Path(launcher.config.hydra.runtime.cwd, os.path.expanduser(options.code_dir)) if options.code_dir else None  # noqa: PTH111
-    code = take_snapshot(program.file, log_dir, _wish(options), place=place, ask=ask)
-    version = code.version
-    changes = "\n  ".join(str(change) for change in version.changes)
-    if version.snapshot == WORKTREE and options.snapshot == AUTO and ask is None:
-        log.warning(
-            "the jobs run the work tree %s as it is now, with these changes, which are not committed (git keeps it as "
-            "%s under refs/mlxp; hydra.launcher.snapshot=commit runs the last commit):\n  %s",
-            version.repo,
-            code.copy.name[:10],
-            changes,
-        )
-    elif version.left_out:
-        log.warning(
-            "the jobs run commit %s of %s, without these changes, which are not committed:\n  %s",
-            code.copy.name[:10],
-            version.repo,
-            changes,
-        )
-    _check_frozen_configuration(launcher, jobs, code)
-    return code, version
-
-
-def _in_place(program: Program, log_dir: LogDir) -> Version | None:
-    try:
-        return record_version(program.file, log_dir, COMMIT)
-    except SnapshotError as error:
-        log.debug("which code the jobs will find is not known: %s", error)
-        return None
-
-
-def _check_frozen_configuration(launcher: MlxpLauncher, jobs: Sequence[_Composed], code: Code) -> None:
-    """Refuse what every job would refuse hours later: a configuration that the frozen code does not compose."""
-    repo, version = code.version.repo, code.version
-    search_path = copy.deepcopy(launcher.hydra_context.config_loader.get_search_path())
-    changed = [repo / change.path for change in version.left_out]
-    changed += [repo / change.path for change in version.ignored if change.path.endswith((".yaml", ".yml"))]
-    concerned = False
-    for element in search_path.get_path():
-        folder = Path(element.path.removeprefix("file://"))
-        if folder.is_absolute():
-            concerned |= any(path.is_relative_to(folder) or folder.is_relative_to(path) for path in changed)
-            element.path = f"file://{code.place(folder)}"
-    if not concerned:
-        return
-    loader = ConfigLoaderImpl(config_search_path=search_path)
-    for job in jobs:
-        try:
-            committed = loader.load_sweep_config(launcher.config, job.overrides)
-            different = _config.differences(_config.unresolved(job.config), _config.unresolved(committed))
-        except Exception as error:  # noqa: BLE001  (whatever Hydra finds wrong with it)
-            different = [str(error)]
-        if different:
-            raise ConfigurationError(
-                f"the configuration of version {code.copy.name[:10]}, which the jobs would run, is not the one that "
-                f"{' '.join(job.overrides) or 'the job'} has here. Commit the changed files (none that git is told to "
-                "ignore), or use hydra.launcher.snapshot=worktree.\nhere -> in the version\n  " + "\n  ".join(different)
-            )
-
-
-def _folders(jobs: Sequence[_Composed], log_dir: LogDir) -> list[RunDir]:
+def _folders(jobs: Sequence[Job], log_dir: LogDir) -> list[RunDir]:
     """A folder for each job: a new id, unless the user's own hydra.sweep.subdir says where."""
     if "\n" in str(log_dir.path):
         raise ConfigurationError(f"the log directory {str(log_dir.path)!r} has a line break in its path: take another")
-    subdirs = [_config.raw(job.config, "hydra.sweep", "subdir") for job in jobs]
+    subdirs = [job.raw("sweep.subdir") for job in jobs]
     if all(subdir == RUN_ID for subdir in subdirs):
         with RunStore(log_dir.path) as store:
             return store.allocate_block(len(jobs))
-    runs = [RunDir(log_dir.path / str(job.config.hydra.sweep.subdir)) for job in jobs]
+    runs = [RunDir(log_dir.path / str(job.hydra("sweep.subdir"))) for job in jobs]
     if len({run.path for run in runs}) < len(runs):
         raise ConfigurationError(
             f"hydra.sweep.subdir={subdirs[0]} gives several jobs the same folder. Leave it as it is, so that every run "
@@ -345,43 +267,59 @@ def _folders(jobs: Sequence[_Composed], log_dir: LogDir) -> list[RunDir]:
     return runs
 
 
-def _plan(
-    launcher: MlxpLauncher, program: Program, job: _Composed, run: RunDir, *, template: Template, order: Order
-) -> Planned:
-    options, code, cwd = launcher.options, launcher.code, Path(launcher.config.hydra.runtime.cwd)
-    place = code.place if code else Path
-    work_dir = place(cwd) if place(cwd).is_dir() else cwd  # a folder of the launch that git does not know
-    with open_dict(job.config):
-        job.config.hydra.job.id = run.path.name
-        job.config.hydra.sweep.subdir = run.path.name
-        job.config.hydra.runtime.output_dir = str(run.path)
-    given = [*_config.overrides(launcher.config, "hydra"), *_sub.chosen(launcher.config)]
-    overrides = job_overrides(given, job.overrides, run=run, number=job.number)
-    command = (*program.words(_python(options), place), *overrides)
-    with _as_current(job.config):
-        full, raw = _config.resolved(job.config), _config.unresolved(job.config)
+@dataclass(frozen=True)
+class _Common:
+    """What all jobs of a launch have in common."""
+
+    words: list[str]  # the command up to the overrides
+    hydra_overrides: list[str]
+    work_dir: str
+    environment: dict[str, str]
+    version: dict[str, Any]
+    settings: dict[str, Any]
+
+    @classmethod
+    def of(cls, launcher: MlxpLauncher, program: Program) -> _Common:
+        options, code, cwd = launcher.options, launcher.code, Path(launcher.config.hydra.runtime.cwd)
+        place = code.place if code else Path
+        return cls(
+            words=program.words(_python(options), place),
+            hydra_overrides=[*_config.overrides(launcher.config, "hydra"), *_sub.chosen(launcher.config)],
+            work_dir=str(place(cwd) if place(cwd).is_dir() else cwd),  # else a folder that git does not know
+            environment=_environment(code),
+            version=_version_facts(launcher),
+            settings={
+                "version": __version__,
+                "launcher": {**vars(options), "setup": list(options.setup), "launch_dir": str(cwd)},
+            },
+        )
+
+
+def _plan(common: _Common, job: Job, run: RunDir, *, template: Template, order: Order) -> Planned:
+    name, job_name = run.path.name, job.hydra("job.name")
+    job.settled |= {"job.id": name, "sweep.subdir": name, "runtime.output_dir": str(run.path)}
+    overrides = job_overrides(common.hydra_overrides, job.overrides, run=run, number=job.number)
+    command = (*common.words, *overrides)
+    copied = {key: os.environ[key] for key in job.hydra("job.env_copy") if key in os.environ}
     return Planned(
         job=script.Job(
             run=run,
-            name=script.legal_name(f"{job.config.hydra.job.name}-{run.path.name}"),
+            name=script.legal_name(f"{job_name}-{name}"),
             command=command,
-            work_dir=str(work_dir),
-            environment=_environment(job.config, code),
+            work_dir=common.work_dir,
+            environment={**copied, **common.environment},
         ),
         template=template,
         order=order,
-        config=full,
-        config_unresolved=raw,
+        config=job.resolved(),
+        config_unresolved=job.unresolved,
         facts={
             "command": list(command),
-            "work_dir": str(work_dir),
-            "hydra": {"job_name": job.config.hydra.job.name, "overrides": job.overrides},
-            "version_manager": _version_facts(launcher),
+            "work_dir": common.work_dir,
+            "hydra": {"job_name": job_name, "overrides": job.overrides},
+            "version_manager": common.version,
         },
-        settings={
-            "version": __version__,
-            "launcher": {**vars(options), "setup": list(options.setup), "launch_dir": str(cwd)},
-        },
+        settings=common.settings,
     )
 
 
@@ -390,27 +328,15 @@ def _version_facts(launcher: MlxpLauncher) -> dict[str, Any]:
     return known.facts if known else {}
 
 
-def _environment(config: DictConfig, code: Code | None) -> dict[str, str]:
-    """Variables that a job needs: those that Hydra copies from here, a PYTHONPATH that leads into the frozen code."""
-    variables = {name: os.environ[name] for name in config.hydra.job.env_copy if name in os.environ}
+def _environment(code: Code | None) -> dict[str, str]:
+    """Variables that every job needs: a PYTHONPATH that leads into the frozen code."""
     folders = python_path(code.place if code else Path, code.links if code else None)
-    if folders:  # said also where it is as here: most schedulers start a job without the variables of the submission
-        variables["PYTHONPATH"] = os.pathsep.join(folders)
-    return variables
+    # said also where it is as here: most schedulers start a job without the variables of the submission
+    return {"PYTHONPATH": os.pathsep.join(folders)} if folders else {}
 
 
-@contextmanager
-def _as_current(config: DictConfig) -> Iterator[None]:
-    """Let ``${hydra:…}`` find a job's own configuration, as it does while the job runs."""
-    before = HydraConfig.instance().cfg
-    HydraConfig.instance().set_config(config)
-    try:
-        yield
-    finally:
-        HydraConfig.instance().cfg = before
-
-
-def _tell(jobs: Sequence[_Composed], submitted: Sequence[Submitted], log_dir: LogDir) -> None:
+def tell(jobs: Sequence[Job], submitted: Sequence[Submitted], log_dir: LogDir) -> None:
+    """Say which jobs are submitted."""
     for job, one in zip(jobs, submitted, strict=True):
         index = "" if one.array_index is None else f"_{one.array_index}"
         name, what = one.run.path.name, " ".join(job.overrides)
@@ -418,16 +344,16 @@ def _tell(jobs: Sequence[_Composed], submitted: Sequence[Submitted], log_dir: Lo
     log.info("%d jobs submitted; their runs are in %s", len(submitted), log_dir.path)
 
 
-def _wait(jobs: Sequence[_Composed], submitted: Sequence[Submitted]) -> list[JobReturn]:
+def _wait(jobs: Sequence[Job], submitted: Sequence[Submitted]) -> list[JobReturn]:
     log.info("waiting for them")
     try:
         statuses = wait(submitted, lambda run, status: log.info("run %s : %s", run.path.name, status))
     except KeyboardInterrupt:
         log.warning("no longer waiting; the jobs go on")
         raise
-    returns = []
+    returns: list[JobReturn] = []
     for job, one, status in zip(jobs, submitted, statuses, strict=True):
-        result = _job_return(job, one)
+        result = _Submitted(job, one)
         if status is not Status.COMPLETE:
             result.status = JobStatus.FAILED
             result.return_value = JobDidNotCompleteError(
@@ -438,14 +364,24 @@ def _wait(jobs: Sequence[_Composed], submitted: Sequence[Submitted]) -> list[Job
     return returns
 
 
-def _job_return(job: _Composed, one: Submitted | None) -> JobReturn:
-    result = JobReturn(
-        overrides=job.overrides,
-        cfg=_config.application(job.config),
-        hydra_cfg=OmegaConf.masked_copy(job.config, ["hydra"]),
-        working_dir=str(one.run.path) if one else "",
-        task_name=job.config.hydra.job.name,
-        status=JobStatus.COMPLETED,
-    )
-    result.return_value = one and SubmittedJob(one.run, one.scheduler, one.job_id, one.array_index)
-    return result
+class _Submitted(JobReturn):
+    """What Hydra is given for a job. The configurations are made when somebody looks at them, which few do."""
+
+    def __init__(self, job: Job, one: Submitted | None) -> None:
+        super().__init__(
+            overrides=job.overrides,
+            working_dir=str(one.run.path) if one else "",
+            task_name=job.hydra("job.name"),
+            status=JobStatus.COMPLETED,
+            _return_value=one and SubmittedJob(one.run, one.scheduler, one.job_id, one.array_index),
+        )
+        self._job = job
+        del self.cfg, self.hydra_cfg
+
+    @cached_property
+    def cfg(self) -> DictConfig:  # type: ignore[override]
+        return _config.application(self._job.config())
+
+    @cached_property
+    def hydra_cfg(self) -> DictConfig:  # type: ignore[override]
+        return OmegaConf.masked_copy(self._job.config(), ["hydra"])

@@ -136,6 +136,13 @@ def on_job_start(config: DictConfig, task_function: Callable[..., Any] | None, s
         write_whole(run.diff, version.diff)
 
 
+def version_here(
+    task_function: Callable[..., Any] | None, launch_dir: Path, log_dir: Path, snapshot: str
+) -> Version | None:
+    """Which version the runs of this process are said to run; None where it is not known."""
+    return _version(_program(task_function, launch_dir), log_dir, snapshot)
+
+
 @_remembers_failure
 def on_job_end(job_return: JobReturn) -> None:
     """Close the run, by what its task function came to."""

@@ -13,6 +13,7 @@ from mlxp_core.scheduler import SCHEDULERS
 
 CALLBACK = "hydra_plugins.mlxp.callback.MlxpCallback"
 LAUNCHER = "hydra_plugins.mlxp.launcher.MlxpLauncher"
+SWEEPER = "hydra_plugins.mlxp.sweeper.MlxpSweeper"
 
 # in hydra.run.dir, hydra.sweep.dir and hydra.sweep.subdir: plain text and no interpolations, which Hydra would resolve,
 # with a parser, at every merge of every composition
@@ -77,6 +78,39 @@ class CallbackConf:
     snapshot: str = "auto"
 
 
+@dataclass
+class SweeperConf:
+    """The options of the sweeper, in the order in which they are applied, but for the first."""
+
+    _target_: str = SWEEPER
+    # how many jobs are launched together; null: all
+    max_batch_size: Optional[int] = None  # noqa: UP045
+    # overrides that are swept as if they stood on the command line, which wins
+    params: Optional[dict[str, str]] = None  # noqa: UP045
+    # keys whose lists are walked together, such as [lr,wd]; or several such lists
+    zip: list[Any] = field(default_factory=list)
+    # explicit sets of overrides: a list of mappings or of lists of overrides, or a .yaml or .csv file that holds it
+    points: Any = None
+    # queries, one or a list: the jobs for which all of them hold
+    include: Any = None
+    # queries, one or a list: not the jobs for which one of them holds
+    exclude: Any = None
+    # of jobs with the same configuration only the first
+    dedupe: bool = False
+    # so many of the jobs, at random
+    sample: Optional[int] = None  # noqa: UP045
+    # the same jobs for the same seed
+    sample_seed: int = 0
+    # how often each job is run, and by which key that counts from 0: {seed: 5}
+    repeat: Optional[dict[str, int]] = None  # noqa: UP045
+    # statuses: no job whose configuration has such a run in the log directory, of the same code
+    skip: list[str] = field(default_factory=list)
+    # a run of other code, or of code that is not known, counts as well
+    skip_any_code: bool = False
+    # a run that failed, was cancelled or lost, or ran out of time, runs again in its own folder
+    resume: bool = False
+
+
 def register() -> None:
     """Make the groups known to Hydra, and the resolver that names run folders.
 
@@ -92,6 +126,7 @@ def register() -> None:
     store("hydra/callbacks", "mlxp", {"hydra": {"callbacks": {"mlxp": vars(CallbackConf())}, **folders}})
     shared = {key: value for key, value in vars(LauncherConf()).items() if key != "scheduler"}
     store("hydra/launcher", "_mlxp", {"defaults": ["/hydra/callbacks/mlxp", "_self_"], "hydra": {"launcher": shared}})
+    store("hydra/sweeper", "mlxp", vars(SweeperConf()), package=None)
     for name in SCHEDULERS:
         # in the package of its group, which is hydra.launcher: the fewer nodes, the sooner a program starts
         store("hydra/launcher", f"mlxp_{name}", {"defaults": ["_mlxp"], "scheduler": name}, package=None)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hydra.types import HydraContext, TaskFunction
     from omegaconf import DictConfig
 
+    from hydra_plugins.mlxp._compose import Composer
     from mlxp_core.snapshot import Code, Version
 
 
@@ -29,6 +30,7 @@ class MlxpLauncher(Launcher):
     config: DictConfig
     hydra_context: HydraContext
     task_function: TaskFunction
+    composer: Composer
 
     def __init__(self, **options: Any) -> None:
         """Take the fields of LauncherConf; their types are checked at the launch."""
@@ -48,9 +50,16 @@ class MlxpLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what Hydra gives."""
+        from ._compose import Composer, RememberingLoader  # noqa: PLC0415
         from ._config import give_back_to_jobs  # noqa: PLC0415
 
         give_back_to_jobs(config, "hydra.launcher")
+        loader = hydra_context.config_loader
+        if isinstance(loader, RememberingLoader):
+            loader = loader.hydras
+        self.composer = Composer(loader, config)
+        # sweepers compose every job before it is launched, by this very object
+        hydra_context.config_loader = RememberingLoader(loader, self.composer, config)  # type: ignore[assignment]
         self.config = config
         self.hydra_context = hydra_context
         self.task_function = task_function

@@ -1,0 +1,85 @@
+"""Explicit sets of overrides, ``hydra.sweeper.points``: given as they are, or in a YAML or CSV file."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+
+from mlxp_core.combinations import Axis
+from mlxp_core.errors import ConfigurationError
+
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*", re.ASCII)
+_NO_TEXT = {"null", "true", "false", "nan", "inf"}
+
+
+def load_points(given: Any, directory: Path, parser: OverridesParser) -> list[Axis]:
+    """The axis of these points, if there are any. Raises ConfigurationError for what is none, with its place."""
+    if given is None:
+        return []
+    source = "hydra.sweeper.points"
+    if isinstance(given, str):
+        path = directory / Path(given).expanduser()
+        source, given = str(path), _read(path)
+    if not isinstance(given, list) or not given:
+        raise ConfigurationError(f"{source} holds no list of points, but {given!r}")
+    points = [_point(one, f"{source}, point {number}", parser) for number, one in enumerate(given, start=1)]
+    keys = dict.fromkeys(override.get_key_element() for point in points for override in point)
+    return [Axis(tuple(keys), tuple(tuple(str(one.input_line) for one in point) for point in points))]
+
+
+def _read(path: Path) -> Any:
+    try:
+        if path.suffix in {".yaml", ".yml"}:
+            return yaml.safe_load(path.read_text(encoding="utf-8"))
+        if path.suffix == ".csv":
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                return [_row(row, path) for row in csv.DictReader(file, skipinitialspace=True)]
+    except (OSError, ValueError, yaml.YAMLError, csv.Error) as error:
+        raise ConfigurationError(f"the points {path} (hydra.sweeper.points) cannot be read: {error}") from error
+    raise ConfigurationError(f"hydra.sweeper.points={path}: a file of points is a .yaml or a .csv")
+
+
+def _row(row: Mapping[Any, Any], path: Path) -> list[str]:
+    """A cell holds what stands behind the = of an override; an empty one leaves its key as it is."""
+    if None in row or None in row.values():
+        raise ConfigurationError(f"{path}: a row with another number of cells than the header: {row}")
+    return [f"{key.strip()}={cell.strip()}" for key, cell in row.items() if cell.strip()]
+
+
+def _point(given: Any, where: str, parser: OverridesParser) -> list[Override]:
+    lines: Iterable[str]
+    if isinstance(given, dict):
+        lines = [f"{key}={in_grammar(value)}" for key, value in given.items()]
+    elif isinstance(given, list) and all(isinstance(line, str) for line in given):
+        lines = given
+    else:
+        raise ConfigurationError(f"{where} is neither a mapping nor a list of overrides: {given!r}")
+    overrides: Sequence[Override] = parser.parse_overrides(list(lines))
+    for one in overrides:
+        if one.is_sweep_override():
+            raise ConfigurationError(f"{where}: {one.input_line} has several values; quote it if it is one")
+    return list(overrides)
+
+
+def in_grammar(value: Any) -> str:
+    """Write a plain value as Hydra's override grammar has it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(map(in_grammar, value))}]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{in_grammar(key)}:{in_grammar(item)}" for key, item in value.items()) + "}"
+    text = str(value)
+    if not isinstance(value, str) or (_WORD.fullmatch(text) and text.lower() not in _NO_TEXT):
+        return text
+    quoted: str = QuotedString(text=text, quote=Quote.single).with_quotes()
+    return quoted

@@ -1,0 +1,86 @@
+"""Which jobs a sweep has: axes multiplied, walked together, repeated, sampled. Pure: lists of overrides in and out."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mlxp_core.errors import ConfigurationError
+
+Overrides = list[str]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What a sweep walks along: the overrides of each step, and the keys that they set."""
+
+    keys: tuple[str, ...]
+    steps: tuple[tuple[str, ...], ...]
+
+
+def walk_together(axes: Sequence[Axis], groups: Sequence[Sequence[str]]) -> list[Axis]:
+    """Join the axes of these keys, so that their lists are walked side by side.
+
+    Raises ConfigurationError for a key that is not swept, that is in two groups, or for lists of different lengths.
+    """
+    joined = list(axes)
+    for group in groups:
+        parts = [_find(joined, key) for key in group]
+        lengths = {len(part.steps) for part in parts}
+        if len(lengths) > 1:
+            shown = ", ".join(f"{part.keys[0]} has {len(part.steps)}" for part in parts)
+            raise ConfigurationError(f"hydra.sweeper.zip={list(group)} needs lists of the same length: {shown}")
+        keys = tuple(key for part in parts for key in part.keys)
+        steps = tuple(tuple(itertools.chain(*step)) for step in zip(*(part.steps for part in parts), strict=True))
+        joined[joined.index(parts[0])] = Axis(keys, steps)
+        for part in parts[1:]:
+            joined.remove(part)
+    return joined
+
+
+def multiply(axes: Sequence[Axis]) -> list[Overrides]:
+    """Every combination of the axes' steps, the last axis fastest. Raises ConfigurationError for a key in two axes."""
+    seen: set[str] = set()
+    for axis in axes:
+        for key in axis.keys:
+            if _bare(key) in seen:
+                raise ConfigurationError(
+                    f"{_bare(key)} is given twice, on the command line (or in hydra.sweeper.params), in "
+                    "hydra.sweeper.points or in hydra.sweeper.repeat: leave it out in one"
+                )
+        seen.update(map(_bare, axis.keys))
+    return [list(itertools.chain(*steps)) for steps in itertools.product(*(axis.steps for axis in axes))]
+
+
+def repetitions(repeat: Mapping[str, int]) -> list[Axis]:
+    """An axis for each key that counts: ``{seed: 3}`` is ``seed=0``, ``seed=1``, ``seed=2``."""
+    for key, count in repeat.items():
+        if count < 1:
+            raise ConfigurationError(f"hydra.sweeper.repeat={{{key}: {count}}}: a job is run once at least")
+    return [Axis((key,), tuple((f"{key}={at}",) for at in range(count))) for key, count in repeat.items()]
+
+
+def sample(jobs: Sequence[Overrides], count: int, seed: int) -> list[Overrides]:
+    """So many of the jobs at random, in their order; the same ones for the same seed and jobs."""
+    if count < 1:
+        raise ConfigurationError(f"hydra.sweeper.sample={count}: at least one job must be left")
+    if count >= len(jobs):
+        return list(jobs)
+    return [jobs[at] for at in sorted(random.Random(seed).sample(range(len(jobs)), count))]  # noqa: S311
+
+
+def _find(axes: Sequence[Axis], key: str) -> Axis:
+    for axis in axes:
+        if any(key in {own, _bare(own)} for own in axis.keys):
+            if len(axis.steps) > 1 and len(axis.keys) == 1:
+                return axis
+            what = "is walked with others already" if len(axis.keys) > 1 else f"has one value, {axis.steps[0][0]}"
+            raise ConfigurationError(f"hydra.sweeper.zip: {key} {what}")
+    swept = ", ".join(axis.keys[0] for axis in axes if len(axis.steps) > 1)
+    raise ConfigurationError(f"hydra.sweeper.zip: {key} is not swept; there is {swept or 'nothing that is'}")
+
+
+def _bare(key: str) -> str:
+    return key.lstrip("+~")

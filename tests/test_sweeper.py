@@ -1,0 +1,393 @@
+"""``hydra/sweeper=mlxp``: which jobs a sweep has, and which of them need not run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.test_utils.launcher_common_tests import BatchedSweeperTestSuite, IntegrationTestSuite, LauncherTestSuite
+from support import Project, until
+
+from hydra_plugins.mlxp._points import in_grammar
+from mlxp_core import combinations, history
+from mlxp_core.combinations import Axis
+from mlxp_core.errors import ConfigurationError
+from mlxp_core.files import dump_yaml
+from mlxp_core.layout import LogDir, RunDir, Status
+
+
+@pytest.mark.parametrize(("launcher_name", "overrides"), [("basic", ["hydra/sweeper=mlxp"])])
+class TestJobs(LauncherTestSuite):
+    """Hydra's own suite of sweeps."""
+
+
+@pytest.mark.parametrize(
+    ("launcher_name", "overrides"), [("basic", ["hydra/sweeper=mlxp", "hydra.sweeper.max_batch_size=2"])]
+)
+class TestBatches(BatchedSweeperTestSuite):
+    """Hydra's own suite of batches."""
+
+
+@pytest.mark.parametrize(
+    ("task_launcher_cfg", "extra_flags"), [({}, ["-m", "hydra/launcher=basic", "hydra/sweeper=mlxp"])]
+)
+class TestPrograms(IntegrationTestSuite):
+    """Hydra's own suite of programs."""
+
+
+class Swept:
+    """A program with Hydra's basic launcher, which says what it runs."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        project.write(
+            **{"conf/optimizer/adam.yaml": "lr: 0.5\nbetas: [1, 2]\n", "conf/optimizer/sgd.yaml": "lr: 0.1\nold: 1\n"}
+        )
+
+    def __call__(self, *arguments: str, code: int = 0) -> list[str]:
+        """The overrides of each job that runs."""
+        done = self.project.run("-m", "hydra/sweeper=mlxp", "hydra/callbacks=mlxp", *arguments, code=code)
+        self.said = done.stdout + done.stderr
+        return [line.split(" : ", 1)[1] for line in done.stdout.splitlines() if re.search(r"\t#\d+ : ", line)]
+
+    def refused(self, *arguments: str) -> str:
+        """What is said of arguments that cannot be used."""
+        assert self(*arguments, code=1) == []
+        assert "Traceback" not in self.said
+        return self.said
+
+
+@pytest.fixture
+def swept(project: Project) -> Swept:
+    return Swept(project)
+
+
+# what Hydra's own tests of its basic sweeper have, written anew: arguments, and the jobs
+BASIC = [
+    ([], [""]),
+    (["seed=10"], ["seed=10"]),
+    (["seed=1,2", "msg=a,b"], ["seed=1 msg=a", "seed=1 msg=b", "seed=2 msg=a", "seed=2 msg=b"]),
+    (["seed=range(1,4)"], ["seed=1", "seed=2", "seed=3"]),
+    (["seed=range(0,1,step=0.5)"], ["seed=0.0", "seed=0.5"]),
+    (["seed=choice(3,1)"], ["seed=3", "seed=1"]),
+    (["seed=sort(3,1,2,reverse=true)"], ["seed=3", "seed=2", "seed=1"]),
+    (["optimizer=glob(*)"], ["optimizer=adam", "optimizer=sgd"]),
+    (["optimizer=glob(*,exclude=a*)"], ["optimizer=sgd"]),
+    (["msg='a,b','c d'"], ["msg='a,b'", "msg='c d'"]),
+    (["+new={a:10},{a:20}"], ["+new={a:10}", "+new={a:20}"]),
+    (["~optimizer.old", "+x=[1,2],[3]"], ["~optimizer.old=null +x=[1,2]", "~optimizer.old=null +x=[3]"]),
+    (["seed=1,2", "seed=3"], ["seed=3"]),
+    (
+        ["hydra.sweeper.params={seed:'1,2',msg:x}", "msg=y,z"],
+        ["seed=1 msg=y", "seed=1 msg=z", "seed=2 msg=y", "seed=2 msg=z"],
+    ),
+]
+
+
+def test_what_hydras_own_sweeper_takes(swept: Swept) -> None:
+    """Bug: a sweep that comes to other jobs, or to the same in another order, once our sweeper is chosen."""
+    for arguments, jobs in BASIC:
+        assert swept(*arguments) == jobs, arguments
+
+
+def test_shuffled_values_are_all_there(swept: Swept) -> None:
+    """Bug: shuffle() that is not understood."""
+    assert sorted(swept("seed=shuffle(1,2,3)")) == ["seed=1", "seed=2", "seed=3"]
+
+
+def test_an_interval_is_refused(swept: Swept) -> None:
+    """Bug: an interval run as one value."""
+    assert "does not support sweep type : INTERVAL_SWEEP (seed=interval(0,1))" in swept.refused("seed=interval(0,1)")
+
+
+def test_lists_are_walked_together_repeated_and_filtered(swept: Swept) -> None:
+    """Bug: all combinations instead of pairs; a query that asks another field; a seed that is not counted from 0."""
+    jobs = swept(
+        "optimizer.lr=1,2,3",
+        "msg=a,b,c",
+        "optimizer=sgd,adam",
+        "hydra.sweeper.zip=[optimizer.lr,msg]",
+        "hydra.sweeper.exclude=\"optimizer == 'sgd' & config.optimizer.lr >= 2\"",
+        "hydra.sweeper.include=[\"config.msg != 'a'\"]",
+        "hydra.sweeper.repeat={seed:2}",
+    )
+    assert jobs == [
+        "optimizer.lr=2 msg=b optimizer=adam seed=0",
+        "optimizer.lr=2 msg=b optimizer=adam seed=1",
+        "optimizer.lr=3 msg=c optimizer=adam seed=0",
+        "optimizer.lr=3 msg=c optimizer=adam seed=1",
+    ]
+    assert "left out 2 of 6 jobs: hydra.sweeper.include: config.msg != 'a'" in swept.said
+
+
+def test_points_are_given_inline_or_in_a_file(swept: Swept, tmp_path: Path) -> None:
+    """Bug: text of a YAML file read as a number; an empty cell set to nothing; a cell with a list cut at its comma."""
+    (tmp_path / "points.yaml").write_text("- {seed: 1, msg: '1'}\n- ['seed=2', '+x={a: [1, null]}']\n")
+    (tmp_path / "points.csv").write_text('seed, +x\n5, "[1,2]"\n6,\n')
+    assert swept(f"hydra.sweeper.points='{tmp_path}/points.yaml'", "optimizer=adam,sgd") == [
+        "optimizer=adam seed=1 msg='1'",
+        "optimizer=adam seed=2 +x={a: [1, null]}",
+        "optimizer=sgd seed=1 msg='1'",
+        "optimizer=sgd seed=2 +x={a: [1, null]}",
+    ]
+    assert swept(f"hydra.sweeper.points='{tmp_path}/points.csv'") == ["seed=5 +x=[1,2]", "seed=6"]
+    assert swept("hydra.sweeper.points=[{seed:1},{seed:1},{msg:b}]", "hydra.sweeper.dedupe=true") == ["seed=1", "msg=b"]
+    assert "left out 1 of 3 jobs, whose configuration another one has" in swept.said
+
+
+def test_a_sample_is_the_same_each_time(swept: Swept) -> None:
+    """Bug: another sample, so that the same command runs other jobs."""
+    arguments = ("seed=range(100)", "hydra.sweeper.sample=3")
+    first = swept(*arguments)
+    assert len(set(first)) == 3
+    assert swept(*arguments) == first
+    assert swept(*arguments, "hydra.sweeper.sample_seed=1") != first
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("hydra.sweeper.zip=[seed,msg]", "hydra.sweeper.zip: msg has one value, msg=x"),
+        ("hydra.sweeper.zip=[seed,other]", "hydra.sweeper.zip: other is not swept; there is seed"),
+        ("hydra.sweeper.zip=[seed,[msg]]", "is neither a list of keys nor a list of such lists"),
+        ("hydra.sweeper.points=none.csv", "none.csv (hydra.sweeper.points) cannot be read"),
+        ("hydra.sweeper.points=none.txt", "a file of points is a .yaml or a .csv"),
+        ("hydra.sweeper.points=[3]", "hydra.sweeper.points, point 1 is neither a mapping nor a list of overrides: 3"),
+        ("hydra.sweeper.points=[['do=1,2']]", "do=1,2 has several values"),
+        ("hydra.sweeper.points=[{seed:1}]", "seed is given twice"),
+        ("hydra.sweeper.repeat={seed:2}", "seed is given twice"),
+        ("hydra.sweeper.repeat={do:0}", "a job is run once at least"),
+        ('hydra.sweeper.include="config.sed > 1"', "did you mean 'config.seed'"),
+        ("hydra.sweeper.skip=[DONE]", "'DONE' is none of PENDING, RUNNING, COMPLETE"),
+        ("hydra.sweeper.resume=true", "hydra.sweeper.resume needs one of the launchers mlxp_*"),
+        ("hydra.sweeper.sample=0", "at least one job must be left"),
+        ("hydra.sweeper.sample=x", "hydra.sweeper.sample=x: Value 'x' of type 'str'"),
+        ("hydra.sweeper.max_batch_size=0", "a batch has one job at least"),
+        ("nothing=1", "Key 'nothing' is not in struct"),
+    ],
+)
+def test_what_cannot_be_used_is_said(swept: Swept, argument: str, said: str) -> None:
+    """Bug: a sweep of something else, or a stack trace."""
+    assert said in swept.refused("seed=1,2", "msg=x", argument)
+    assert not (swept.project.logs / "1").exists()
+
+
+def launched(project: Project, *arguments: str, code: int = 0) -> str:
+    done = project.run("-m", "hydra/sweeper=mlxp", "hydra/launcher=mlxp_local", *arguments, code=code)
+    return done.stdout + done.stderr
+
+
+SAME = ("seed=range(12)", "hydra.sweeper.skip=[COMPLETE]", "hydra.sweeper.resume=true", "hydra.launcher.wait=true")
+FAILING = """\
+import os
+import hydra
+
+@hydra.main(version_base=None, config_path="conf", config_name="config")
+def main(cfg):
+    assert cfg.seed % 4 or os.path.exists(FLAG)
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_the_same_command_completes_a_sweep_with_failures(project: Project, tmp_path: Path) -> None:
+    """Bug: what is complete run again, or what failed run in a new folder or not at all."""
+    flag = tmp_path / "flag"
+    project.write(**{"main.py": FAILING.replace("FLAG", repr(str(flag)))})
+    project.commit()
+    launched(project, *SAME, code=1)
+    names = [str(number) for number in range(1, 13)]
+    assert project.runs() == names
+    failed = ["1", "5", "9"]
+    assert [name for name in names if project.status(name) == "FAILED"] == failed
+    flag.touch()
+    said = launched(project, *SAME)
+    assert "skipped 9 jobs, for there is a run that is COMPLETE: run 2-4, 6-8, 10-12" in said
+    assert "run again, in the folders of their unfinished runs: run 1, 5, 9" in said
+    assert "0 of 12 jobs new" in said
+    assert project.runs() == names
+    assert [project.info(name)["attempt"] for name in names] == [2 if name in failed else 1 for name in names]
+    assert {project.status(name) for name in names} == {"COMPLETE"}
+    assert "skipped 12 jobs" in launched(project, *SAME)
+    # more of the same sweep: only what is new
+    said = launched(project, "seed=range(14)", *SAME[1:])
+    assert "2 of 14 jobs new" in said
+    assert project.runs() == [*names, "13", "14"]
+    # another version of the code is another experiment
+    project.write(**{"more.py": "x = 1"})
+    project.commit()
+    said = launched(project, "seed=2", *SAME[1:])
+    assert "run anew although there is a run of the same configuration" in said
+    assert project.runs() == [*names, "13", "14", "15"]
+    assert "skipped 1 job" in launched(project, "seed=3", *SAME[1:], "hydra.sweeper.skip_any_code=true")
+
+
+def test_what_runs_is_left_alone_and_what_no_launcher_made_is_run_anew(project: Project, tmp_path: Path) -> None:
+    """Bug: a job submitted twice; a run that cannot run again stops the whole sweep."""
+    flag = tmp_path / "flag"
+    flags = ("do=hold", f"flag='{flag}'")
+    launched(project, *flags)
+    until(lambda: project.status(1) == "RUNNING")
+    said = launched(project, *flags, *SAME[1:3])
+    assert "skipped 1 job, for there is a run that is RUNNING: run 1" in said
+    flag.touch()
+    project.wait_for_end(1)
+    # a run of the callback alone, which nobody can submit again
+    project.run("-m", "hydra/sweeper=mlxp", "hydra/callbacks=mlxp", "do=raise", code=1)
+    assert project.status(2) == "FAILED"
+    said = launched(project, "do=raise", *SAME[1:], code=1)
+    assert "run anew, in a new folder, instead of run 2: " in said
+    assert project.status(3) == "FAILED"
+    launched(project, "do=raise", *SAME[1:], code=1)
+    assert project.info(3)["attempt"] == 2
+    # files that may be any when a job starts are no version: such a run is not taken for one of the commit
+    no_code = ("hydra.launcher.snapshot=none", "hydra.sweeper.skip_any_code=true")
+    said = launched(project, "do=raise", *SAME[1:], *no_code, code=1)
+    assert "not run again in their own folders" in said
+    launched(project, "do=raise", *SAME[1:], *no_code, code=1)
+    assert project.info(4)["attempt"] == 2
+    assert project.runs() == ["1", "2", "3", "4"]
+
+
+def test_runs_of_other_launchers_have_a_version_too(swept: Swept) -> None:
+    """Bug: complete runs of Hydra's own launcher run again, or results of edited code taken for those of the new."""
+    skip = "hydra.sweeper.skip=[COMPLETE]"
+    assert swept("seed=1,2", skip) == ["seed=1", "seed=2"]  # the files are not committed: a captured version
+    assert swept("seed=1,2,3", skip) == ["seed=3"]
+    assert "skipped 2 jobs, for there is a run that is COMPLETE: run 1-2" in swept.said
+    assert launched(swept.project, "seed=2", skip).count("0 of 1 job new") == 1
+    swept.project.write(**{"more.py": "x = 1"})
+    assert swept("seed=1,2", skip) == ["seed=1", "seed=2"]
+    assert swept("seed=1,2", skip) == []
+    assert "run anew" not in swept.said
+
+
+def test_batches_are_composed_once_and_number_their_jobs(project: Project) -> None:
+    """Bug: job numbers that start again with each batch; a run folder too many."""
+    project.write(**{"conf/config.yaml": "optimizer: {lr: 1}\nseed: 0\nmsg: ${hydra:job.num}\ndo: null\nflag: null\n"})
+    project.commit()
+    launched(project, "seed=1,2,3", "hydra.sweeper.max_batch_size=2", "hydra.launcher.wait=true")
+    assert [project.said(number)["msg"] for number in (1, 2, 3)] == [0, 1, 2]
+    assert project.submission(1)["job_id"] != project.submission(3)["job_id"]
+
+
+def axis(key: str, *values: int) -> Axis:
+    return Axis((key,), tuple((f"{key}={value}",) for value in values))
+
+
+def test_groups_of_lists_are_walked_side_by_side() -> None:
+    """Bug: the second group walked with the first; the order of the arguments lost."""
+    axes = [axis("a", 1, 2), axis("+b", 3, 4), axis("c", 5, 6), axis("d", 7, 8), axis("e", 9)]
+    joined = combinations.walk_together(axes, [["a", "d"], ["b", "c"]])
+    assert combinations.multiply(joined) == [
+        ["a=1", "d=7", "+b=3", "c=5", "e=9"],
+        ["a=1", "d=7", "+b=4", "c=6", "e=9"],
+        ["a=2", "d=8", "+b=3", "c=5", "e=9"],
+        ["a=2", "d=8", "+b=4", "c=6", "e=9"],
+    ]
+    with pytest.raises(ConfigurationError, match="needs lists of the same length: a has 2, b has 3"):
+        combinations.walk_together([axis("a", 1, 2), axis("b", 1, 2, 3)], [["a", "b"]])
+    with pytest.raises(ConfigurationError, match="b is walked with others already"):
+        combinations.walk_together([axis("a", 1, 2), axis("b", 1, 2)], [["a", "b"], ["b", "a"]])
+
+
+def test_a_sample_keeps_the_order_and_never_asks_for_more_than_there_is() -> None:
+    """Bug: a ValueError for a small sweep."""
+    jobs = [[str(number)] for number in range(10)]
+    assert combinations.sample(jobs, 20, 0) == jobs
+    some = combinations.sample(jobs, 4, 0)
+    assert some == sorted(some)
+    assert len(some) == 4
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "null"),
+        (True, "true"),
+        (0.1, "0.1"),
+        ("resnet/50-a", "resnet/50-a"),
+        ("true", "'true'"),
+        ("1", "'1'"),
+        ("it's", "'it\\'s'"),
+        ("", "''"),
+        ([1, "a b"], "[1,'a b']"),
+        ({"a": {"b": None}}, "{a:{b:null}}"),
+    ],
+)
+def test_plain_values_in_hydras_grammar(value: Any, text: str) -> None:
+    """Bug: text that becomes a number, a truth or nothing."""
+    assert in_grammar(value) == text
+
+
+COMMIT, OTHER = "a" * 40, "b" * 40
+
+
+def made(log_dir: LogDir, number: int, status: str, config: str = "lr: 1\nseed: 2\n", **info: Any) -> RunDir:
+    run = log_dir.run(number)
+    run.metadata.mkdir(parents=True)
+    run.config_unresolved.write_text(config)
+    version = {"commit_hash": info.pop("commit", COMMIT)}
+    facts = {"status": status, "attempt": 1, "version_manager": version, "hydra": {"job_name": "main"}, **info}
+    run.info.write_text(dump_yaml(facts))
+    return run
+
+
+def planned(log_dir: LogDir, configs: Sequence[dict[str, Any]], **wish: Any) -> history.Plan:
+    usual = {"skip": [Status.COMPLETE], "any_code": False, "resume": True, "commit": COMMIT, "program": "main"}
+    return history.plan(log_dir, configs, history.Wish(**{**usual, **wish}))
+
+
+CONFIG = {"lr": 1, "seed": 2}
+
+
+def test_every_status_has_its_consequence(tmp_path: Path) -> None:
+    """Bug: a status that nobody thought of; a log directory that is not there yet."""
+    assert planned(LogDir(tmp_path / "none"), [CONFIG]).new == [0]
+    for number, status in enumerate(Status):
+        log_dir = LogDir(tmp_path / str(number))
+        run = made(log_dir, 1, status.value)
+        plan = planned(log_dir, [CONFIG])
+        if status in {Status.COMPLETE, Status.RUNNING}:
+            assert plan.left[0].run == run
+        else:  # PENDING is here one that was never submitted
+            assert plan.again == {0: run}
+        assert planned(log_dir, [CONFIG], skip=[status], resume=False).new == []
+        assert planned(log_dir, [CONFIG], skip=[], resume=False).new == [0]
+
+
+def test_a_configuration_is_the_same_in_another_order_and_another_one_is_not(tmp_path: Path) -> None:
+    """Bug: `+a=1 +b=2` and `+b=2 +a=1` taken for two; the same lines under other keys taken for one."""
+    log_dir = LogDir(tmp_path)
+    made(log_dir, 1, "COMPLETE", "a:\n  x: 1\nb:\n  y: 2\n")
+    configs = [{"b": {"y": 2}, "a": {"x": 1}}, {"b": {"x": 1}, "a": {"y": 2}}, {"a": {"x": 1}}]
+    plan = planned(log_dir, configs)
+    assert (list(plan.left), plan.new) == ([0], [1, 2])
+
+
+def test_other_code_other_programs_and_unknown_code_do_not_count(tmp_path: Path) -> None:
+    """Bug: results of old code taken for those of the new; train.py skipped because eval.py is complete."""
+    log_dir = LogDir(tmp_path)
+    old = made(log_dir, 1, "COMPLETE", commit=OTHER)
+    made(log_dir, 2, "COMPLETE", hydra={"job_name": "eval"})
+    plan = planned(log_dir, [CONFIG])
+    assert (plan.new, [one.run for one in plan.other_code]) == ([0], [old])
+    assert planned(log_dir, [CONFIG], commit=None).new == [0]
+    assert planned(log_dir, [CONFIG], any_code=True).left[0].run == old
+    failed = made(log_dir, 3, "FAILED", commit=OTHER)
+    plan = planned(log_dir, [CONFIG], skip=[], any_code=True)
+    assert (plan.again, [one.run for one in plan.not_resumed]) == ({}, [failed])
+    assert planned(log_dir, [CONFIG], skip=[], commit=OTHER).again == {0: failed}
+
+
+def test_equal_jobs_take_different_runs(tmp_path: Path) -> None:
+    """Bug: one failed run taken up twice."""
+    log_dir = LogDir(tmp_path)
+    first, second = made(log_dir, 1, "FAILED"), made(log_dir, 2, "LOST")
+    plan = planned(log_dir, [CONFIG] * 3)
+    assert set(plan.again.values()) == {first, second}
+    assert plan.new == [2]
