@@ -119,6 +119,16 @@ class RunDir:
         """What the run's code has changed of the commit that it was taken from, where it has."""
         return self.metadata / "uncommitted.diff"
 
+    @property
+    def returned(self) -> Path:
+        """What the task function returned, as JSON, where it is a plain value."""
+        return self.metadata / "return_value.json"
+
+    @property
+    def payload(self) -> Path:
+        """The job's own part of a task function that is no program: its configuration, pickled."""
+        return self.metadata / "payload.pkl"
+
     def earlier(self, attempt: int) -> RunDir:
         """What an earlier attempt left, laid out like a run: its metrics, its ``metadata/info.yaml``."""
         return RunDir(self.metadata / "attempts" / str(attempt))
@@ -191,6 +201,11 @@ class LogDir:
     def code(self) -> Path:
         """Copies of the code, one folder for each version."""
         return self.own / "code"
+
+    @property
+    def payloads(self) -> Path:
+        """Task functions that are no programs, pickled; each once, named by its hash."""
+        return self.own / "payloads"
 
     @property
     def reader_index(self) -> Path:

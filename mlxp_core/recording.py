@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlxp_core import active, metadata, signals
+from mlxp_core import active, metadata, returned, signals
 from mlxp_core.environment import take_environment, user_name
 from mlxp_core.files import load_yaml_if_there, write_yaml
 from mlxp_core.layout import RunDir, Status
@@ -66,14 +66,22 @@ def begin(
     return run
 
 
-def end(run: Run, error: BaseException | None) -> None:
-    """Write how the run ended, by what its program came to: an exception, or none."""
+def end(run: Run, error: BaseException | None, value: Any = None) -> None:
+    """Write how the run ended, by what its program came to: an exception, or none, and what it returned."""
     stop_signal = signals.told_to_stop(run)
-    finish(run, *metadata.verdict(error, stopping=stop_signal is not None), stop_signal=stop_signal)
+    status, described = metadata.verdict(error, stopping=stop_signal is not None)
+    finish(run, status, described, stop_signal=stop_signal, value=value)
 
 
-def finish(run: Run, status: Status, error: Mapping[str, Any] | None = None, *, stop_signal: str | None = None) -> None:
-    """Write how the run ended; it is no longer the current one."""
+def finish(
+    run: Run,
+    status: Status,
+    error: Mapping[str, Any] | None = None,
+    *,
+    stop_signal: str | None = None,
+    value: Any = None,
+) -> None:
+    """Write how the run ended, and what it returned; it is no longer the current one."""
     active.leave(run)
     if os.getpid() != run.pid:
         return  # a forked child that comes to an end of its own; the run is its parent's
@@ -82,6 +90,8 @@ def finish(run: Run, status: Status, error: Mapping[str, Any] | None = None, *, 
         before = load_yaml_if_there(run.layout.info)
         attempt = before.get("attempt")
         if attempt == run.attempt:
+            if status is Status.COMPLETE:
+                returned.keep(run.layout, value)
             info = metadata.requiring(before, installed().requirements(list(sys.modules)))
             write_yaml(run.layout.info, metadata.ended(info, status, error, stop_signal))
         else:

@@ -185,13 +185,12 @@ def _tell_dry(script: _Script, session: Session) -> None:
 
 
 def _wait(submitted: Sequence[Submitted]) -> int:
-    from mlxp_core.waiting import wait  # noqa: PLC0415
+    from mlxp_core.following import follow  # noqa: PLC0415
 
     print("waiting for them", flush=True)
     try:
-        ends = wait(submitted, lambda run, status: print(f"run {run.path.name}: {status}", flush=True))
+        ends = follow(submitted, {}, lambda text: print(text, flush=True))
     except KeyboardInterrupt:
-        print("no longer waiting; the jobs go on", file=sys.stderr)
         return _INTERRUPTED
     return int(any(end is not Status.COMPLETE for end in ends))
 
