@@ -152,7 +152,7 @@ def write_runs(planned: Iterable[Planned]) -> None:
         write_whole(run.settings, settings_text)
         write_whole(run.script, script.render_job(one.job, one.template, scheduler))
         run.script.chmod(0o755)
-        write_yaml(run.info, metadata.pending(run, one.facts))
+        write_yaml(run.info, metadata.pending(run, one.facts, read_attempts_started(run) + 1))
 
 
 def _not_submitted(error: BaseException) -> dict[str, str]:

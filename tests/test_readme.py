@@ -51,12 +51,14 @@ def shell(tmp_path: Path, environment: dict[str, str]) -> Shell:
 def test_the_readmes_commands_do_what_it_says(shell: Shell) -> None:
     """Bug: a README of an earlier version."""
     outputs = {command: shell.run(command) for command in commands("console")}
-    assert len(outputs) == 5
+    assert len(outputs) == 8
     stop_local_queues(shell.environment)
     logs = shell.folder / "logs"
-    statuses = [read_yaml(logs / str(run) / "metadata" / "info.yaml")["status"] for run in range(1, 10)]
-    assert statuses == ["COMPLETE"] * 9
-    # lr 0.1: seeds 1, 1, 2 of the first three runs and 1, 2, 3; after one step the loss is (0.9 * seed) ** 2
+    statuses = [read_yaml(logs / str(run) / "metadata" / "info.yaml")["status"] for run in range(1, 19)]
+    assert statuses == ["COMPLETE"] * 18
+    assert not (logs / "19").exists()
+    # lr 0.1: seeds 1, 1, 2 of the first three runs, 1, 2, 3, then 4 of the sweep that is completed, and 0, 1, 2 of the
+    # pairs; after one step the loss is (0.9 * seed) ** 2
     program = (shell.folder / "read.py").read_text().replace("print(", "table = (")
     namespace: dict[str, pl.DataFrame] = {}
     before = Path.cwd()
@@ -67,21 +69,29 @@ def test_the_readmes_commands_do_what_it_says(shell: Shell) -> None:
         os.chdir(before)
     table = namespace["table"]
     assert table.columns == ["config.optimizer.lr", "train.loss_avg", "train.loss_std", "train.loss_n"]
-    first = [0.81 * seed**2 for seed in (1, 1, 2, 1, 2, 3)]
-    assert table["train.loss_avg"][0][0] == pytest.approx(sum(first) / 6)
+    first = [0.81 * seed**2 for seed in (1, 1, 2, 1, 2, 3, 4, 0, 1, 2)]
+    assert table["train.loss_avg"][0][0] == pytest.approx(sum(first) / 10)
     assert "config.optimizer.lr" in outputs["python read.py"]
     assert "train.loss" in outputs["python scan.py"]
+    (sweep,) = (said for command, said in outputs.items() if "skip=" in command)
+    shown = re.findall(r"^    (skipped 6 jobs.*|2 of 8 jobs.*)$", README, re.MULTILINE)
+    assert len(shown) == 2
+    assert all(f"[HYDRA] {line}\n" in sweep for line in shown)
 
 
 def test_the_readme_names_every_launcher_and_every_option() -> None:
     """Bug: a scheduler or an option that nobody finds."""
-    from hydra_plugins.mlxp.config import LauncherConf
+    from hydra_plugins.mlxp.config import LauncherConf, SweeperConf
     from mlxp_core.scheduler import SCHEDULERS
 
-    table = README[README.index("## Launchers") : README.index("## Watching")]
+    table = README[README.index("## Launchers") : README.index("## Sweeps")]
     rows = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
     options = {name for name in LauncherConf.__dataclass_fields__ if name not in {"_target_", "scheduler"}}
     assert set(rows) == options | {f"mlxp_{name}" for name in SCHEDULERS}
+    table = README[README.index("## Sweeps") : README.index("## Watching")]
+    cells = re.findall(r"^\| (`[^|]+`) \|", table, re.MULTILINE)
+    rows = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+    assert sorted(rows) == sorted(set(SweeperConf.__dataclass_fields__) - {"_target_"})
 
 
 @pytest.mark.slurm

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -224,6 +227,73 @@ def test_the_same_command_completes_a_sweep_with_failures(project: Project, tmp_
     assert "run anew although there is a run of the same configuration" in said
     assert project.runs() == [*names, "13", "14", "15"]
     assert "skipped 1 job" in launched(project, "seed=3", *SAME[1:], "hydra.sweeper.skip_any_code=true")
+
+
+# each job begins and ends by the code that records a job, in one program: 750 of Python and Hydra would take minutes
+JOBS = """\
+import sys
+from pathlib import Path
+
+import yaml
+
+from mlxp_core.layout import RunDir
+from mlxp_core.recording import begin, end
+
+failing = range(int(sys.argv[2]))
+for line in Path(sys.argv[1], "manifest").read_text().splitlines():
+    run = RunDir(Path(line))
+    seed = yaml.safe_load(run.config.read_text())["seed"]
+    end(begin(run, config=None), RuntimeError("no luck") if seed in failing else None)
+"""
+SBATCH = """\
+#!/bin/bash
+dirname "${@: -1}" >>"$0.noted"
+wc -l <"$0.noted"
+"""
+
+
+def test_a_sweep_of_720_jobs_with_30_failures_is_completed_by_the_same_command(
+    project: Project, tmp_path: Path
+) -> None:
+    """Bug: at full size something else than the 30: all of them, none, or 30 new runs beside the failed ones."""
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.parent.mkdir()
+    sbatch.write_text(SBATCH)
+    sbatch.chmod(0o755)
+    path = f"{sbatch.parent}{os.pathsep}{project.environment['PATH']}"
+    swept = ("optimizer=adam,sgd", "optimizer.lr=0.1,0.2,0.3,0.4,0.5", "seed=range(72)")
+    same = (*swept, "hydra/sweeper=mlxp", "hydra/launcher=mlxp_slurm", *SAME[1:3])
+
+    def night(failing: int) -> tuple[list[str], str]:
+        """Give the command, and run what is submitted: the names of these runs, and what the command says."""
+        noted = sbatch.with_name("sbatch.noted")
+        before = noted.read_text().splitlines() if noted.exists() else []
+        said = project.run("-m", *same, PATH=path).stdout
+        folders = noted.read_text().splitlines()[len(before) :]
+        for folder in folders:
+            subprocess.run([sys.executable, "-c", JOBS, folder, str(failing)], check=True, env=project.environment)
+        lines = [line for folder in folders for line in Path(folder, "manifest").read_text().splitlines()]
+        return [Path(line).name for line in lines], said
+
+    names = [str(number) for number in range(1, 721)]
+    assert night(failing=3)[0] == names
+    # the seed is the fastest: the first three of each 72
+    failed = [str(72 * block + seed) for block in range(10) for seed in (1, 2, 3)]
+    assert len(failed) == 30
+    assert [name for name in names if project.status(name) == "FAILED"] == failed
+    ran, said = night(failing=0)
+    assert ran == failed
+    assert "skipped 690 jobs, for there is a run that is COMPLETE: run 4-72, 76-144, " in said
+    assert "run again, in the folders of their unfinished runs: run 1-3, 73-75, " in said
+    assert "0 of 720 jobs new" in said
+    assert project.runs() == names
+    infos = [project.info(name) for name in names]
+    assert [(info["status"], info["attempt"]) for info in infos] == [
+        ("COMPLETE", 2 if name in failed else 1) for name in names
+    ]
+    ran, said = night(failing=0)
+    assert ran == []
+    assert "skipped 720 jobs, for there is a run that is COMPLETE: run 1-720" in said
 
 
 def test_what_runs_is_left_alone_and_what_no_launcher_made_is_run_anew(project: Project, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from hydra_plugins.mlxp._freeze import freeze, wish
 from hydra_plugins.mlxp._payload import Payload, program_of
 from hydra_plugins.mlxp._progress import shown
 from hydra_plugins.mlxp.config import RUN_ID, SWEEPER
-from mlxp_core import __version__, returned, script, submission
+from mlxp_core import __version__, returned, reuse, script, submission
 from mlxp_core.errors import ConfigurationError, JobFailedError
 from mlxp_core.importing import python_path
 from mlxp_core.launches import Launch, fingerprint, note_launch, take_up
@@ -105,6 +105,8 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
     identity = _identity(launcher, program, jobs, code=launcher.code)
     earlier = take_up(log_dir, identity)
     runs = list(earlier.runs) if earlier else _folders(jobs, log_dir)
+    if not earlier:  # before the launch is noted: what it notes, it takes for its own
+        reuse.put_aside([run for run in runs if run.info.exists()])
     noted = earlier or note_launch(log_dir, identity, runs)
     # a first launch is the only one that knows its runs; `mlxp rerun` may be at those of an earlier one
     with submitting_again(log_dir) if earlier else nullcontext():
@@ -276,10 +278,10 @@ def _folders(jobs: Sequence[Job], log_dir: LogDir) -> list[RunDir]:
             runs[0].path.parent,
         )
     for run in runs:
-        if run.info.exists():
+        if run.info.exists() and (why := reuse.why_not(run)):
             raise ConfigurationError(
-                f"{run.path} holds a run already, which this one would overwrite. Leave hydra.sweep.subdir as it is, "
-                "so that every run gets a number of its own, or make it name a new folder."
+                f"{run.path} holds a run already, which this one would overwrite: {why}. Leave hydra.sweep.subdir as "
+                "it is, so that every run gets a number of its own, or make it name a new folder."
             )
     return runs
 

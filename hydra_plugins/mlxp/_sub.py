@@ -21,6 +21,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.types import RunMode
 from omegaconf import DictConfig, flag_override
 
+from hydra_plugins.mlxp import _config
 from mlxp_core import jobscript
 from mlxp_core.jobscript import COMMAND, IN_A_JOB, SESSION, STARTERS, Reached
 from mlxp_core.notes import Submitted
@@ -136,9 +137,11 @@ def once(ask: Ask) -> Ask:
 
 def chosen(config: DictConfig) -> list[str]:
     """What jobs must be told, because they do not have it from mlxpsub: the launcher."""
+    if _program is None:
+        return []
     name = config.hydra.runtime.choices.get("hydra/launcher")
-    said = any(override.startswith("hydra/launcher=") for override in config.hydra.overrides.hydra)
-    return [] if _program is None or said else [f"hydra/launcher={name}"]
+    said = any(override.startswith("hydra/launcher=") for override in _config.overrides(config, "hydra"))
+    return [] if said else [f"hydra/launcher={name}"]
 
 
 def watch() -> None:
