@@ -43,8 +43,17 @@ class Payload:
         """Pickle the function. Raises ConfigurationError where that cannot be done."""
         from hydra_plugins.mlxp._record import program_file  # noqa: PLC0415
 
-        self._launcher = launcher
         self._function = _pickled(launcher.task_function, "the task function")
+        context = launcher.hydra_context
+        loader: Any = context.config_loader
+        self._shared = _pickled(
+            {
+                "function": self._function,
+                "state": Singleton.get_state(),
+                "context": HydraContext(config_loader=getattr(loader, "hydras", loader), callbacks=context.callbacks),
+            },
+            "what Hydra knows, such as a resolver or a callback,",
+        )
         launch_dir = Path(launcher.config.hydra.runtime.cwd)
         file = program_file(launcher.task_function, launch_dir)
         # by which its repository is found: a notebook's, where it is a package's function or has no file at all
@@ -61,21 +70,11 @@ class Payload:
     def write(self, jobs: Sequence[tuple[Job, RunDir]], log_dir: LogDir, code: Code | None) -> None:
         """Leave what the jobs need, once their folders are there."""
         place = code.place if code else Path
-        context = self._launcher.hydra_context
-        loader: Any = context.config_loader
-        shared = _pickled(
-            {
-                "function": self._function,
-                "state": Singleton.get_state(),
-                "context": HydraContext(config_loader=getattr(loader, "hydras", loader), callbacks=context.callbacks),
-            },
-            "what Hydra knows, such as a resolver or a callback,",
-        )
         path = [str(place(Path(entry or Path.cwd()))) for entry in sys.path]
-        name = f"{hashlib.sha256(shared).hexdigest()[:32]}.pkl"
+        name = f"{hashlib.sha256(self._shared).hexdigest()[:32]}.pkl"
         log_dir.payloads.mkdir(parents=True, exist_ok=True)
         if not (log_dir.payloads / name).exists():
-            write_whole(log_dir.payloads / name, shared)
+            write_whole(log_dir.payloads / name, self._shared)
         for job, run in jobs:
             config = job.config()
             with flag_override(config.hydra, ["struct", "readonly"], [False, False]):

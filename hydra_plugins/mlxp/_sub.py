@@ -50,6 +50,7 @@ class Program:
         for name in set(variables) - set(own):
             del os.environ[name]
         os.environ["PATH"] = own.get("PATH", os.defpath)
+        self.log_dir: str | None = None  # of a dry run, which writes elsewhere
         self.told = {"process": this_process(), "number": self.number, "command": sys.orig_argv}
         # the text of its command, which is its own process's: an `exec` may follow
         session.tell("started", **self.told)
@@ -82,6 +83,14 @@ class Program:
         self.session.keep(identity, runs)
         self.session.tell("submitted", **self.told, runs=to_plain(runs), before=False)
 
+    def submitted_again(self, runs: Sequence[Submitted]) -> None:
+        """Tell which runs have been submitted again in their own folders."""
+        self.session.tell("submitted", **self.told, runs=to_plain(runs), before=False)
+
+    def complete(self) -> None:
+        """Tell that nothing is left to be submitted."""
+        self.session.tell("complete", **self.told)
+
     def would_submit(self, template: Template, jobs: Sequence[Sequence[str]], words: Sequence[str]) -> None:
         """Tell what would be."""
         self.session.tell(
@@ -112,6 +121,7 @@ def is_dry() -> bool:
 def redirect(config: DictConfig) -> None:
     """Have what sweepers write into a multirun's folder go where it is removed again."""
     if _program is not None:
+        _program.log_dir = str(config.hydra.sweep.dir)
         with flag_override(config.hydra, ["struct", "readonly"], [False, False]):
             config.hydra.sweep.dir = str(_program.session.folder / "sweep")
 

@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
 from omegaconf import OmegaConf
 
+from hydra_plugins.mlxp import _sub
 from hydra_plugins.mlxp._compose import Composer, Job
 from hydra_plugins.mlxp._folders import settle_sweep
 from hydra_plugins.mlxp._points import load_points
@@ -24,6 +25,7 @@ from mlxp_core.errors import ConfigurationError
 from mlxp_core.launches import fingerprint
 from mlxp_core.layout import LogDir, RunDir
 from mlxp_core.snapshot import AUTO, NONE
+from mlxp_core.standing import in_short
 
 if TYPE_CHECKING:
     from hydra_plugins.mlxp.sweeper import MlxpSweeper
@@ -44,9 +46,11 @@ def sweep(sweeper: MlxpSweeper, arguments: list[str]) -> list[Sequence[JobReturn
     returns: list[Sequence[JobReturn]] = []
     if options.skip or options.resume:
         jobs, again = _without_what_is_there(sweeper, jobs, composer)
-        returns = [again.submit()] if again.runs else []
+        returns = [again.submit()] if again.runs and not _sub.is_dry() else []
     else:
         again = _Again(sweeper)
+    if (program := _sub.current()) is not None and not jobs:
+        program.complete()
     size = options.max_batch_size or max(len(jobs), 1)
     for start in range(0, len(jobs), size):
         batch = jobs[start : start + size]
@@ -56,7 +60,7 @@ def sweep(sweeper: MlxpSweeper, arguments: list[str]) -> list[Sequence[JobReturn
         results = launcher.launch(batch, initial_job_idx=start)
         _raise_failures(results)
         returns.append(results)
-    if again.runs:
+    if again.runs and not _sub.is_dry():
         returns[0] = again.results()
         _raise_failures(returns[0])
     return returns
@@ -189,6 +193,8 @@ class _Again:
         by_run = {one.run: one for one in done.submitted}
         self._jobs = [job for job, run in zip(self._jobs, self.runs, strict=True) if run in by_run]
         self._submitted = [by_run[run] for run in self.runs if run in by_run]
+        if (program := _sub.current()) is not None and self._submitted:
+            program.submitted_again(self._submitted)
         _launch.tell(self._jobs, self._submitted, LogDir(self.runs[0].path.parent))
         return _launch.handles(self._jobs, self._submitted)
 
@@ -207,7 +213,9 @@ def _without_what_is_there(
     skip = history.statuses(options.skip)
     if options.resume and not isinstance(launcher, MlxpLauncher):
         raise ConfigurationError("hydra.sweeper.resume needs one of the launchers mlxp_*: hydra/launcher=mlxp_local")
-    log_dir = LogDir(Path(sweeper.config.hydra.runtime.cwd, str(sweeper.config.hydra.sweep.dir)))
+    program = _sub.current()
+    where = program.log_dir if program and program.log_dir else str(sweeper.config.hydra.sweep.dir)
+    log_dir = LogDir(Path(sweeper.config.hydra.runtime.cwd, where))
     jobs = [composer.remember(job) for job in shown(overrides, "composing")]
     wish = history.Wish(
         skip=skip,
@@ -275,17 +283,3 @@ def _by_reason(runs: Mapping[RunDir, str]) -> dict[str, str]:
     for run, why in runs.items():
         by_reason[why].append(run)
     return {why: in_short(group) for why, group in by_reason.items()}
-
-
-def in_short(runs: Iterable[RunDir]) -> str:
-    """Runs as a user would name them: ``1-3, 7, baseline``."""
-    distinct = set(runs)
-    ids = sorted(run.id for run in distinct if run.id is not None)
-    parts: list[tuple[int, int]] = []
-    for at, number in enumerate(ids):
-        if at and ids[at - 1] == number - 1:
-            parts[-1] = (parts[-1][0], number)
-        else:
-            parts.append((number, number))
-    words = [str(first) if first == last else f"{first}-{last}" for first, last in parts]
-    return ", ".join([*words, *sorted(run.path.name for run in distinct if run.id is None)]) or "none"

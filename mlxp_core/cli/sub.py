@@ -18,7 +18,6 @@ import typer
 
 from mlxp_core import jobscript, shell, standin
 from mlxp_core.cli import run_app
-from mlxp_core.cli.choose import in_short
 from mlxp_core.dialect import scheduler_of
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.jobscript import JobScript
@@ -26,6 +25,7 @@ from mlxp_core.layout import Status
 from mlxp_core.notes import Submitted
 from mlxp_core.process import is_alive, this_process
 from mlxp_core.scheduler import load_scheduler
+from mlxp_core.standing import in_short
 from mlxp_core.subsession import Session, from_plain, record_of
 
 _INTERRUPTED = 130
@@ -111,7 +111,7 @@ def _run(script: _Script, *, dry_run: bool, anew: bool) -> tuple[int, list[Submi
         if not (code or failed or dry_run):
             session.record.unlink(missing_ok=True)
         runs = [run for one in submitted for run in from_plain(one["runs"])]
-        nothing = not (runs or session.events("would"))
+        nothing = not (runs or session.events("would") or session.events("complete"))
         if nothing and not code and not failed:
             print(f"mlxpsub: no Hydra program in {script.path} has submitted anything", file=sys.stderr)
         return code or int(bool(failed) or nothing), runs
