@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
-from hydra_plugins.mlxp import _config
+from hydra_plugins.mlxp import _config, _sub
 from hydra_plugins.mlxp._command import Program, find_program
 from hydra_plugins.mlxp._compose import Composer, Job
 from mlxp_core import question
@@ -41,7 +41,7 @@ def freeze(launcher: MlxpLauncher, jobs: Sequence[Job], log_dir: LogDir) -> None
     if options.snapshot == NONE:
         launcher.version = _in_place(program, log_dir)
         return
-    ask = question.ask if question.can_answer() else None
+    ask = _sub.once(question.ask) if question.can_answer() else None
     place = Path(config.hydra.runtime.cwd, os.path.expanduser(options.code_dir)) if options.code_dir else None  # noqa: PTH111
     code = take_snapshot(program.file, log_dir, wish(options), place=place, ask=ask)
     version = code.version

@@ -18,7 +18,7 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydra_plugins.mlxp import _config
+from hydra_plugins.mlxp import _config, _sub
 from hydra_plugins.mlxp._command import Program, find_program, job_overrides
 from hydra_plugins.mlxp._compose import Job
 from hydra_plugins.mlxp._folders import settle_sweep
@@ -89,8 +89,15 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
     orders = [by_template[one] for one in templates]
     for order, count in Counter(orders).items():
         submission.check(order, count)
+    sub = _sub.current()
+    in_script = _identity(launcher, program, jobs, code=None) if sub else ""
+    if sub is not None and (before := sub.submitted_before(in_script)) is not None:
+        return results(launcher, jobs, before)
+    if sub is not None and sub.session.dry_run:
+        sub.would_submit(template, [job.overrides for job in jobs], program.words(_python(options), Path))
+        return [_Submitted(job, None) for job in jobs]
     freeze(launcher, jobs, log_dir)
-    identity = _identity(launcher, program, jobs)
+    identity = _identity(launcher, program, jobs, code=launcher.code)
     earlier = take_up(log_dir, identity)
     runs = list(earlier.runs) if earlier else _folders(jobs, log_dir)
     noted = earlier or note_launch(log_dir, identity, runs)
@@ -109,9 +116,11 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
         except BaseException as error:
             submission.abandon([runs[at] for at in rest], error)
             raise
+        by_run = {**there, **{one.run: one for one in new}}
+        submitted = [by_run[run] for run in runs]
+        if sub is not None:
+            sub.submitted(in_script, submitted)
         noted.done()
-    by_run = {**there, **{one.run: one for one in new}}
-    submitted = [by_run[run] for run in runs]
     tell([jobs[at] for at in rest], new, log_dir)
     return results(launcher, jobs, submitted)
 
@@ -126,9 +135,13 @@ def handles(jobs: Sequence[Job], submitted: Sequence[Submitted]) -> list[JobRetu
     return [_Submitted(job, one) for job, one in zip(jobs, submitted, strict=True)]
 
 
+def _python(options: LauncherConf) -> str:
+    return options.python or sys.executable
+
+
 def _read_template(launcher: MlxpLauncher, program: Program) -> Template:
     options = launcher.options
-    scheduler = load_scheduler(options.scheduler)
+    scheduler, sub = load_scheduler(options.scheduler), _sub.current()
     wish(options).check("hydra.launcher")
     if options.max_parallel is not None and options.max_parallel < 1:
         raise ConfigurationError(f"hydra.launcher.max_parallel={options.max_parallel}: at least one job must run")
@@ -143,11 +156,13 @@ def _read_template(launcher: MlxpLauncher, program: Program) -> Template:
                 f"the template {path} (hydra.launcher.template={options.template}) cannot be read: {error.strerror}"
             ) from error
         template = read_template(text, scheduler, program.called, source=f"the template {path}")
-        for line in template.header:
-            if any("\udc80" <= letter <= "\udcff" for letter in line):
-                raise ConfigurationError(f"{line!r} in {path} is no UTF-8: write directives in UTF-8")
-        for line in template.ignored:
-            log.warning("%s does not read directives after the first command: %s", scheduler.name, line)
+    elif sub is not None and sub.session.scheduler == options.scheduler:
+        template = sub.template()
+    for line in template.header:
+        if any("\udc80" <= letter <= "\udcff" for letter in line):
+            raise ConfigurationError(f"{line!r} is no UTF-8: write directives in UTF-8")
+    for line in template.ignored:
+        log.warning("%s does not read directives after the first command: %s", scheduler.name, line)
     return template
 
 
@@ -191,7 +206,7 @@ def _order(launcher: MlxpLauncher, template: Template) -> Order:
     )
 
 
-def _identity(launcher: MlxpLauncher, program: Program, jobs: Sequence[Job]) -> str:
+def _identity(launcher: MlxpLauncher, program: Program, jobs: Sequence[Job], *, code: Code | None) -> str:
     """By what a launch is the same as an earlier one: its command, its code and its configurations.
 
     Not by how it is submitted: what a header was refused for may have been put right since.
@@ -200,7 +215,7 @@ def _identity(launcher: MlxpLauncher, program: Program, jobs: Sequence[Job]) -> 
         program=program.words("", Path),
         directory=str(launcher.config.hydra.runtime.cwd),
         scheduler=launcher.options.scheduler,
-        code=launcher.code.version.commit if launcher.code else None,
+        code=code.version.commit if code else None,
         jobs=[[job.number, job.overrides, job.unresolved] for job in jobs],
     )
 
@@ -268,8 +283,8 @@ class _Common:
         options, code, cwd = launcher.options, launcher.code, Path(launcher.config.hydra.runtime.cwd)
         place = code.place if code else Path
         return cls(
-            words=program.words(options.python or sys.executable, place),
-            hydra_overrides=_config.overrides(launcher.config, "hydra"),
+            words=program.words(_python(options), place),
+            hydra_overrides=[*_config.overrides(launcher.config, "hydra"), *_sub.chosen(launcher.config)],
             work_dir=str(place(cwd) if place(cwd).is_dir() else cwd),  # else a folder that git does not know
             environment=_environment(code),
             version=_version_facts(launcher),
@@ -352,13 +367,13 @@ def _wait(jobs: Sequence[Job], submitted: Sequence[Submitted]) -> list[JobReturn
 class _Submitted(JobReturn):
     """What Hydra is given for a job. The configurations are made when somebody looks at them, which few do."""
 
-    def __init__(self, job: Job, one: Submitted) -> None:
+    def __init__(self, job: Job, one: Submitted | None) -> None:
         super().__init__(
             overrides=job.overrides,
-            working_dir=str(one.run.path),
+            working_dir=str(one.run.path) if one else "",
             task_name=job.hydra("job.name"),
             status=JobStatus.COMPLETED,
-            _return_value=SubmittedJob(one.run, one.scheduler, one.job_id, one.array_index),
+            _return_value=one and SubmittedJob(one.run, one.scheduler, one.job_id, one.array_index),
         )
         self._job = job
         del self.cfg, self.hydra_cfg
