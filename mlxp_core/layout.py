@@ -189,8 +189,8 @@ class LogDir:
 
     @property
     def reader_index(self) -> Path:
-        """What the reader keeps of runs that have ended; a cache."""
-        return self.own / "reader-index.json"
+        """What the reader keeps of runs that do not change; a cache."""
+        return self.own / "reader-index"
 
     def run(self, run_id: int) -> RunDir:
         """The folder of one run."""

@@ -12,6 +12,8 @@ from mlxp_core import files, process
 from mlxp_core.errors import StoreError
 from mlxp_core.layout import ENDED, RunDir, Status, derive_status, is_run_id, read_exit_code
 from mlxp_core.reader import metricfile, settled
+from mlxp_core.reader.block import Signature
+from mlxp_core.reader.census import Census
 from mlxp_core.reader.fields import NO_FIELDS, Fields, read_fields, valid_text
 from mlxp_core.reader.filecache import FileCache
 from mlxp_core.reader.plainyaml import read_plain
@@ -27,7 +29,7 @@ _ARTIFACTS = os.fspath(RunDir(Path()).artifacts)
 _MOST_ARTIFACTS = 10_000  # of one run; a dataset put there by mistake must not become columns without end
 
 STATUS = "info.status"
-_ENDED = frozenset(map(str, ENDED - {Status.LOST}))
+_SETTLED = frozenset(map(str, (ENDED - {Status.LOST}) | {Status.PENDING}))
 # what derive_status and process.is_alive look at
 _STATUS_FACTS = ("status", "attempt", "hostname", "process_id", "process_start", "state")
 
@@ -42,29 +44,24 @@ class _Document:
     readable: bool = True
 
 
-def look(log_dir: str) -> list[RunRecord]:
-    """Read the metadata of every run there is now; ordered by id, then the folders that the user named, by name.
+def look(log_dir: str) -> Census:
+    """Look at every run there is now; the same object as before where nothing has changed.
 
     A run is a direct subfolder that holds metadata/info.yaml and whose name does not start with a dot. One whose YAML
     is corrupt is there, too, without the fields of that file and with a problem.
 
     Raises StoreError where the log directory cannot be read.
     """
-    kept = settled.runs_of(log_dir)
-    runs = [run for name in folder_names(log_dir) if (run := _look_at(log_dir, name, kept)) is not None]
-    kept.save()
-    return sorted(runs, key=lambda run: (run.id is None, run.id or 0, run.path))
-
-
-def _look_at(log_dir: str, name: str, kept: settled.SettledRuns) -> RunRecord | None:
-    path = f"{log_dir}/{name}"
-    signature = settled.signature_of(path)  # before the files are read: see SettledRuns
-    run = kept.get(name, signature)
-    if run is None:
-        run = _read_run(path, name)
-        if run is not None and run.ended:
-            kept.keep(name, signature, run)
-    return run
+    try:
+        folder = os.open(log_dir, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            # what is no folder has no metadata, which is looked for next
+            names = [name for name in os.listdir(folder) if not name.startswith(".")]  # noqa: PTH208  (no Path takes it)
+            return settled.runs_of(log_dir).look(names, folder, _read_run)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise _unreadable_directory(log_dir, error) from error
 
 
 def folder_names(log_dir: str) -> list[str]:
@@ -73,10 +70,14 @@ def folder_names(log_dir: str) -> list[str]:
         with os.scandir(log_dir) as entries:
             return [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
     except OSError as error:
-        raise StoreError(
-            f"cannot read the log directory {log_dir}: {error.strerror}; "
-            "give the folder that holds the runs (1, 2, 3, …), hydra.sweep.dir of the launches"
-        ) from error
+        raise _unreadable_directory(log_dir, error) from error
+
+
+def _unreadable_directory(log_dir: str, error: OSError) -> StoreError:
+    return StoreError(
+        f"cannot read the log directory {log_dir}: {error.strerror}; "
+        "give the folder that holds the runs (1, 2, 3, …), hydra.sweep.dir of the launches"
+    )
 
 
 def count(log_dir: str) -> int:
@@ -84,7 +85,7 @@ def count(log_dir: str) -> int:
     return sum(os.path.exists(f"{log_dir}/{name}/{_INFO}") for name in folder_names(log_dir))  # noqa: PTH110
 
 
-def _read_run(path: str, name: str) -> RunRecord | None:
+def _read_run(path: str, name: str, signature: Signature) -> RunRecord | None:
     info = _document(_info_files, f"{path}/{_INFO}")
     if info is None:
         return None
@@ -118,7 +119,7 @@ def _read_run(path: str, name: str) -> RunRecord | None:
         logs=interned(logs),
         # by its own word, which is the last that a job writes; of what only the scheduler or the process table says,
         # the job may still come back
-        ended=info.facts.get("status") in _ENDED and status == info.facts.get("status"),
+        settled=info.facts.get("status") in _SETTLED and status == info.facts.get("status"),
     )
 
 
@@ -137,9 +138,9 @@ def _logs(path: str) -> tuple[Logs, list[Problem]]:
     return tuple(logs), problems
 
 
-def artifact_path(run: str, file: str) -> str:
-    """Path of an artifact that is given as ``<type>/<name>``."""
-    return f"{run}/{_ARTIFACTS}/{file}"
+def artifact_path(file: str) -> str:
+    """Path of an artifact that is given as ``<type>/<name>``, in the run folder."""
+    return f"{_ARTIFACTS}/{file}"
 
 
 def artifact_names(path: str) -> tuple[tuple[str, ...], tuple[Problem, ...]]:

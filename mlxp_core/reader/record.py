@@ -24,7 +24,18 @@ class RunRecord:
     problems: tuple[Problem, ...]
     artifacts: tuple[str, ...] = ()  # "<type>/<name>" each, sorted
     logs: Logs = ()
-    ended: bool = False  # its job has said that it has ended
+    # it stays as it is for as long as nothing is put into its folders: it has ended, or waits for its start
+    settled: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def order(self) -> tuple[bool, int, str]:
+        """What runs are ordered by: their ids, then those that the user named, by name."""
+        return self.id is None, self.id or 0, self.name
 
 
 T = TypeVar("T", bound=tuple[Any, ...])
