@@ -6,6 +6,7 @@ MlxpError
   ConfigurationError (ValueError)       an option, a template or a header that cannot be used
   ConfigurationChangedError             a job composed something else than was submitted
   SnapshotError (RuntimeError)          the code cannot be frozen
+    NoRepositoryError                   … for it is in no git repository
   CommandError (RuntimeError)           a scheduler's command failed
     SubmissionRefusedError              the scheduler said no: nothing was submitted
       SubmissionBusyError               … and may say yes later: a limit is reached, the server is away
@@ -44,6 +45,10 @@ class ConfigurationChangedError(MlxpError, ValueError):
 
 class SnapshotError(MlxpError, RuntimeError):
     """The code cannot be frozen."""
+
+
+class NoRepositoryError(SnapshotError):
+    """There is no git repository."""
 
 
 class CommandError(MlxpError, RuntimeError):

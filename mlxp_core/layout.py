@@ -114,6 +114,11 @@ class RunDir:
         """Software and hardware that the run met."""
         return self.metadata / "environment.yaml"
 
+    @property
+    def diff(self) -> Path:
+        """What the run's code has changed of the commit that it was taken from, where it has."""
+        return self.metadata / "uncommitted.diff"
+
     def earlier(self, attempt: int) -> RunDir:
         """What an earlier attempt left, laid out like a run: its metrics, its ``metadata/info.yaml``."""
         return RunDir(self.metadata / "attempts" / str(attempt))

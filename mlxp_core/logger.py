@@ -24,10 +24,11 @@ _CHECKPOINTS = "pickle"  # the artifact type that checkpoints are kept under
 class Run:
     """One run being written. Made by the callback, the launchers' jobs and start_run, not by hand."""
 
-    def __init__(self, layout: RunDir, attempt: int = 1) -> None:
+    def __init__(self, layout: RunDir, attempt: int = 1, launch_dir: Path | None = None) -> None:
         """Attempt 1 is the first; a requeued job is the next attempt of the same run, in the same folder."""
         self.layout = layout
         self.attempt = attempt
+        self._launch_dir = launch_dir or Path.cwd()
         self.pid = os.getpid()  # the process whose run it is; a forked child may log to it, not end it
         self._folder: MetricsFolder | None = None
         self._files: dict[str, MetricsFile] = {}
@@ -46,6 +47,13 @@ class Run:
     def dir(self) -> Path:
         """The run's folder, an absolute path."""
         return self.layout.path
+
+    def original_path(self, path: str | os.PathLike[str]) -> Path:
+        """An absolute path for one that is relative to the directory of the command line, such as ``data/train.bin``.
+
+        A launched job starts in a frozen copy of its code, where data that git does not know is not.
+        """
+        return self._launch_dir / path
 
     @property
     def stop_requested(self) -> bool:

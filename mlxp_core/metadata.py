@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,15 @@ def running(
         **process,
         **facts,
         "logger": _logger(layout),
+    }
+
+
+def requiring(info: Mapping[str, Any], requirements: Sequence[str]) -> dict[str, Any]:
+    """Info of a run that has loaded modules of these distributions, by ``name==version``."""
+    known = info.get("version_manager")
+    return {
+        **info,
+        "version_manager": {**(known if isinstance(known, Mapping) else {}), "requirements": [*requirements]},
     }
 
 

@@ -14,6 +14,7 @@ from mlxp_core import active, metadata, signals
 from mlxp_core.environment import take_environment, user_name
 from mlxp_core.files import load_yaml_if_there, write_yaml
 from mlxp_core.layout import RunDir, Status
+from mlxp_core.loaded import installed, lock_files
 from mlxp_core.logger import Run
 from mlxp_core.process import is_alive, this_process
 from mlxp_core.store import RunStore
@@ -29,8 +30,12 @@ def begin(
     config: Mapping[str, Any] | None,
     config_unresolved: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any] | None = None,
+    code: Path | None = None,
+    launch_dir: Path | None = None,
 ) -> Run:
     """Start recording in a run folder, and make it the current run.
+
+    ``code`` is the top of the code that runs, where it is known; ``launch_dir`` the directory of the command line.
 
     ``config`` is None where the submission has written the configuration already. A folder that holds an attempt
     which has started before gets the next one: what the earlier wrote is put aside, not over. script.sh counts those
@@ -48,9 +53,11 @@ def begin(
         write_yaml(layout.config, metadata.to_plain(config))
         if config_unresolved is not None:
             write_yaml(layout.config_unresolved, metadata.to_plain(config_unresolved))
-    write_yaml(layout.environment, take_environment())
+    distributions = {"distributions": installed().frozen, "lock_files": lock_files(code) if code else {}}
+    write_yaml(layout.environment, {**take_environment(), **distributions})
     info = metadata.running(layout, before, attempt, this_process(), {**_program(), **(facts or {})})
-    run = Run(layout, attempt)
+    info = metadata.requiring(info, installed().requirements(list(sys.modules)))
+    run = Run(layout, attempt, launch_dir or Path.cwd())
     run.open()  # before the folder says that the attempt is there, and another one can move it aside
     write_yaml(layout.info, info)
     signals.watch(run, lambda name: finish(run, *metadata.ended_by(name), stop_signal=name))
@@ -75,7 +82,8 @@ def finish(run: Run, status: Status, error: Mapping[str, Any] | None = None, *, 
         before = load_yaml_if_there(run.layout.info)
         attempt = before.get("attempt")
         if attempt == run.attempt:
-            write_yaml(run.layout.info, metadata.ended(before, status, error, stop_signal))
+            info = metadata.requiring(before, installed().requirements(list(sys.modules)))
+            write_yaml(run.layout.info, metadata.ended(info, status, error, stop_signal))
         else:
             # a node believed dead lets two attempts run at once; the later one owns the folder
             log.warning("%r: attempt %s has taken over, this one (%s) records nothing more", run, attempt, run.attempt)

@@ -14,6 +14,7 @@ from support import Project, read_yaml, until
 
 LOCAL = ("-m", "hydra/launcher=mlxp_local")
 WAIT = (*LOCAL, "hydra.launcher.wait=true")
+COMMIT = "hydra.launcher.snapshot=commit"
 
 
 def statuses(project: Project) -> list[str]:
@@ -55,10 +56,10 @@ def test_every_job_runs_the_commit_however_the_files_change_meanwhile(project: P
     assert statuses(project) == ["COMPLETE"] * 3
 
 
-def test_a_dirty_tree_is_said_out_loud_before_anything_is_submitted(project: Project) -> None:
+def test_changes_that_do_not_run_are_said_out_loud_before_anything_is_submitted(project: Project) -> None:
     """Bug: changes that silently do not run."""
     project.write(**{"main.py": (project.dir / "main.py").read_text().replace('"A"', '"B"'), "new file.txt": ""})
-    done = project.run(*WAIT, "seed=1,2")
+    done = project.run(*WAIT, "seed=1,2", COMMIT)
     said = done.stdout.index("without these changes")
     assert said < done.stdout.index(" M main.py") < done.stdout.index("?? new file.txt")
     assert done.stdout.index("?? new file.txt") < done.stdout.index("submitted")
@@ -69,11 +70,11 @@ def test_a_dirty_tree_is_said_out_loud_before_anything_is_submitted(project: Pro
 def test_a_changed_configuration_that_is_not_committed_is_refused_at_once(project: Project) -> None:
     """Bug: jobs that compose another configuration than the one shown, and fail hours later."""
     project.write(**{"conf/optimizer/sgd.yaml": "lr: 77\n"})
-    done = project.run(*LOCAL, "optimizer=sgd,adam", code=1)
+    done = project.run(*LOCAL, "optimizer=sgd,adam", COMMIT, code=1)
     assert "optimizer.lr: 77 -> 0.1" in done.stderr
     assert "Commit the changed files" in done.stderr
     assert not [name for name in os.listdir(project.logs) if name.isdigit()]
-    project.run(*WAIT, "optimizer=adam")  # which does not use the changed file
+    project.run(*WAIT, "optimizer=adam", COMMIT)  # which does not use the changed file
     assert statuses(project) == ["COMPLETE"]
 
 
@@ -182,7 +183,7 @@ def test_a_templates_lines_run_in_every_job(project: Project) -> None:
         (("hydra.launcher.pack=0",), "at least one run is in each job"),
         (("hydra.launcher.max_parallel=2", "hydra.launcher.array=false"), "leave one of them out"),
         (("hydra.launcher.max_parallel=many",), "hydra.launcher.max_parallel=many: Value 'many' of type 'str'"),
-        (("hydra.launcher.snapshot=head",), "not one of auto, commit, none"),
+        (("hydra.launcher.snapshot=head",), "not one of auto, commit, worktree, none"),
         (("hydra.launcher.scheduler=cron",), "there is no scheduler 'cron': the known ones are local, slurm, "),
         (("hydra.launcher.templat=x",), "templat"),
         (("optimizer=rmsprop",), "rmsprop"),
@@ -385,9 +386,9 @@ def test_a_repository_reached_through_a_link_is_the_same_repository(project: Pro
     (tmp_path / "link").symlink_to(project.dir)
     project.write(**{"main.py": (project.dir / "main.py").read_text().replace('"A"', '"B"')})
     project.command = [sys.executable, str(tmp_path / "link" / "main.py")]
-    project.run(*WAIT, "seed=1")
+    project.run(*WAIT, "seed=1", COMMIT)
     project.dir = tmp_path / "link"
-    project.run(*WAIT, "seed=2")
+    project.run(*WAIT, "seed=2", COMMIT)
     assert [project.said(name)["code"] for name in project.runs()] == ["A", "A"]
     assert "/.mlxp/code/" in project.said(1)["file"]
     assert "/.mlxp/code/" in project.said(2)["cwd"]
@@ -400,7 +401,7 @@ def test_a_pythonpath_into_the_repository_leads_into_the_copy(project: Project) 
     project.write(**{"main.py": main})
     project.commit()
     project.write(**{"lib/mylib.py": "CODE = 'B'\n"})
-    project.run(*WAIT, "seed=1", PYTHONPATH=str(project.dir / "lib"))
+    project.run(*WAIT, "seed=1", COMMIT, PYTHONPATH=str(project.dir / "lib"))
     assert project.said(1)["code"] == "A"
 
 
@@ -415,7 +416,7 @@ def test_a_package_of_the_repository_that_is_installed_editable_is_imported_from
     site.mkdir()
     (site / "sitecustomize.py").write_text(f"import sys\nsys.path.append({str(project.dir / 'src')!r})\n")
     project.write(**{"src/mylib.py": "CODE = 'B'\n"})
-    project.run(*WAIT, "seed=1", PYTHONPATH=str(site))
+    project.run(*WAIT, "seed=1", COMMIT, PYTHONPATH=str(site))
     assert project.said(1)["code"] == "A"
 
 

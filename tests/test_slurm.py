@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from backends import readable_packages
-from support import COOPERATING, Project, logged, read_yaml, until
+from support import COOPERATING, Project, git, logged, read_yaml, until
 
 pytestmark = pytest.mark.slurm
 
@@ -112,6 +112,44 @@ def test_jobs_that_wait_run_the_code_that_they_were_submitted_with(project: Proj
 
 
 VALUES = ["a b", "it's", 'say "hi"', "$HOME `id` $(id)", "back\\slash", "two\nlines", "ünï ☃", "a,b"]
+
+
+@pytest.mark.parametrize("committed", [True, False], ids=["with commits", "without"])
+def test_the_scenario_of_the_papers_figures_6_and_7(project: Project, tmp_path: Path, *, committed: bool) -> None:
+    """Bug: job 3, held back while the code changes, runs the new code; or job 4 the old.
+
+    Three jobs at time 1, of which the third waits; the code changes, and is committed or not; a fourth job at time 2.
+    """
+
+    def change(code: str) -> None:
+        text = (project.dir / "main.py").read_text()
+        old = text.split('"code": "')[1].split('"')[0]
+        project.write(**{"main.py": text.replace(f'"code": "{old}"', f'"code": "{code}"')})
+        project.write(**{"lib.py": f"CODE = '{code}'\n"})
+        if committed:
+            project.commit(code)
+
+    first, second = tmp_path / "first", tmp_path / "second"
+    main = (project.dir / "main.py").read_text().replace("import hydra\n", "import hydra\nimport lib\n", 1)
+    project.write(**{"main.py": main.replace('"msg"', '"lib": lib.CODE, "msg"')})
+    change("version A")
+    project.run(*SLURM, "seed=1,2,3", "do=hold", f"flag='{first}'", "hydra.launcher.max_parallel=2")
+    until(lambda: [project.status(name) for name in (1, 2, 3)] == ["RUNNING", "RUNNING", "PENDING"])
+    held = (f"--jobs={project.job_id(3)}", "--states=PENDING", "--format=%r")
+    until(lambda: squeue(*held) == ["JobArrayTaskLimit"])
+    change("version B")
+    project.run(*SLURM, "seed=4", "do=hold", f"flag='{second}'")
+    change("version C")
+    second.touch()
+    project.wait_for_end(4)
+    first.touch()
+    project.wait_for_end(1, 2, 3)
+    assert [project.said(name)["code"] for name in (1, 2, 3, 4)] == ["version A"] * 3 + ["version B"]
+    assert [project.said(name)["lib"] for name in (1, 2, 3, 4)] == ["version A"] * 3 + ["version B"]
+    versions = [project.info(name)["version_manager"] for name in (1, 2, 3, 4)]
+    for version, code in zip(versions, ["version A"] * 3 + ["version B"], strict=True):
+        assert git("show", f"{version['commit_hash']}:lib.py", cwd=project.dir) == f"CODE = '{code}'"
+        assert version["dirty"] is not committed
 
 
 def test_values_reach_a_job_of_slurm_unharmed(project: Project) -> None:

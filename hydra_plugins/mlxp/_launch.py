@@ -23,15 +23,16 @@ from hydra_plugins.mlxp import _config
 from hydra_plugins.mlxp._command import Program, find_program, job_overrides
 from hydra_plugins.mlxp._folders import settle_sweep
 from hydra_plugins.mlxp.config import RUN_ID
-from mlxp_core import __version__, script, submission
-from mlxp_core.errors import ConfigurationError, JobFailedError
+from mlxp_core import __version__, question, script, submission
+from mlxp_core.errors import ConfigurationError, JobFailedError, SnapshotError
+from mlxp_core.importing import python_path
 from mlxp_core.launches import Launch, fingerprint, note_launch, take_up
 from mlxp_core.layout import LogDir, RunDir, Status
 from mlxp_core.notes import Submitted
 from mlxp_core.resubmission import submitting_again
 from mlxp_core.scheduler import load_scheduler
 from mlxp_core.settling import find_submitted
-from mlxp_core.snapshot import Code, take_snapshot
+from mlxp_core.snapshot import AUTO, COMMIT, NONE, WORKTREE, Code, Version, Wish, record_version, take_snapshot
 from mlxp_core.store import RunStore
 from mlxp_core.submission import Order, Planned
 from mlxp_core.template import Template, add_header, add_setup, read_template
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     from hydra_plugins.mlxp.launcher import MlxpLauncher
 
 log = logging.getLogger(__name__)
-
-_SNAPSHOTS = ("auto", "commit", "none")
 
 
 @dataclass(frozen=True)
@@ -95,8 +94,8 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
     orders = [_order(launcher, one) for one in templates]
     for order in dict.fromkeys(orders):
         submission.check(order, orders.count(order))
-    if options.snapshot != "none" and launcher.code is None:
-        launcher.code = _freeze(launcher, program, jobs, log_dir)
+    if launcher.code is None:
+        launcher.code, launcher.version = _freeze(launcher, program, jobs, log_dir)
     identity = _identity(launcher, program, jobs)
     earlier = take_up(log_dir, identity)
     runs = list(earlier.runs) if earlier else _folders(jobs, log_dir)
@@ -110,6 +109,9 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
                 _plan(launcher, program, jobs[at], runs[at], template=templates[at], order=orders[at]) for at in rest
             ]
             submission.write_runs(planned)
+            if launcher.code:
+                for one in planned:
+                    launcher.code.keep_diff(one.job.run)
             new = submission.submit([runs[at] for at in rest], log_dir)
         except BaseException as error:
             submission.abandon([runs[at] for at in rest], error)
@@ -126,8 +128,7 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
 def _read_template(launcher: MlxpLauncher, program: Program) -> Template:
     options = launcher.options
     scheduler = load_scheduler(options.scheduler)
-    if options.snapshot not in _SNAPSHOTS:
-        raise ConfigurationError(f"hydra.launcher.snapshot={options.snapshot} is not one of {', '.join(_SNAPSHOTS)}")
+    _wish(options).check("hydra.launcher")
     if options.max_parallel is not None and options.max_parallel < 1:
         raise ConfigurationError(f"hydra.launcher.max_parallel={options.max_parallel}: at least one job must run")
     template = Template()
@@ -194,7 +195,7 @@ def _identity(launcher: MlxpLauncher, program: Program, jobs: Sequence[_Composed
         program=program.words("", Path),
         directory=str(launcher.config.hydra.runtime.cwd),
         scheduler=launcher.options.scheduler,
-        code=launcher.code.commit if launcher.code else None,
+        code=launcher.code.version.commit if launcher.code else None,
         jobs=[[job.number, job.overrides, _config.unresolved(job.config)] for job in jobs],
     )
 
@@ -220,24 +221,55 @@ def _compose(launcher: MlxpLauncher, overrides: list[str], number: int) -> _Comp
     return _Composed(overrides, config, number)
 
 
-def _freeze(launcher: MlxpLauncher, program: Program, jobs: Sequence[_Composed], log_dir: LogDir) -> Code:
-    code = take_snapshot(program.file, log_dir)
-    if code.uncommitted:
+def _wish(options: LauncherConf) -> Wish:
+    return Wish(options.snapshot, options.on_changes, tuple(options.commit_files), options.commit_message or "")
+
+
+def _freeze(
+    launcher: MlxpLauncher, program: Program, jobs: Sequence[_Composed], log_dir: LogDir
+) -> tuple[Code | None, Version | None]:
+    """The copy that the jobs run, and its version; without a copy what is known of the files that they will run."""
+    options = launcher.options
+    if options.snapshot == NONE:
+        return None, _in_place(program, log_dir)
+    ask = question.ask if question.can_answer() else None
+    place = Path(launcher.config.hydra.runtime.cwd, os.path.expanduser(options.code_dir)) if options.code_dir else None  # noqa: PTH111
+    code = take_snapshot(program.file, log_dir, _wish(options), place=place, ask=ask)
+    version = code.version
+    changes = "\n  ".join(str(change) for change in version.changes)
+    if version.snapshot == WORKTREE and options.snapshot == AUTO and ask is None:
+        log.warning(
+            "the jobs run the work tree %s as it is now, with these changes, which are not committed (git keeps it as "
+            "%s under refs/mlxp; hydra.launcher.snapshot=commit runs the last commit):\n  %s",
+            version.repo,
+            code.copy.name[:10],
+            changes,
+        )
+    elif version.left_out:
         log.warning(
             "the jobs run commit %s of %s, without these changes, which are not committed:\n  %s",
-            code.commit[:10],
-            code.repo,
-            "\n  ".join(str(change) for change in code.uncommitted),
+            code.copy.name[:10],
+            version.repo,
+            changes,
         )
-    _check_committed_configuration(launcher, jobs, code)
-    return code
+    _check_frozen_configuration(launcher, jobs, code)
+    return code, version
 
 
-def _check_committed_configuration(launcher: MlxpLauncher, jobs: Sequence[_Composed], code: Code) -> None:
-    """Refuse what every job would refuse hours later: a configuration that the commit does not compose."""
+def _in_place(program: Program, log_dir: LogDir) -> Version | None:
+    try:
+        return record_version(program.file, log_dir, COMMIT)
+    except SnapshotError as error:
+        log.debug("which code the jobs will find is not known: %s", error)
+        return None
+
+
+def _check_frozen_configuration(launcher: MlxpLauncher, jobs: Sequence[_Composed], code: Code) -> None:
+    """Refuse what every job would refuse hours later: a configuration that the frozen code does not compose."""
+    repo, version = code.version.repo, code.version
     search_path = copy.deepcopy(launcher.hydra_context.config_loader.get_search_path())
-    changed = [code.repo / change.path for change in code.uncommitted]
-    changed += [code.repo / change.path for change in code.ignored if change.path.endswith((".yaml", ".yml"))]
+    changed = [repo / change.path for change in version.left_out]
+    changed += [repo / change.path for change in version.ignored if change.path.endswith((".yaml", ".yml"))]
     concerned = False
     for element in search_path.get_path():
         folder = Path(element.path.removeprefix("file://"))
@@ -255,9 +287,9 @@ def _check_committed_configuration(launcher: MlxpLauncher, jobs: Sequence[_Compo
             different = [str(error)]
         if different:
             raise ConfigurationError(
-                f"the configuration of the commit {code.commit[:10]}, which the jobs would run, is not the one that "
-                f"{' '.join(job.overrides) or 'the job'} has here. Commit the changed files.\nhere -> in the commit\n  "
-                + "\n  ".join(different)
+                f"the configuration of version {code.copy.name[:10]}, which the jobs would run, is not the one that "
+                f"{' '.join(job.overrides) or 'the job'} has here. Commit the changed files (none that git is told to "
+                "ignore), or use hydra.launcher.snapshot=worktree.\nhere -> in the version\n  " + "\n  ".join(different)
             )
 
 
@@ -315,7 +347,7 @@ def _plan(
             name=script.legal_name(f"{job.config.hydra.job.name}-{run.path.name}"),
             command=command,
             work_dir=str(work_dir),
-            environment=_environment(job.config, place),
+            environment=_environment(job.config, code),
         ),
         template=template,
         order=order,
@@ -325,7 +357,7 @@ def _plan(
             "command": list(command),
             "work_dir": str(work_dir),
             "hydra": {"job_name": job.config.hydra.job.name, "overrides": job.overrides},
-            "version_manager": _version(code),
+            "version_manager": _version_facts(launcher),
         },
         settings={
             "version": __version__,
@@ -334,23 +366,17 @@ def _plan(
     )
 
 
-def _version(code: Code | None) -> dict[str, Any]:
-    if code is None:
-        return {}
-    uncommitted = [str(change) for change in code.uncommitted]
-    return {"repo_path": str(code.repo), "commit_hash": code.commit, "uncommitted": uncommitted}
+def _version_facts(launcher: MlxpLauncher) -> dict[str, Any]:
+    known = launcher.code or launcher.version
+    return known.facts if known else {}
 
 
-def _environment(config: DictConfig, place: Any) -> dict[str, str]:
+def _environment(config: DictConfig, code: Code | None) -> dict[str, str]:
     """Variables that a job needs: those that Hydra copies from here, a PYTHONPATH that leads into the frozen code."""
     variables = {name: os.environ[name] for name in config.hydra.job.env_copy if name in os.environ}
-    entries = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    placed = [str(place(Path(entry))) if Path(entry).is_absolute() else entry for entry in entries]
-    # an editable install puts folders of the repository on the path, behind those of PYTHONPATH
-    others = [(Path(entry), place(Path(entry))) for entry in sys.path[1:] if entry]
-    placed += [str(copied) for entry, copied in others if copied != entry and copied.is_dir()]
-    if placed:  # said also where it is as here: most schedulers start a job without the variables of the submission
-        variables["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(placed))
+    folders = python_path(code.place if code else Path, code.links if code else None)
+    if folders:  # said also where it is as here: most schedulers start a job without the variables of the submission
+        variables["PYTHONPATH"] = os.pathsep.join(folders)
     return variables
 
 

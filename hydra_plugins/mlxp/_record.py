@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
@@ -18,11 +20,15 @@ from hydra_plugins.mlxp._folders import choose_run_dir, settle_sweep
 from hydra_plugins.mlxp._workers import watch_workers
 from hydra_plugins.mlxp.config import LAUNCHER
 from mlxp_core import active, metadata
-from mlxp_core.errors import ConfigurationChangedError, StoreError
-from mlxp_core.files import load_yaml, load_yaml_if_there
-from mlxp_core.layout import RunDir, Status
+from mlxp_core.errors import ConfigurationChangedError, MlxpError, SnapshotError, StoreError
+from mlxp_core.files import load_yaml, load_yaml_if_there, write_whole
+from mlxp_core.layout import LogDir, RunDir, Status
+from mlxp_core.loaded import misplaced
 from mlxp_core.logger import Run
 from mlxp_core.recording import begin, end, finish
+
+if TYPE_CHECKING:
+    from mlxp_core.snapshot import Version
 
 log = logging.getLogger(__name__)
 
@@ -84,15 +90,24 @@ def on_multirun_start(config: DictConfig) -> None:
 
 
 @_remembers_failure
-def on_job_start(config: DictConfig) -> None:
-    """Open the run."""
+def on_job_start(config: DictConfig, task_function: Callable[..., Any] | None, snapshot: str) -> None:
+    """Open the run; ``snapshot`` is the callback's option."""
     run = RunDir(Path(config.hydra.runtime.output_dir))
     facts = {"hydra": {"job_name": config.hydra.job.name, "overrides": _config.overrides(config, "task")}}
+    launch_dir = Path(config.hydra.runtime.cwd)
     if _is_launched(run):
-        _open.append(begin(run, config=None, facts=facts))
+        _, code = _frozen(run)
+        _open.append(begin(run, config=None, facts=facts, code=code, launch_dir=launch_dir))
         return
     full, raw = _config.resolved(config), _config.unresolved(config)
-    _open.append(begin(run, config=full, config_unresolved=raw, facts=facts))
+    program = _program(task_function, launch_dir)
+    version = _version(program, run.path.parent, snapshot)
+    if version is not None:
+        facts["version_manager"] = version.facts
+    code = version.repo if version is not None else program.parent
+    _open.append(begin(run, config=full, config_unresolved=raw, facts=facts, code=code, launch_dir=launch_dir))
+    if version is not None and version.diff:
+        write_whole(run.diff, version.diff)
 
 
 @_remembers_failure
@@ -117,15 +132,71 @@ def _take_over(config: DictConfig, run: RunDir) -> None:
     submitted = load_yaml(run.config_unresolved)
     different = _config.differences(submitted, _config.unresolved(config))
     if different:
-        error = ConfigurationChangedError(
-            f"run {run.path} was submitted with another configuration than its job composes now, so it does not run.\n"
-            "submitted -> now\n  " + "\n  ".join(different) + "\n"
-            "Is a configuration file, or a package that adds to the configuration, another one on this machine?"
+        _refuse(
+            run,
+            ConfigurationChangedError(
+                f"run {run.path} was submitted with another configuration than its job composes now, so it does not "
+                "run.\nsubmitted -> now\n  " + "\n  ".join(different) + "\n"
+                "Is a configuration file, or a package that adds to the configuration, another one on this machine?"
+            ),
         )
-        finish(begin(run, config=None), Status.FAILED, metadata.describe_error(error))
-        raise SystemExit(f"{type(error).__name__}: {error}")
     settings = load_yaml(run.settings)
+    _check_modules(run)
     config.hydra.runtime.cwd = settings["launcher"]["launch_dir"]  # what hydra.utils.get_original_cwd() answers
     pinned = _config.pin(config, load_yaml(run.config))
     if pinned:
         log.debug("as at the submission, and not as they would be resolved now: %s", ", ".join(pinned))
+
+
+def _check_modules(run: RunDir) -> None:
+    """Refuse to run code that changes while jobs wait: modules that come from the work tree and not from the copy."""
+    repo, copy = _frozen(run)
+    wrong = misplaced(sys.modules, repo, copy) if repo and copy else []
+    if wrong:
+        _refuse(
+            run,
+            SnapshotError(
+                f"run {run.path} was submitted with the code in {copy}, and Python has loaded these from the work tree:"
+                "\n  " + "\n  ".join(wrong[:20]) + "\nIs there a line in the template, or an installation of the "
+                "package, that puts them first on sys.path? hydra.launcher.snapshot=none runs the work tree as it is."
+            ),
+        )
+
+
+def _refuse(run: RunDir, error: Exception) -> NoReturn:
+    finish(begin(run, config=None), Status.FAILED, metadata.describe_error(error))
+    raise SystemExit(f"{type(error).__name__}: {error}")
+
+
+def _frozen(run: RunDir) -> tuple[Path | None, Path | None]:
+    """The work tree, and the copy of its code, of a launched run."""
+    version = load_yaml_if_there(run.info).get("version_manager")
+    facts = version if isinstance(version, dict) else {}
+    repo, copy = (facts.get(key) for key in ("repo_path", "copy"))
+    return (Path(repo), Path(copy)) if isinstance(repo, str) and isinstance(copy, str) else (None, None)
+
+
+def _program(task_function: Callable[..., Any] | None, launch_dir: Path) -> Path:
+    """The file of the program, in a worker of another launcher too, where __main__ is the worker's."""
+    function = inspect.unwrap(task_function) if task_function is not None else None
+    code = getattr(function, "__code__", None)
+    file = Path(code.co_filename).absolute() if code is not None else launch_dir / "-"
+    return file if file.is_file() else launch_dir / "-"  # a notebook's cell
+
+
+_versions: dict[tuple[Path, str], Version | None] = {}  # once for a process: its modules are loaded once
+
+
+def _version(program: Path, log_dir: Path, snapshot: str) -> Version | None:
+    """Which version of the code runs here, in place; None where that is not known. Never keeps a run from starting."""
+    key = (program, snapshot)
+    if key not in _versions:
+        _versions[key] = None
+        if snapshot != "none" and any((folder / ".git").exists() for folder in program.parents):
+            from mlxp_core.snapshot import record_version  # noqa: PLC0415  (and subprocess, for those that need it)
+
+            try:
+                _versions[key] = record_version(program, LogDir(log_dir), snapshot)
+            except (MlxpError, OSError) as error:
+                log.warning("which code this run runs is not recorded: %s", error)
+    return _versions[key]

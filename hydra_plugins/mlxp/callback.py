@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 class MlxpCallback(Callback):
     """Gives every run a numbered folder, and records how it starts and ends."""
 
-    def __init__(self, log_dir: str) -> None:
+    def __init__(self, log_dir: str, snapshot: str = "auto") -> None:
         """``log_dir`` is what ``{log_dir}`` stands for in ``hydra.run.dir`` and ``hydra.sweep.dir``."""
         from ._record import watch  # noqa: PLC0415
 
-        self.log_dir = log_dir
+        self.log_dir, self.snapshot = log_dir, snapshot
         watch()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -40,11 +40,11 @@ class MlxpCallback(Callback):
 
         on_multirun_start(config)
 
-    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+    def on_job_start(self, config: DictConfig, **more: Any) -> None:
         """RUNNING."""
         from ._record import on_job_start  # noqa: PLC0415
 
-        on_job_start(config)
+        on_job_start(config, more.get("task_function"), self.snapshot)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:  # noqa: ARG002
         """COMPLETE or FAILED."""

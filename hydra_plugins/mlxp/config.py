@@ -41,8 +41,17 @@ class LauncherConf:
     array: bool = True
     # how many runs share one job, side by side in its allocation
     pack: int = 1
-    # the code that jobs run; auto, commit: a copy of the repository's HEAD; none: the files as they are at the start
+    # the code that jobs run: a copy of HEAD (commit), of the files as they are (worktree), none (as they are when a job
+    # starts); auto: HEAD where nothing has changed, else what on_changes says
     snapshot: str = "auto"
+    # about what is not committed: ask (without a terminal: capture), capture, commit, ignore, stop
+    on_changes: str = "ask"
+    # what `commit` adds and commits, paths from the repository's top; none named: all that has changed
+    commit_files: list[str] = field(default_factory=list)
+    # the message of that commit
+    commit_message: Optional[str] = None  # noqa: UP045
+    # where the copies of the code are made, relative to the launch directory; null: in the log directory
+    code_dir: Optional[str] = None  # noqa: UP045
     # the Python of the jobs; null: the one that launches
     python: Optional[str] = None  # noqa: UP045
     # stay until the jobs have ended, and fail if one of them did
@@ -60,6 +69,9 @@ class CallbackConf:
     _target_: str = CALLBACK
     # as log_dir of the launchers, also for single runs; a hydra.run.dir or hydra.sweep.dir of your own wins
     log_dir: str = "logs"
+    # which code a run is said to run: commit (HEAD), worktree (captured where it differs), auto (worktree, unless that
+    # is very large), none (not recorded)
+    snapshot: str = "auto"
 
 
 def register() -> None:

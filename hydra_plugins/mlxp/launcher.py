@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hydra.types import HydraContext, TaskFunction
     from omegaconf import DictConfig
 
-    from mlxp_core.snapshot import Code
+    from mlxp_core.snapshot import Code, Version
 
 
 class MlxpLauncher(Launcher):
@@ -34,6 +34,7 @@ class MlxpLauncher(Launcher):
         """Take the fields of LauncherConf; their types are checked at the launch."""
         self._given = options
         self.code: Code | None = None  # taken once: all batches of a sweep run the same
+        self.version: Version | None = None
 
     @cached_property
     def options(self) -> LauncherConf:

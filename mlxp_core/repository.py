@@ -1,0 +1,225 @@
+"""The only module that runs git. The user's branch, index and work tree are read, and written with a yes alone.
+
+Launches and commands run it by GitPython. A plain run, of which the start must cost next to nothing, does without:
+importing GitPython takes 55 ms of CPU, `git status` takes 5.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import NamedTuple
+
+from mlxp_core.errors import NoRepositoryError, SnapshotError
+
+# what `git rev-parse --local-env-vars` lists: with these, as in a hook, git would speak of another repository
+_LOCAL = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_CONFIG",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_CONFIG_COUNT",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_GRAFT_FILE",
+    "GIT_INDEX_FILE",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_PREFIX",
+    "GIT_SHALLOW_FILE",
+    "GIT_COMMON_DIR",
+)
+# no optional lock: `git status` would refresh the user's index; no hook: read-tree runs post-index-change
+_ALWAYS = {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C", "LANGUAGE": "C"}
+_OPTIONS = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "advice.addEmbeddedRepo=false")
+
+Runner = Callable[[Sequence[str], Path, Mapping[str, str], bytes], bytes]
+
+
+class Change(NamedTuple):
+    """What `git status` says of one path."""
+
+    state: str  # two letters
+    path: str  # relative to the top
+
+    def __str__(self) -> str:
+        """As git prints it."""
+        return f"{self.state} {self.path}"
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is checked out, and what differs from it."""
+
+    head: str | None  # the commit's full hash; None before the first
+    branch: str | None  # None for a detached HEAD
+    changes: tuple[Change, ...]
+    ignored: tuple[Change, ...]  # what git is told to ignore
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A work tree and its repository."""
+
+    top: Path
+    git_dir: Path  # of a linked work tree its own
+    run: Runner
+
+    def git(
+        self,
+        *words: str,
+        index: Path | None = None,
+        stdin: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+    ) -> str:
+        """Run git in the top folder and give what it prints, without the last line's end.
+
+        File names that are no UTF-8 come with surrogate escapes. Raises SnapshotError with the command and git's words.
+        """
+        variables = {**_ALWAYS, **(environment or {})}
+        if index is not None:
+            variables["GIT_INDEX_FILE"] = str(index)
+        return os.fsdecode(self.run(("git", *_OPTIONS, *words), self.top, variables, stdin)).removesuffix("\n")
+
+    def status(self, own: Path | None = None) -> Status:
+        """Ask `git status`; what lies in ``own``, which the runs wrote, is no change of the code."""
+        # of a submodule, whatever the user's configuration says to ignore of it
+        return read_status(
+            self.git(
+                *("status", "--porcelain=v2", "--branch", "-z"),
+                *("--untracked-files=normal", "--ignored", "--ignore-submodules=none"),
+            ),
+            self.top,
+            own,
+        )
+
+    def inside(self, path: str) -> Repository | None:
+        """The repository of a submodule, or of a clone within the work tree; None where there is none."""
+        folder = self.top / path
+        if not (folder / ".git").exists():  # not initialised: git would find the repository around it
+            return None
+        return find_repository(folder, self.run)
+
+
+def find_repository(folder: Path, run: Runner | None = None) -> Repository:
+    """Find the repository that a folder lies in. ``run`` is how to run git; by GitPython unless it is given.
+
+    Raises SnapshotError where there is none, none with a work tree, or no git.
+    """
+    run = run or _gitpython()
+    try:
+        answer = os.fsdecode(run(("git", "rev-parse", "--show-toplevel", "--absolute-git-dir"), folder, _ALWAYS, b""))
+    except SnapshotError as error:
+        if "not a git repository" in str(error):
+            raise NoRepositoryError(f"{folder} is in no git repository") from None
+        if "must be run in a work tree" in str(error):
+            raise SnapshotError(f"{folder} is in a bare repository, without a work tree") from None
+        raise
+    top, git_dir = answer.removesuffix("\n").rsplit("\n", 1)
+    return Repository(Path(top), Path(git_dir), run)
+
+
+def read_status(text: str, top: Path, own: Path | None) -> Status:
+    """Read what `git status --porcelain=v2 --branch -z` prints. Source: git-status(1), Porcelain Format Version 2."""
+    head, branch = None, None
+    found: list[Change] = []
+    entries = iter(text.split("\0"))
+    for entry in entries:
+        kind, _, rest = entry.partition(" ")
+        if kind == "#":
+            name, _, value = rest.partition(" ")
+            if not value.startswith("("):  # (initial), (detached)
+                head = value if name == "branch.oid" else head
+                branch = value if name == "branch.head" else branch
+        elif kind in _FIELDS_BEFORE_PATH:
+            *fields, path = rest.split(" ", _FIELDS_BEFORE_PATH[kind])
+            found.append(Change(fields[0].replace(".", " "), path))
+            if kind == "2":
+                next(entries, None)  # the old name of what was renamed or copied
+        elif kind in {"?", "!"}:
+            found.append(Change(kind * 2, rest))
+    if own is not None:
+        resolved = own.resolve()
+        found = [
+            change
+            for change in found
+            if change.state == "!!" or not (top / change.path).resolve().is_relative_to(resolved)
+        ]
+    ignored = tuple(change for change in found if change.state == "!!")
+    return Status(head, branch, tuple(change for change in found if change.state != "!!"), ignored)
+
+
+_FIELDS_BEFORE_PATH = {"1": 7, "2": 8, "u": 9}
+
+
+def run_git(words: Sequence[str], folder: Path, environment: Mapping[str, str], stdin: bytes) -> bytes:
+    """Run git by itself: what GitPython does, without its import. Raises SnapshotError."""
+    inherited = {name: value for name, value in os.environ.items() if name not in _LOCAL}
+    try:
+        done = subprocess.run(  # noqa: S603  (git, with words of ours)
+            words, cwd=folder, env={**inherited, **environment}, input=stdin, capture_output=True, check=False
+        )
+    except FileNotFoundError as error:
+        raise SnapshotError("there is no program git: install it") from error
+    if done.returncode:
+        raise _failed(words, done.returncode, os.fsdecode(done.stderr))
+    return done.stdout
+
+
+def _gitpython() -> Runner:
+    try:
+        import git  # noqa: PLC0415  (an import that only a launch should pay for)
+    except ImportError as error:  # which is what GitPython raises where there is no program git
+        raise SnapshotError("there is no program git: install it") from error
+
+    def run(words: Sequence[str], folder: Path, environment: Mapping[str, str], stdin: bytes) -> bytes:
+        with _without_local_variables(), TemporaryFile() as given:
+            given.write(stdin)
+            given.seek(0)
+            try:
+                code, out, err = git.Git(folder).execute(
+                    words,
+                    env=environment,
+                    istream=given,
+                    with_extended_output=True,
+                    with_exceptions=False,
+                    stdout_as_string=False,
+                    strip_newline_in_stdout=False,
+                )
+            except git.GitCommandNotFound as error:
+                raise SnapshotError("there is no program git: install it") from error
+        if code:
+            raise _failed(words, code, err)
+        return out
+
+    return run
+
+
+def commit_files(repository: Repository, files: Sequence[str], message: str) -> None:
+    """Add files to the user's own index and commit it on the user's branch, as the user does: with hooks, as the user.
+
+    Only ever after the user's yes. Raises SnapshotError with what git, or a hook, has said.
+    """
+    repository.run(("git", "add", "--", *files), repository.top, {}, b"")
+    repository.run(("git", "commit", "--quiet", "--message", message), repository.top, {}, b"")
+
+
+@contextmanager
+def _without_local_variables() -> Iterator[None]:
+    """GitPython adds to the variables of this process, and takes none away."""
+    kept = {name: os.environ.pop(name) for name in _LOCAL if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
+def _failed(words: Sequence[str], code: int, stderr: str) -> SnapshotError:
+    shown = " ".join(word for word in words if word not in _OPTIONS)
+    return SnapshotError(f"`{shown}` failed with exit code {code}: {stderr.strip()}")
