@@ -23,10 +23,6 @@ from mlxp_core.reader.record import RunRecord, interned
 
 # Three numbers each for info.yaml, config.yaml, and the folders metadata, metrics, artifacts: ctime, size, inode.
 Signature = tuple[int, ...]
-_ABOUT = [
-    f"{what} {of}" for of in ("info", "config", "metadata", "metrics", "artifacts") for what in ("t", "size", "i")
-]
-_CHANGED, _INODE = _ABOUT.index("t metadata"), _ABOUT.index("i metadata")
 
 _OWN = {
     "name": pl.String,
@@ -34,12 +30,17 @@ _OWN = {
     "status": pl.String,
     "problems": pl.String,  # JSON
     **dict.fromkeys(("config", "info", "artifacts", "logs"), pl.UInt32),  # numbers in the tables
-    **{f"signature {about}": pl.Int64 if about.startswith("t ") else pl.UInt64 for about in _ABOUT},
+    "fingerprint": pl.Int64,
 }
 _FIELD = "field "  # begins the name of a column of values; the kind and the name of the field follow
 _PLAIN: Mapping[Kind, Any] = {"bool": pl.Boolean, "int": pl.Int64, "float": pl.Float64, "text": pl.String}
 # gives columns of these names; several at a time, because each call takes its time
 Load = Callable[[Sequence[str]], pl.DataFrame]
+
+
+def fingerprint(signature: Signature) -> int:
+    """Give 64 bits for a signature: the hash of whole numbers, which is the same in every process."""
+    return hash(signature)
 
 
 class Settled(NamedTuple):
@@ -70,7 +71,7 @@ class Tables(NamedTuple):
 class Block:
     """Some runs of a log directory, ordered by id."""
 
-    def __init__(self, columns: Sequence[str], tables: Tables, load: Load) -> None:
+    def __init__(self, columns: Mapping[str, pl.DataType], tables: Tables, load: Load) -> None:
         """``columns`` are those that ``load`` can give: ``Block.of`` and ``frame`` say which those are."""
         self.columns = columns
         self.tables = tables
@@ -103,10 +104,9 @@ class Block:
             "id": [run.id for _, run in settled],
             "status": [run.status for _, run in settled],
             "problems": [_problems_text(run.problems) for _, run in settled],
+            "fingerprint": [fingerprint(signature) for signature, _ in settled],
         }
         columns |= zip(("config", "info", "artifacts", "logs"), zip(*numbers, strict=True), strict=True)
-        signatures = zip(*(one.signature for one in settled), strict=True)
-        columns |= zip((f"signature {about}" for about in _ABOUT), signatures, strict=True)
         series = [pl.Series(name, values, dtype=_OWN[name]) for name, values in columns.items()]
         for which in ("config", "info"):
             series += _field_columns([getattr(run, which) for _, run in settled])
@@ -115,7 +115,7 @@ class Block:
     @classmethod
     def of_frame(cls, frame: pl.DataFrame, tables: Tables) -> Block:
         """The runs of a frame as ``frame`` gives it."""
-        return cls(frame.columns, tables, frame.select)
+        return cls(frame.schema, tables, frame.select)
 
     def joined(self, rows: Sequence[int] | None, other: Block) -> Block:
         """These runs (or some of them) and others, ordered by id."""
@@ -132,6 +132,20 @@ class Block:
         order = sorted(range(frame.height), key=list(map(_order, frame["id"], frame["name"])).__getitem__)
         return Block.of_frame(frame[order], Tables(list(shapes), list(tuples)))
 
+    def check(self) -> None:
+        """Raise ValueError or LookupError where the columns are not those that ``frame`` gives."""
+        expected = {
+            **_OWN,
+            **{_field_column(name, kind): _type_of(kind) for name in self._kinds for kind in self._kinds[name]},
+        }
+        if dict(self.columns) != expected:
+            raise ValueError(f"columns {self.columns}")
+        self.prepare(_OWN)
+        for which in ("config", "info", "artifacts", "logs"):
+            numbers = self.own(which)
+            if numbers.null_count() or (len(numbers) and max(numbers) >= len(self._table(which))):
+                raise ValueError(f"{which} numbers that no table has")
+
     @property
     def frame(self) -> pl.DataFrame:
         """All columns, to be written."""
@@ -145,23 +159,12 @@ class Block:
     @cached_property
     def names(self) -> list[str]:
         """Names of the run folders."""
-        # with what every look needs
-        self.prepare(["name", "id", "status", f"signature {_ABOUT[_CHANGED]}", f"signature {_ABOUT[_INODE]}"])
         return self.own("name").to_list()
 
     @cached_property
-    def stamps(self) -> dict[str, tuple[int, int, int]]:
-        """For each folder ctime and inode of its metadata, and its place here."""
-        names = self.names
-        changed, inodes = (self.own(f"signature {_ABOUT[number]}").to_list() for number in (_CHANGED, _INODE))
-        return dict(zip(names, zip(changed, inodes, range(len(names)), strict=True), strict=True))
-
-    @cached_property
-    def signatures(self) -> list[Signature]:
-        """How each folder stood when it was read."""
-        names = [f"signature {about}" for about in _ABOUT]
-        self.prepare(names)
-        return list(zip(*(self.own(name).to_list() for name in names), strict=True))
+    def fingerprints(self) -> dict[tuple[str, int], int]:
+        """For each folder, and how it stood when it was read, its place here."""
+        return {key: place for place, key in enumerate(zip(self.names, self.own("fingerprint"), strict=True))}
 
     def prepare(self, names: Iterable[str]) -> None:
         """Load these columns, those that are not loaded yet."""
@@ -171,7 +174,7 @@ class Block:
 
     def prepare_fields(self, names: Iterable[str]) -> None:
         """Load what ``cells`` needs for these fields."""
-        self.prepare(f"{_FIELD}{kind} {name}" for name in names for kind in self._kinds.get(name, ()))
+        self.prepare(_field_column(name, kind) for name in names for kind in self._kinds.get(name, ()))
 
     def own(self, name: str) -> pl.Series:
         """Give a column that is no field."""
@@ -180,13 +183,16 @@ class Block:
 
     def shared(self, which: str) -> list[Any]:
         """For each run its config or info shape, artifacts, or logs: the same object where runs share it."""
-        table: list[Any] = self.tables.shapes if which in {"config", "info"} else self.tables.tuples
+        table = self._table(which)
         return [table[number] for number in self.own(which)]
 
     def counted(self, which: str) -> list[tuple[Any, int]]:
         """What ``shared`` gives, each once with the number of runs, in the order in which they appear."""
-        table: list[Any] = self.tables.shapes if which in {"config", "info"} else self.tables.tuples
+        table = self._table(which)
         return [(table[number], count) for number, count in Counter(self.own(which).to_list()).items()]
+
+    def _table(self, which: str) -> list[Any]:
+        return self.tables.shapes if which in {"config", "info"} else self.tables.tuples
 
     def problems(self) -> list[tuple[int, Problem]]:
         """What is wrong, each with the place of the run."""
@@ -204,7 +210,7 @@ class Block:
             return cells if rows is None else cells[rows]
         parts = []
         for kind in self._kinds.get(name, ()):
-            values = self.own(f"{_FIELD}{kind} {name}")
+            values = self.own(_field_column(name, kind))
             if rows is not None:
                 values = values[rows]
             if values.null_count() < len(values):
@@ -235,6 +241,14 @@ class Block:
         )
 
 
+def _field_column(name: str, kind: Kind) -> str:
+    return f"{_FIELD}{kind} {name}"
+
+
+def _type_of(kind: Kind) -> Any:
+    return _PLAIN.get(kind, pl.String)  # anything else is JSON
+
+
 def _field_columns(fields: Sequence[Fields]) -> list[pl.Series]:
     """Give a column for each name and kind that any of the runs has a value of."""
     by_shape: dict[Shape, list[int]] = {}
@@ -258,8 +272,7 @@ def _field_columns(fields: Sequence[Fields]) -> list[pl.Series]:
             for place, cell in zip(places, cells, strict=True):
                 column[place] = cell
     return [
-        pl.Series(f"{_FIELD}{kind} {name}", cells, dtype=_PLAIN.get(kind, pl.String))
-        for (name, kind), cells in columns.items()
+        pl.Series(_field_column(name, kind), cells, dtype=_type_of(kind)) for (name, kind), cells in columns.items()
     ]
 
 

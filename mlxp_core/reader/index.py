@@ -2,8 +2,8 @@
 
 It lies in ``.mlxp`` of the log directory where that can be written, or else among the user's caches. A line with
 version, lengths and checksum, then JSON, then Parquet; nothing in it is executed. One that is missing, torn or of
-another version is not used. The file's time says when all of its runs were last compared with their folders wholly:
-see settled.py.
+another version is not used, and of one that is old only the runs are whose folders stand as they did: see settled.py.
+Several may write it at once: each puts a whole one into its place.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import io
 import json
 import logging
 import os
+import sys
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import platformdirs
 import polars as pl
@@ -27,25 +27,15 @@ from mlxp_core.reader.block import Block, Tables
 
 _logger = logging.getLogger(__name__)
 
-_VERSION = "hydra-mlxp reader index 2"
+# with what the hashes of numbers depend on, which fingerprints are
+_VERSION = f"hydra-mlxp reader index 2 {sys.implementation.name} {sys.hash_info.width}"
 
 
-class Index(NamedTuple):
-    """A block that was read from a file, or written to one."""
-
-    block: Block
-    path: Path
-    checked: int  # nanoseconds since the epoch
-
-
-def load_index(log_dir: str) -> Index | None:
+def load_index(log_dir: str) -> Block | None:
     """Read the index of a log directory, if there is one that can be used."""
     for path in places(log_dir):
         try:
-            with path.open("rb") as file:
-                checked = os.fstat(file.fileno()).st_mtime_ns
-                content = file.read()
-            return Index(read_index(content), path, checked)
+            return read_index(path.read_bytes())
         except (
             OSError,
             LookupError,
@@ -59,8 +49,8 @@ def load_index(log_dir: str) -> Index | None:
     return None
 
 
-def save_index(log_dir: str, block: Block, checked: int) -> Index | None:
-    """Write the index where that is possible. ``checked``: when its runs were last compared with their folders."""
+def save_index(log_dir: str, block: Block) -> None:
+    """Write the index where that is possible."""
     beside, cached = places(log_dir)
     content: bytes | None = None
     for path in (beside, cached):
@@ -69,34 +59,32 @@ def save_index(log_dir: str, block: Block, checked: int) -> Index | None:
             path.parent.mkdir(parents=path is cached, exist_ok=True)
             content = content or write_index(block)
             write_whole(path, content)
-            os.utime(path, ns=(checked, checked))
         except (OSError, UnicodeEncodeError) as error:
             _logger.debug("no index at %s: %s", path, error)
         else:
-            return Index(block, path, checked)
-    return None
+            return
 
 
 def read_index(content: bytes) -> Block:
-    """Read what ``write_index`` made; columns are decoded when they are asked for. Raises ValueError and others."""
+    """Read what ``write_index`` made; fields are decoded when they are asked for. Raises ValueError and others."""
     head, _, body = content.partition(b"\n")
     version, length, checksum = head.decode("ascii").rsplit(" ", 2)
     if version != _VERSION or checksum != _checksum(body):
         raise ValueError("another version, or torn")
-    columns, tables = json.loads(body[: int(length)])
+    tables = Tables.read(json.loads(body[: int(length)]))
     parquet = body[int(length) :]
 
     def load(names: Sequence[str]) -> pl.DataFrame:
         return pl.read_parquet(io.BytesIO(parquet), columns=list(names))
 
-    block = Block(columns, Tables.read(tables), load)
-    block.names  # noqa: B018  (read at once: an index with anything else in it is none)
+    block = Block(pl.read_parquet_schema(io.BytesIO(parquet)), tables, load)
+    block.check()
     return block
 
 
 def write_index(block: Block) -> bytes:
     """Give the index as it stands in a file."""
-    head = json.dumps([list(block.columns), block.tables.plain], separators=(",", ":")).encode("utf-8", "surrogatepass")
+    head = json.dumps(block.tables.plain, separators=(",", ":")).encode("utf-8", "surrogatepass")
     parquet = io.BytesIO()
     block.frame.write_parquet(parquet, compression="zstd", compression_level=1, statistics=False)
     body = head + parquet.getvalue()

@@ -1,14 +1,14 @@
 """Which runs must be read, and which stay as they were. The only module that decides so, by what ``stat`` says.
 
 A run is settled once its job has said in info.yaml that it has ended, as the last thing that it writes, or before it
-has started. Whatever then happens to it, this package and script.sh put files into its folder ``metadata``, by renaming
-them into place, which changes that folder's ctime: a start, an end, a submission, a later attempt, an exit code. So do
-most editors, rsync, and whoever replaces or deletes files there. At each look that is one ``stat`` a run.
+has started. It is read again when any of five things changes: the folders metadata, metrics and artifacts, and the
+files info.yaml and config.yaml. Their ctime counts, which no program can set. Whatever happens to a settled run, this
+package and script.sh put files into ``metadata`` by renaming them into place, which that folder shows: a start, an end,
+a submission, a later attempt, an exit code. The two files show edits in place, the other folders what arrives late with
+a copy. So a look is five ``stat`` calls for a settled run, and none of its files is opened.
 
-What it does not show is a file that was overwritten in place, and metrics and artifacts that arrive late with a copy.
-So, as an NFS client does, once a minute a look compares more: info.yaml, config.yaml and the folders metadata, metrics
-and artifacts, five ``stat`` calls a run. What none of them shows is a submission.yaml, or a list of keys, of a settled
-run that was edited in place, by hand.
+What none of them shows: a submission.yaml or a list of keys that was edited in place by hand, and an artifact that was
+put by hand into a folder of its type that was there already.
 """
 
 from __future__ import annotations
@@ -22,17 +22,15 @@ from pathlib import Path
 import polars as pl
 
 from mlxp_core.layout import RunDir
-from mlxp_core.reader.block import Block, Settled, Signature
+from mlxp_core.reader.block import Block, Settled, Signature, fingerprint
 from mlxp_core.reader.census import Census
 from mlxp_core.reader.index import load_index, save_index
 from mlxp_core.reader.record import RunRecord
 
 _HOME = RunDir(Path())
-_METADATA = os.fspath(_HOME.metadata)
-_COMPARED = [os.fspath(path) for path in (_HOME.info, _HOME.config, _HOME.metadata, _HOME.metrics, _HOME.artifacts)]
+_COMPARED = [f"/{path}" for path in (_HOME.info, _HOME.config, _HOME.metadata, _HOME.metrics, _HOME.artifacts)]
 # as in filecache.py: what was read sooner than this after the last change is not kept
 _UNSETTLED_NS = 2_000_000_000
-_IN_PLACE_NS = 60_000_000_000
 # Runs become columns, and an index, when so many of them, and so large a part, are new: reading fewer takes less time.
 _FEWEST_NEW = 32
 _SMALLEST_PART = 0.05
@@ -47,15 +45,16 @@ def signature_of(run: str, folder: int | None = None) -> Signature:
 
     ``run`` is a path, relative to the directory that is open as ``folder``.
     """
-    numbers: list[int] = []
+    numbers: Signature = ()
+    stat = os.stat
     for name in _COMPARED:
         try:
-            status = os.stat(f"{run}/{name}", dir_fd=folder)
+            status = stat(run + name, dir_fd=folder)
         except OSError:
             numbers += (0, 0, 0)
         else:
             numbers += (status.st_ctime_ns, status.st_size, status.st_ino)
-    return tuple(numbers)
+    return numbers
 
 
 class SettledRuns:
@@ -71,9 +70,7 @@ class SettledRuns:
         self._lock = threading.Lock()
         self._kept: dict[str, Settled] = {}
         self._new = 0
-        self._index = load_index(log_dir)
-        self._block = None if self._index is None else self._index.block
-        self._checked = 0 if self._index is None else self._index.checked
+        self._block = load_index(log_dir)
         self._census: Census | None = None
 
     def look(self, names: Sequence[str], folder: int, read: Read) -> Census:
@@ -82,52 +79,28 @@ class SettledRuns:
         The same object as before where nothing has changed.
         """
         with self._lock:
-            now = time.time_ns()
-            wholly = self._block is not None and not 0 <= now - self._checked < _IN_PLACE_NS
-            rows, others = self._compared(names, folder, wholly=wholly)
-            runs = [run for name in others if (run := self._read(name, folder, read)) is not None]
-            if wholly:
-                self._checked = now
-                self._touch()
-            if self._new >= max(_FEWEST_NEW, _SMALLEST_PART * (len(rows or ()) + len(runs))):
+            rows: list[int] = []
+            runs: list[RunRecord] = []
+            known = {} if self._block is None else self._block.fingerprints
+            for name in names:
+                signature = signature_of(name, folder)
+                place = known.get((name, fingerprint(signature)))
+                if place is not None:
+                    rows.append(place)
+                elif any(signature):  # or else what lies there is no run
+                    run = self._read(name, signature, read)
+                    if run is not None:
+                        runs.append(run)
+            if self._new >= max(_FEWEST_NEW, _SMALLEST_PART * (len(rows) + len(runs))):
                 rows, runs = self._absorb(rows, runs)
             return self._as_before(rows, sorted(runs, key=lambda run: run.order))
 
-    def _compared(self, names: Sequence[str], folder: int, *, wholly: bool) -> tuple[list[int], list[str]]:
-        """Give places in the block of the runs that are as they were, and the names of all other folders."""
-        if self._block is None:
-            return [], list(names)
-        stamps = self._block.stamps
-        signatures = self._block.signatures if wholly else []
-        rows: list[int] = []
-        others: list[str] = []
-        stat = os.stat
-        for name in names:
-            known = stamps.get(name)
-            if known is None:
-                others.append(name)
-                continue
-            changed, inode, place = known
-            try:
-                status = stat(f"{name}/{_METADATA}", dir_fd=folder)
-            except OSError:
-                others.append(name)
-                continue
-            same = status.st_ctime_ns == changed and status.st_ino == inode
-            if same and (not wholly or signature_of(name, folder) == signatures[place]):
-                rows.append(place)
-            else:
-                others.append(name)
-        return rows, others
-
-    def _read(self, name: str, folder: int, read: Read) -> RunRecord | None:
-        signature = signature_of(name, folder)
-        if not any(signature):
-            return None  # what lies there is no run
+    def _read(self, name: str, signature: Signature, read: Read) -> RunRecord | None:
         kept = self._kept.get(name)
-        if kept is not None and kept.signature == signature:
-            return kept.run
-        if self._kept.pop(name, None) is not None:
+        if kept is not None:
+            if kept.signature == signature:
+                return kept.run
+            del self._kept[name]
             self._new -= 1
         run = read(f"{self._log_dir}/{name}", name, signature)
         if run is not None and run.settled and time.time_ns() - max(signature[::3]) > _UNSETTLED_NS:
@@ -146,20 +119,10 @@ class SettledRuns:
             block = added if self._block is None or not rows else self._block.joined(sorted(rows), added)
         except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):  # a name that is no UTF-8, perhaps
             return rows, runs
-        if self._block is None:
-            self._checked = time.time_ns()
         self._block = block
-        self._index = save_index(self._log_dir, block, self._checked)
+        save_index(self._log_dir, block)
         absorbed, self._kept = self._kept, {}
         return list(range(len(block))), [run for run in runs if run.name not in absorbed]
-
-    def _touch(self) -> None:
-        """Have the index say when its runs were compared wholly."""
-        if self._index is not None and self._index.block is self._block:
-            try:
-                os.utime(self._index.path, ns=(self._checked, self._checked))
-            except OSError:
-                self._index = None
 
     def _as_before(self, rows: list[int], runs: list[RunRecord]) -> Census:
         block = self._block

@@ -246,7 +246,7 @@ def test_a_value_that_no_longer_fits_its_column_is_an_error_that_says_so(logs):
     frame = scan_runs(logs.path)
     logs.run(2, {"x": "auto"})
     with pytest.raises(
-        SchemaChangedError, match=r"config.x is 'auto' in .*/2, but the column was Int64 .* call scan_runs"
+        SchemaChangedError, match=r"config.x is 'auto' in run 2, but the column was Int64 .* call scan_runs"
     ):
         frame.collect()
     assert frame.select("id").collect()["id"].to_list() == [1, 2]
