@@ -5,9 +5,10 @@ A file is written beside its place and renamed onto it, so a reader sees the old
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,45 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
+# ctime, size and inode: as long as these stay, so does what a file holds, or which names a folder has
+Stamp = tuple[int, int, int]
+NOT_THERE: Stamp = (0, 0, 0)
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """How a file or a folder stands."""
+    return status.st_ctime_ns, status.st_size, status.st_ino
+
+
+def checksum(content: bytes) -> str:
+    """By what the content of a file is known again, wherever it has been copied to."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Put ``content`` at ``path``, whole or not at all."""
     # a script may name files that are no UTF-8: their bytes go through as they are
     data = content.encode(errors="surrogateescape") if isinstance(content, str) else content
     with whole(path) as temporary:
-        try:
-            temporary.write_bytes(data)
-        except OSError as error:  # of a write, such as a full disk's, does not say where
-            raise OSError(error.errno, error.strerror, str(path)) from error
+        _write(temporary, data, path)
+
+
+def write_stamped(path: Path, content: bytes) -> Stamp:
+    """As write_whole; give the stamp of what was put there, even if something else is there by now."""
+    with ExitStack() as stack:
+        with whole(path) as temporary:
+            _write(temporary, content, path)
+            # held open, so that its inode is not another file's; a renaming changes the ctime
+            descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, descriptor)
+        return stamp_of(os.fstat(descriptor))
+
+
+def _write(temporary: Path, data: bytes, path: Path) -> None:
+    try:
+        temporary.write_bytes(data)
+    except OSError as error:  # of a write, such as a full disk's, does not say where
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextmanager

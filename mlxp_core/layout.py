@@ -90,6 +90,11 @@ class RunDir:
         return self.metadata / "info.yaml"
 
     @property
+    def digest(self) -> Path:
+        """What config.yaml and info.yaml say, in JSON, and what a run has logged that has ended; see digest.py."""
+        return self.metadata / "digest.json"
+
+    @property
     def submission(self) -> Path:
         """Scheduler, job id, array index, what the scheduler last said; written by the submitting side."""
         return self.metadata / "submission.yaml"

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from mlxp_core import files, process
+from mlxp_core.artifacts import artifact_files
 from mlxp_core.errors import StoreError
 from mlxp_core.layout import ENDED, RunDir, Status, derive_status, is_run_id, read_exit_code
 from mlxp_core.reader import metricfile, settled
 from mlxp_core.reader.block import Signature
 from mlxp_core.reader.census import Census
+from mlxp_core.reader.digested import Digest, load_digest
 from mlxp_core.reader.fields import NO_FIELDS, Fields, read_fields, valid_text
 from mlxp_core.reader.filecache import FileCache
 from mlxp_core.reader.plainyaml import read_plain
@@ -26,7 +28,6 @@ _CONFIG = os.fspath(RunDir(Path()).config)
 _SUBMISSION = os.fspath(RunDir(Path()).submission)
 _EXIT_CODE = os.fspath(RunDir(Path()).exit_code)
 _ARTIFACTS = os.fspath(RunDir(Path()).artifacts)
-_MOST_ARTIFACTS = 10_000  # of one run; a dataset put there by mistake must not become columns without end
 
 STATUS = "info.status"
 _SETTLED = frozenset(map(str, (ENDED - {Status.LOST}) | {Status.PENDING}))
@@ -86,10 +87,16 @@ def count(log_dir: str) -> int:
 
 
 def _read_run(path: str, name: str, signature: Signature) -> RunRecord | None:
-    info = _document(_info_files, f"{path}/{_INFO}")
+    digest = load_digest(path)
+    info = _digested(digest, "info", signature[0:3], f"{path}/{_INFO}")
+    ended = info is not None
+    if info is None:
+        info = _document(_info_files, f"{path}/{_INFO}")
     if info is None:
         return None
-    config = _document(_config_files, f"{path}/{_CONFIG}") or _Document()
+    config = _digested(digest, "config", signature[3:6], f"{path}/{_CONFIG}")
+    if config is None:
+        config = _document(_config_files, f"{path}/{_CONFIG}") or _Document()
     submission = _document(_submission_files, f"{path}/{_SUBMISSION}") or _Document()
     status = None
     if info.readable:
@@ -106,15 +113,24 @@ def _read_run(path: str, name: str, signature: Signature) -> RunRecord | None:
                 said_attempt=submission.facts.get("attempt"),
             )
         )
-    artifacts, artifact_problems = artifact_names(path)
-    logs, log_problems = _logs(path)
+    logs = artifacts = None
+    if digest is not None and ended:  # it speaks of the run as it has ended, not of an earlier attempt
+        logs, artifacts = digest.logs(signature[9:12]), digest.artifacts(path, signature[12:15])
+    problems = [*info.problems, *config.problems, *submission.problems]
+    if artifacts is None:
+        files = artifact_files(path)
+        artifacts = files.names
+        problems += (Problem(valid_text(f"{path}/{folder}"), what) for folder, what in files.problems)
+    if logs is None:
+        logs, log_problems = _logs(path)
+        problems += log_problems
     return RunRecord(
         path=path,
         id=int(name) if is_run_id(name) and int(name) < 2**63 else None,
         status=status,
         config=config.fields,
         info=info.fields,
-        problems=(*info.problems, *config.problems, *submission.problems, *artifact_problems, *log_problems),
+        problems=tuple(problems),
         artifacts=interned(artifacts),
         logs=interned(logs),
         # by its own word, which is the last that a job writes; of what only the scheduler or the process table says,
@@ -143,31 +159,15 @@ def artifact_path(file: str) -> str:
     return f"{_ARTIFACTS}/{file}"
 
 
-def artifact_names(path: str) -> tuple[tuple[str, ...], tuple[Problem, ...]]:
-    """``<type>/<name>`` of every artifact of a run; none is opened. What cannot be listed becomes a problem."""
-    found: list[str] = []
-    problems: list[Problem] = []
-    left = [_ARTIFACTS]
-    while left and len(found) <= _MOST_ARTIFACTS:
-        folder = left.pop()
-        try:
-            with os.scandir(f"{path}/{folder}") as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):  # being written, or another writer's own
-                        continue
-                    name = f"{folder}/{entry.name}"
-                    if entry.is_dir(follow_symlinks=False):  # a link may lead round in a circle
-                        left.append(name)
-                    elif folder != _ARTIFACTS and entry.is_file():
-                        found.append(name.removeprefix(f"{_ARTIFACTS}/"))
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:
-            problems.append(Problem(valid_text(f"{path}/{folder}"), f"its artifacts cannot be listed: {error}"))
-    if left:
-        what = f"more than {_MOST_ARTIFACTS} artifacts: the others are in no column"
-        problems.append(Problem(valid_text(f"{path}/{_ARTIFACTS}"), what))
-    return tuple(sorted(found[:_MOST_ARTIFACTS])), tuple(problems)
+def _digested(digest: Digest | None, part: str, stamp: Signature, path: str) -> _Document | None:
+    """Give what a YAML file holds by the digest of the run; None where it must be read."""
+    content = None if digest is None else digest.mapping(part, stamp, path)
+    if content is None:
+        return None
+    try:
+        return _document_of(path, part, content)
+    except ValueError:  # then the YAML says what is wrong
+        return None
 
 
 def _document(cache: FileCache[_Document], path: str) -> _Document | None:
@@ -192,19 +192,24 @@ def _load_yaml(path: str) -> dict[str, Any]:
 def _load(path: str, prefix: str) -> _Document:
     """Read one file. Raises FileNotFoundError; whatever else is wrong with it becomes a problem."""
     try:
-        content = _load_yaml(path)
-        facts = {name: content[name] for name in _STATUS_FACTS if name in content}
-        if not isinstance(facts.get("status"), str):
-            facts.pop("status", None)
-        if prefix == "info":
-            content.pop("status", None)  # the column holds the derived one
-        fields, claimed_twice = read_fields(prefix, content)
+        return _document_of(path, prefix, _load_yaml(path))
     except FileNotFoundError:
         raise
     except Exception as error:  # noqa: BLE001
         # PyYAML's safe constructors let through what their conversions raise: KeyError for `!!bool x`, AttributeError
         # for `!!timestamp x`, IndexError for `!!int ''`. No file may take the other runs down with it.
         return _unreadable(path, error)
+
+
+def _document_of(path: str, prefix: str, content: dict[str, Any]) -> _Document:
+    facts = {name: content[name] for name in _STATUS_FACTS if name in content}
+    if not isinstance(facts.get("status"), str):
+        facts.pop("status", None)
+    if prefix == "info":
+        content.pop("status", None)  # the column holds the derived one
+    fields, claimed_twice = read_fields(prefix, content)
+    if not claimed_twice:
+        return _Document(fields, facts)
     problems = (Problem(valid_text(path), f"two values claim {name}; the deeper one counts") for name in claimed_twice)
     return _Document(fields, facts, tuple(problems))
 

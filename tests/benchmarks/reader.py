@@ -21,6 +21,9 @@ from pathlib import Path
 
 import yaml
 
+from mlxp_core import digest
+from mlxp_core.layout import RunDir
+
 LOGS = ("train", "val", "test")
 QUERY = "info.status == 'COMPLETE' & config.optimizer.lr <= 0.1"
 QUERIES = [
@@ -77,8 +80,6 @@ def write(logs: Path, count: int, *, theirs: bool) -> None:
         (run / "metadata").mkdir(parents=True)
         (run / "metrics/.keys").mkdir(parents=True)
         config, info = config_of(number), info_of(number, run, theirs)
-        (run / "metadata/config.yaml").write_text(yaml.dump(config, Dumper=yaml.CSafeDumper, sort_keys=False))
-        (run / "metadata/info.yaml").write_text(yaml.dump(info, Dumper=yaml.CSafeDumper, sort_keys=False))
         bare = logs.with_name(f"{logs.name}.json") / str(number)
         bare.mkdir(parents=True)
         (bare / "metadata.json").write_text(json.dumps({"config": config, "info": info}))
@@ -90,10 +91,13 @@ def write(logs: Path, count: int, *, theirs: bool) -> None:
             else:
                 keys = "".join(json.dumps([key, "number"]) + "\n" for key in lines[0])
                 (run / f"metrics/.keys/{name}.json").write_text(keys)
-    then = time.time() - 3600  # nothing has just been written, as a rule
-    for path, _, names in os.walk(logs):
-        for name in (".", *names):
-            os.utime(Path(path, name), (then, then))
+        if theirs:
+            (run / "metadata/config.yaml").write_text(yaml.dump(config, Dumper=yaml.CSafeDumper, sort_keys=False))
+            (run / "metadata/info.yaml").write_text(yaml.dump(info, Dumper=yaml.CSafeDumper, sort_keys=False))
+        else:  # as jobs do
+            layout = RunDir(run)
+            digest.write_info(layout, info, config=digest.write_config(layout, config), ended=True)
+    time.sleep(2.1)  # nothing has just been written, as a rule
 
 
 # --- the ways; each prints a JSON object of CPU seconds and peak memory ----------------------------------------------
