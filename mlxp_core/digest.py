@@ -1,9 +1,13 @@
 """What a run's metadata says, once more and in JSON, so that readers need not parse YAML. Its only writer.
 
-``metadata/digest.json`` is an object. ``config`` and ``info`` say what config.yaml and info.yaml hold, each with the
-stamp of that file (files.stamp_of) and its checksum; ``metrics`` and ``artifacts`` what a run that has ended has
-logged, each with the stamps of the folders. What is not as it was when the digest was made has another stamp: then the YAML
-counts, and the folders. A digest may be missing, or old; nothing but readers depends on it.
+``metadata/digest.jsonl`` has five lines, each JSON. The first is what is a run's own: ``config`` and ``info`` are
+config.yaml and info.yaml, with the stamp of the file (files.stamp_of), its checksum, and its values in a list;
+``metrics`` and ``artifacts``, of a run that has ended, the stamps of the folders. The others are what runs of a sweep
+share, so that readers parse them once: config.yaml with null for each value; the same of info.yaml; the logs with their
+keys and whether these hold numbers only; the names of the artifacts. null stands for what is not said.
+
+What is not as it was when the digest was made has another stamp: then the YAML counts, and the folders. A digest may be
+missing, or old; nothing but readers depends on it.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from mlxp_core.files import NOT_THERE, Stamp, checksum, dump_yaml, stamp_of, wri
 from mlxp_core.layout import RunDir
 
 VERSION = 1
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
@@ -30,12 +35,13 @@ class Part(NamedTuple):
     text: bytes
     stamp: Stamp
 
-    @property
-    def plain(self) -> dict[str, Any] | None:
-        """What the digest says of it; None where JSON has no words for all of the content."""
+    def lines(self) -> tuple[Any, Any]:
+        """What the digest says of it, its own and what others share; nothing where JSON has no words for all of it."""
         if not _is_plain(self.content):
-            return None
-        return {"stamp": self.stamp, "checksum": checksum(self.text), "holds": self.content}
+            return None, None
+        values: list[Any] = []
+        form = _form(self.content, values)
+        return {"stamp": self.stamp, "checksum": checksum(self.text), "values": values}, form
 
 
 def write_config(run: RunDir, config: Mapping[str, Any], text: str | None = None) -> Part:
@@ -52,20 +58,33 @@ def write_info(run: RunDir, info: Mapping[str, Any], *, config: Part | None = No
     encoded = dump_yaml(info).encode()
     part = Part(info, encoded, write_stamped(run.info, encoded))
     with suppress(OSError, ValueError, RecursionError):  # it only saves time, later
-        digest = {
-            "version": VERSION,
-            "config": _config_of(run) if config is None else config.plain,
-            "info": part.plain,
-            **(_logged(run) if ended else {}),
-        }
-        write_whole(run.digest, json.dumps(digest, separators=(",", ":")) + "\n")
+        own_config, config_form = _before(run) if config is None else config.lines()
+        own_info, info_form = part.lines()
+        metrics, logs = _metrics(run) if ended else (None, None)
+        folders, names = _artifacts(run) if ended else (None, None)
+        own = {"version": VERSION, "config": own_config, "info": own_info, "metrics": metrics, "artifacts": folders}
+        write_whole(run.digest, "".join(f"{_encode(line)}\n" for line in (own, config_form, info_form, logs, names)))
 
 
-def _config_of(run: RunDir) -> Any:
+def _form(content: Mapping[str, Any], values: list[Any]) -> dict[str, Any]:
+    """Put the values of a mapping, and of those in it, into a list, and null in their places."""
+    form: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, dict):
+            form[key] = _form(value, values)
+        else:
+            form[key] = None
+            values.append(value)
+    return form
+
+
+def _before(run: RunDir) -> tuple[Any, Any]:
+    """What the digest says of config.yaml now."""
     try:
-        return json.loads(run.digest.read_bytes())["config"]
+        own, form, *_ = run.digest.read_bytes().splitlines()
+        return json.loads(own)["config"], json.loads(form)
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return None
+        return None, None
 
 
 def _is_plain(value: object) -> bool:
@@ -77,17 +96,20 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, list) and all(map(_is_plain, value))
 
 
-def _logged(run: RunDir) -> dict[str, Any]:
-    """Logs with their keys, and artifacts. What is not as this package writes it is left out, for readers to see."""
-    # JSON in JSON: what runs share is the same text, and parsed once
-    found: dict[str, Any] = {}
-    with suppress(OSError, ValueError):
+# what is not as this package writes it is not said, for readers to see
+
+
+def _metrics(run: RunDir) -> tuple[Any, Any]:
+    try:
         stamp = _stamp(run.metrics)
-        found["metrics"] = [stamp, json.dumps(_keys(run))]
+        return stamp, _keys(run)
+    except (OSError, ValueError):
+        return None, None
+
+
+def _artifacts(run: RunDir) -> tuple[Any, Any]:
     files = artifact_files(str(run.path))
-    if not files.problems:
-        found["artifacts"] = [files.folders, json.dumps(files.names)]
-    return found
+    return (None, None) if files.problems else (files.folders, files.names)
 
 
 def _keys(run: RunDir) -> list[tuple[str, list[tuple[str, bool]]]]:

@@ -92,7 +92,7 @@ class RunDir:
     @property
     def digest(self) -> Path:
         """What config.yaml and info.yaml say, in JSON, and what a run has logged that has ended; see digest.py."""
-        return self.metadata / "digest.json"
+        return self.metadata / "digest.jsonl"
 
     @property
     def submission(self) -> Path:

@@ -128,7 +128,7 @@ class Census:
         convert = conversions(dtype)
         cells = []
         for run in self.runs:
-            kind, value = (run.config if name.startswith(_CONFIG) else run.info).get(name)
+            kind, value = (run.config if name.startswith(_CONFIG) else run.info).named(name)
             if kind not in convert:
                 raise changed(name, value, run.name, dtype)
             cells.append(convert[kind](value))

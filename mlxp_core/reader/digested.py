@@ -6,76 +6,108 @@ the YAML and the folders are read instead.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlxp_core.files import NOT_THERE, checksum, stamp_of
 from mlxp_core.layout import RunDir
-from mlxp_core.reader.record import Logs, interned
+from mlxp_core.reader.fields import Form, read_fields
+from mlxp_core.reader.record import SCALARS, Document, Logs, interned
 
 _DIGEST = os.fspath(RunDir(Path()).digest)
 _ARTIFACTS = os.fspath(RunDir(Path()).artifacts)
 _VERSION = 1
+_SHARED = 4  # lines
 _MOST = 1 << 24  # bytes
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+_parse = json.JSONDecoder().raw_decode
 
 Stamp = tuple[int, ...]
+
+
+class _Form(NamedTuple):
+    form: Form
+    pick: Callable[[list[Any]], tuple[Any, ...]]  # the values of the fields, of those in the digest
+    size: int  # how many these are
+    facts: tuple[tuple[str, int], ...]
+    claimed_twice: tuple[str, ...]
 
 
 class Digest:
     """The digest of one run."""
 
-    def __init__(self, content: dict[str, Any]) -> None:
-        """``content`` as it was parsed; anything may be in it."""
-        self._content = content
+    def __init__(self, own: dict[str, Any], shared: Sequence[str], *, ascii_only: bool) -> None:
+        """``own`` is the first line, parsed, ``shared`` the others. ``ascii_only``: in all of the text of ``own``."""
+        self._own = own
+        self._forms = {"config": shared[0], "info": shared[1]}
+        self._logs, self._artifacts = shared[2:]
+        self._ascii_only = ascii_only
 
-    def mapping(self, part: str, stamp: Stamp, path: str) -> dict[str, Any] | None:
-        """Give what the YAML file at ``path`` holds, which stands as ``stamp`` says; None if that is not known here."""
+    def document(self, part: str, stamp: Stamp, path: str, facts: tuple[str, ...], hidden: str) -> Document | None:
+        """Give what the YAML file at ``path`` holds, which stands as ``stamp`` says; None if that is not known here.
+
+        ``hidden`` is a key that becomes no field.
+        """
         try:
-            said = self._content[part]
-            holds = said["holds"]
+            said = self._own[part]
             # elsewhere than where it was written, after a copy, the stamps are others
-            same = said["stamp"] == [*stamp] or (said["stamp"][1] == stamp[1] and said["checksum"] == _checksum(path))
-        except (LookupError, TypeError, OSError):
+            if said["stamp"] != [*stamp] and (said["stamp"][1] != stamp[1] or said["checksum"] != _checksum(path)):
+                return None
+            form = _form(part, self._forms[part], facts, hidden)
+            values = said["values"]
+            if type(values) is not list or len(values) != form.size:
+                return None
+            fields = form.form.fields(form.pick(values), ascii_only=self._ascii_only)
+            its_facts = {name: values[place] for name, place in form.facts if isinstance(values[place], SCALARS)}
+            if form.claimed_twice:
+                return Document.of(path, fields, its_facts, form.claimed_twice)
+            return Document(fields, its_facts)
+        except (LookupError, TypeError, ValueError, AttributeError, OSError, RecursionError):
             return None
-        return holds if same and type(holds) is dict else None
 
     def logs(self, stamp: Stamp) -> Logs | None:
         """Give the logs and their keys, where ``metrics`` stands as ``stamp`` says."""
         try:
-            at, text = self._content["metrics"]
-            return _logs(text) if at == [*stamp] else None
+            return _logs(self._logs) if self._own["metrics"] == [*stamp] else None
         except (LookupError, TypeError, ValueError, RecursionError):
             return None
 
     def artifacts(self, path: str, stamp: Stamp) -> tuple[str, ...] | None:
         """Give the artifacts of the run at ``path``, where ``artifacts`` stands as ``stamp`` says."""
         try:
-            folders, text = self._content["artifacts"]
+            folders = self._own["artifacts"]
             for folder, at in folders:
                 if at != [*(stamp if folder == _ARTIFACTS else _stamp(f"{path}/{folder}"))]:
                     return None
-            return _artifacts(text) if folders else None
+            return _artifacts(self._artifacts) if folders else None
         except (LookupError, TypeError, ValueError, OSError, RecursionError):
             return None
 
 
-def load_digest(path: str) -> Digest | None:
-    """Read the digest of the run at ``path``; None where there is none, or nothing whole."""
+def load_digest(run: str, folder: int | None = None) -> Digest | None:
+    """Read the digest of a run, whose path may be relative to the directory that is open as ``folder``.
+
+    None where there is none, or nothing whole.
+    """
     try:
-        content = json.loads(_content(f"{path}/{_DIGEST}"))
+        first, *shared, end = _content(f"{run}/{_DIGEST}", folder).decode("utf-8").split("\n")
+        own = _parse(first)[0]
     except (OSError, ValueError, RecursionError):
         return None
-    if type(content) is not dict or content.get("version") != _VERSION:
+    if end or len(shared) != _SHARED or type(own) is not dict or own.get("version") != _VERSION:
         return None
-    return Digest(content)
+    return Digest(own, shared, ascii_only="\\u" not in first and first.isascii())
 
 
-def _content(path: str) -> bytes:
+def _content(path: str, folder: int | None = None) -> bytes:
     # not by a file object, which takes twice as long; O_NONBLOCK: a pipe would block for ever
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    descriptor = os.open(path, _READ, dir_fd=folder)
     try:
         content = os.read(descriptor, 1 << 16)
         if len(content) == 1 << 16:
@@ -98,6 +130,29 @@ def _stamp(path: str) -> Stamp:
 
 
 @lru_cache(maxsize=1000)  # thousands of runs have the same
+def _form(prefix: str, text: str, facts: tuple[str, ...], hidden: str) -> _Form:
+    numbers = itertools.count()
+    form = _numbered(json.loads(text), numbers)
+    places = tuple((name, form[name]) for name in facts if type(form.get(name)) is int)
+    form.pop(hidden, None)
+    fields, claimed_twice = read_fields(prefix, form)
+    names = [name for name, _ in fields.shape.items]
+    count = next(numbers)
+    if fields.values == tuple(range(count)):
+        pick: Any = tuple
+    elif len(names) > 1:
+        pick = itemgetter(*fields.values)
+    else:  # of one place itemgetter would give the bare value
+        pick = lambda values: tuple(values[place] for place in fields.values)  # noqa: E731
+    return _Form(Form(names), pick, count, places, tuple(claimed_twice))
+
+
+def _numbered(form: dict[str, Any], numbers: Iterator[int]) -> dict[str, Any]:
+    """Number the values, in the order in which the digest lists them. Raises AttributeError for what is no mapping."""
+    return {key: next(numbers) if one is None else _numbered(one, numbers) for key, one in form.items()}
+
+
+@lru_cache(maxsize=1000)
 def _logs(text: str) -> Logs:
     logs = tuple(
         (_checked(name, str), tuple((_checked(key, str), _checked(numeric, bool)) for key, numeric in keys))

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from mlxp_core import files, process
 from mlxp_core.artifacts import artifact_files
 from mlxp_core.errors import StoreError
-from mlxp_core.layout import ENDED, RunDir, Status, derive_status, is_run_id, read_exit_code
+from mlxp_core.layout import ENDED, ExitCode, RunDir, Status, derive_status, is_run_id, read_exit_code
 from mlxp_core.reader import metricfile, settled
 from mlxp_core.reader.block import Signature
 from mlxp_core.reader.census import Census
-from mlxp_core.reader.digested import Digest, load_digest
-from mlxp_core.reader.fields import NO_FIELDS, Fields, read_fields, valid_text
+from mlxp_core.reader.digested import load_digest
+from mlxp_core.reader.fields import read_fields, valid_text
 from mlxp_core.reader.filecache import FileCache
 from mlxp_core.reader.plainyaml import read_plain
 from mlxp_core.reader.problem import Problem
-from mlxp_core.reader.record import Logs, RunRecord, interned
+from mlxp_core.reader.record import SCALARS, Document, Logs, RunRecord, interned
 
 # the layout's own names, as text relative to a run: see metricfile.py
 _INFO = os.fspath(RunDir(Path()).info)
@@ -30,19 +30,14 @@ _EXIT_CODE = os.fspath(RunDir(Path()).exit_code)
 _ARTIFACTS = os.fspath(RunDir(Path()).artifacts)
 
 STATUS = "info.status"
+_ENDED = frozenset(map(str, ENDED))
 _SETTLED = frozenset(map(str, (ENDED - {Status.LOST}) | {Status.PENDING}))
 # what derive_status and process.is_alive look at
+_HIDDEN = "status"  # of info.yaml: the column holds the derived one
 _STATUS_FACTS = ("status", "attempt", "hostname", "process_id", "process_start", "state")
 
 
-@dataclass(frozen=True, slots=True)
-class _Document:
-    """What one YAML file holds."""
-
-    fields: Fields = NO_FIELDS
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    problems: tuple[Problem, ...] = ()
-    readable: bool = True
+_NOTHING = Document()
 
 
 def look(log_dir: str) -> Census:
@@ -86,33 +81,28 @@ def count(log_dir: str) -> int:
     return sum(os.path.exists(f"{log_dir}/{name}/{_INFO}") for name in folder_names(log_dir))  # noqa: PTH110
 
 
-def _read_run(path: str, name: str, signature: Signature) -> RunRecord | None:
-    digest = load_digest(path)
-    info = _digested(digest, "info", signature[0:3], f"{path}/{_INFO}")
+def _read_run(path: str, name: str, signature: Signature, folder: int) -> RunRecord | None:
+    digest = load_digest(name, folder)
+    info = config = None
+    if digest is not None:
+        info = digest.document("info", signature[0:3], f"{path}/{_INFO}", _STATUS_FACTS, _HIDDEN)
+        config = digest.document("config", signature[3:6], f"{path}/{_CONFIG}", (), "")
     ended = info is not None
     if info is None:
         info = _document(_info_files, f"{path}/{_INFO}")
     if info is None:
         return None
-    config = _digested(digest, "config", signature[3:6], f"{path}/{_CONFIG}")
     if config is None:
-        config = _document(_config_files, f"{path}/{_CONFIG}") or _Document()
-    submission = _document(_submission_files, f"{path}/{_SUBMISSION}") or _Document()
+        config = _document(_config_files, f"{path}/{_CONFIG}") or _NOTHING
+    # what most runs without a launcher lack, and all of MLXP, is looked for in the cheapest way
+    submission = _NOTHING
+    if os.access(f"{name}/{_SUBMISSION}", os.F_OK, dir_fd=folder):
+        submission = _document(_submission_files, f"{path}/{_SUBMISSION}") or _NOTHING
     status = None
     if info.readable:
-        state = submission.facts.get("state")
-        # most runs without a launcher, and all of MLXP, have none, and a look costs less than a Path
-        there = os.path.exists(f"{path}/{_EXIT_CODE}")  # noqa: PTH110
+        there = os.access(f"{name}/{_EXIT_CODE}", os.F_OK, dir_fd=folder)
         exit_code = read_exit_code(RunDir(Path(path))) if there else None
-        status = str(
-            derive_status(
-                info.facts,
-                exit_code=exit_code,
-                scheduler_state=state if isinstance(state, str) else None,
-                process_alive=process.is_alive,
-                said_attempt=submission.facts.get("attempt"),
-            )
-        )
+        status = _status(info.facts, exit_code, submission.facts)
     logs = artifacts = None
     if digest is not None and ended:  # it speaks of the run as it has ended, not of an earlier attempt
         logs, artifacts = digest.logs(signature[9:12]), digest.artifacts(path, signature[12:15])
@@ -139,6 +129,41 @@ def _read_run(path: str, name: str, signature: Signature) -> RunRecord | None:
     )
 
 
+def _status(info: Mapping[str, Any], exit_code: ExitCode | None, submission: Mapping[str, Any]) -> str:
+    state, said_attempt = submission.get("state"), submission.get("attempt")
+    state = state if isinstance(state, str) else None
+    said_attempt = said_attempt if isinstance(said_attempt, int) else None
+    recorded, attempt = info.get("status"), info.get("attempt")
+    if isinstance(recorded, str) and recorded in _ENDED:
+        attempt = attempt if isinstance(attempt, int) else None
+        return _status_of_ended(recorded, attempt, exit_code, state, said_attempt)
+    return str(
+        derive_status(
+            info,
+            exit_code=exit_code,
+            scheduler_state=state,
+            process_alive=process.is_alive,
+            said_attempt=said_attempt,
+        )
+    )
+
+
+@lru_cache(maxsize=1000)
+def _status_of_ended(
+    status: str, attempt: int | None, exit_code: ExitCode | None, state: str | None, said_attempt: int | None
+) -> str:
+    """As derive_status says; thousands of runs have ended in the same way."""
+    return str(
+        derive_status(
+            {"status": status, "attempt": attempt},
+            exit_code=exit_code,
+            scheduler_state=state,
+            process_alive=lambda _: None,
+            said_attempt=said_attempt,
+        )
+    )
+
+
 def _logs(path: str) -> tuple[Logs, list[Problem]]:
     """Give name and keys of each metric file; what cannot be read becomes a problem."""
     logs = []
@@ -159,27 +184,16 @@ def artifact_path(file: str) -> str:
     return f"{_ARTIFACTS}/{file}"
 
 
-def _digested(digest: Digest | None, part: str, stamp: Signature, path: str) -> _Document | None:
-    """Give what a YAML file holds by the digest of the run; None where it must be read."""
-    content = None if digest is None else digest.mapping(part, stamp, path)
-    if content is None:
-        return None
-    try:
-        return _document_of(path, part, content)
-    except ValueError:  # then the YAML says what is wrong
-        return None
-
-
-def _document(cache: FileCache[_Document], path: str) -> _Document | None:
+def _document(cache: FileCache[Document], path: str) -> Document | None:
     try:
         return cache.get(path)
     except OSError as error:
         return _unreadable(path, error)
 
 
-def _unreadable(path: str, error: Exception) -> _Document:
+def _unreadable(path: str, error: Exception) -> Document:
     what = str(error) or type(error).__name__
-    return _Document(problems=(Problem(valid_text(path), f"cannot be read: {what}"),), readable=False)
+    return Document(problems=(Problem(valid_text(path), f"cannot be read: {what}"),), readable=False)
 
 
 def _load_yaml(path: str) -> dict[str, Any]:
@@ -189,29 +203,21 @@ def _load_yaml(path: str) -> dict[str, Any]:
     return files.read_yaml(text, Path(path)) if content is None else content
 
 
-def _load(path: str, prefix: str) -> _Document:
+def _load(path: str, prefix: str) -> Document:
     """Read one file. Raises FileNotFoundError; whatever else is wrong with it becomes a problem."""
     try:
-        return _document_of(path, prefix, _load_yaml(path))
+        content = _load_yaml(path)
+        facts = {name: content[name] for name in _STATUS_FACTS if isinstance(content.get(name), SCALARS)}
+        if prefix == "info":
+            content.pop(_HIDDEN, None)
+        fields, claimed_twice = read_fields(prefix, content)
+        return Document.of(path, fields, facts, claimed_twice)
     except FileNotFoundError:
         raise
     except Exception as error:  # noqa: BLE001
         # PyYAML's safe constructors let through what their conversions raise: KeyError for `!!bool x`, AttributeError
         # for `!!timestamp x`, IndexError for `!!int ''`. No file may take the other runs down with it.
         return _unreadable(path, error)
-
-
-def _document_of(path: str, prefix: str, content: dict[str, Any]) -> _Document:
-    facts = {name: content[name] for name in _STATUS_FACTS if name in content}
-    if not isinstance(facts.get("status"), str):
-        facts.pop("status", None)
-    if prefix == "info":
-        content.pop("status", None)  # the column holds the derived one
-    fields, claimed_twice = read_fields(prefix, content)
-    if not claimed_twice:
-        return _Document(fields, facts)
-    problems = (Problem(valid_text(path), f"two values claim {name}; the deeper one counts") for name in claimed_twice)
-    return _Document(fields, facts, tuple(problems))
 
 
 _info_files = FileCache(lambda path: _load(path, "info"))

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
 
-from mlxp_core.reader.fields import Fields
+from mlxp_core.reader.fields import NO_FIELDS, Fields, valid_text
 from mlxp_core.reader.problem import Problem
 
 # log name, and the keys in it, each with whether it holds numbers only
 Logs = tuple[tuple[str, tuple[tuple[str, bool], ...]], ...]
+
+
+SCALARS = (str, int, float)
+
+
+class Document(NamedTuple):
+    """What one file of metadata holds."""
+
+    fields: Fields = NO_FIELDS
+    facts: Mapping[str, Any] = MappingProxyType({})  # some of its values, as they are, those that are SCALARS
+    problems: tuple[Problem, ...] = ()
+    readable: bool = True
+
+    @classmethod
+    def of(cls, path: str, fields: Fields, facts: Mapping[str, Any], claimed_twice: Iterable[str]) -> Document:
+        """``claimed_twice``: see read_fields."""
+        problems = (
+            Problem(valid_text(path), f"two values claim {name}; the deeper one counts") for name in claimed_twice
+        )
+        return cls(fields, facts, tuple(problems))
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # the same run looked at twice is the same object where nothing changed

@@ -13,10 +13,12 @@ put by hand into a folder of its type that was there already.
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
@@ -36,8 +38,9 @@ _FEWEST_NEW = 32
 _SMALLEST_PART = 0.05
 _MOST_DIRECTORIES = 16
 
-# gives a run as its folder has it now, None for a folder that is none; arguments: its path, its name, its signature
-Read = Callable[[str, str, Signature], RunRecord | None]
+# gives a run as its folder has it now, None for a folder that is none; arguments: its path, its name, its signature,
+# and the log directory as it is open
+Read = Callable[[str, str, Signature, int], RunRecord | None]
 
 
 def signature_of(run: str, folder: int | None = None) -> Signature:
@@ -55,6 +58,19 @@ def signature_of(run: str, folder: int | None = None) -> Signature:
         else:
             numbers += (status.st_ctime_ns, status.st_size, status.st_ino)
     return numbers
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Keep Python's cycle collector from looking through all runs again and again, which are no garbage."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class SettledRuns:
@@ -78,7 +94,7 @@ class SettledRuns:
 
         The same object as before where nothing has changed.
         """
-        with self._lock:
+        with self._lock, _without_collections():
             rows: list[int] = []
             runs: list[RunRecord] = []
             known = {} if self._block is None else self._block.fingerprints
@@ -88,21 +104,21 @@ class SettledRuns:
                 if place is not None:
                     rows.append(place)
                 elif any(signature):  # or else what lies there is no run
-                    run = self._read(name, signature, read)
+                    run = self._read(name, signature, read, folder)
                     if run is not None:
                         runs.append(run)
             if self._new >= max(_FEWEST_NEW, _SMALLEST_PART * (len(rows) + len(runs))):
                 rows, runs = self._absorb(rows, runs)
             return self._as_before(rows, sorted(runs, key=lambda run: run.order))
 
-    def _read(self, name: str, signature: Signature, read: Read) -> RunRecord | None:
+    def _read(self, name: str, signature: Signature, read: Read, folder: int) -> RunRecord | None:
         kept = self._kept.get(name)
         if kept is not None:
             if kept.signature == signature:
                 return kept.run
             del self._kept[name]
             self._new -= 1
-        run = read(f"{self._log_dir}/{name}", name, signature)
+        run = read(f"{self._log_dir}/{name}", name, signature, folder)
         if run is not None and run.settled and time.time_ns() - max(signature[::3]) > _UNSETTLED_NS:
             self._kept[name] = Settled(signature, run)
             self._new += 1
