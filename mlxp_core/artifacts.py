@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlxp_core.errors import ArtifactError
-from mlxp_core.files import NOT_THERE, Stamp, stamp_of, whole
+from mlxp_core.files import NOT_THERE, Stamp, stamp_at, whole
 from mlxp_core.layout import RunDir
 
 _HOME = os.fspath(RunDir(Path()).artifacts)
@@ -155,7 +155,10 @@ def artifact_files(run: str) -> ArtifactFiles:
     while left and len(names) <= _MOST_FILES:
         folder = left.pop()
         try:
-            folders.append((folder, stamp_of(os.stat(f"{run}/{folder}"))))  # noqa: PTH116  (no Path: for every run)
+            stamp = stamp_at(f"{run}/{folder}")
+            folders.append((folder, stamp))
+            if stamp == NOT_THERE:
+                continue
             with os.scandir(f"{run}/{folder}") as entries:
                 for entry in entries:
                     if entry.name.startswith("."):  # being written, or another writer's own
@@ -166,7 +169,7 @@ def artifact_files(run: str) -> ArtifactFiles:
                     elif folder != _HOME and entry.is_file():
                         names.append(name.removeprefix(f"{_HOME}/"))
         except (FileNotFoundError, NotADirectoryError):
-            folders.append((folder, NOT_THERE))
+            continue
         except OSError as error:
             problems.append((folder, f"its artifacts cannot be listed: {error}"))
     if left:

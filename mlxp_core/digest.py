@@ -16,11 +16,10 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlxp_core.artifacts import artifact_files
-from mlxp_core.files import NOT_THERE, Stamp, checksum, dump_yaml, stamp_of, write_stamped, write_whole
+from mlxp_core.files import Stamp, checksum, dump_yaml, stamp_at, write_stamped, write_whole
 from mlxp_core.layout import RunDir
 
 VERSION = 1
@@ -101,8 +100,7 @@ def _is_plain(value: object) -> bool:
 
 def _metrics(run: RunDir) -> tuple[Any, Any]:
     try:
-        stamp = _stamp(run.metrics)
-        return stamp, _keys(run)
+        return stamp_at(run.metrics), _keys(run)  # in this order: what comes in between is then seen
     except (OSError, ValueError):
         return None, None
 
@@ -115,7 +113,7 @@ def _artifacts(run: RunDir) -> tuple[Any, Any]:
 def _keys(run: RunDir) -> list[tuple[str, list[tuple[str, bool]]]]:
     """Each log, by name, with its keys and whether they hold numbers only. Raises OSError or ValueError."""
     logs = []
-    for name in sorted(os.listdir(run.metrics)) if run.metrics.exists() else ():  # noqa: PTH208
+    for name in os.listdir(run.metrics) if run.metrics.exists() else ():  # noqa: PTH208
         log_name = os.path.splitext(name)[0]  # noqa: PTH122
         if name.startswith(".") or run.metric_file(log_name).name != name:
             continue
@@ -125,10 +123,3 @@ def _keys(run: RunDir) -> list[tuple[str, list[tuple[str, bool]]]]:
             numbers[key] = numbers.get(key, True) and kind == "number"
         logs.append((log_name, list(numbers.items())))
     return sorted(logs)
-
-
-def _stamp(path: Path) -> Stamp:
-    try:
-        return stamp_of(path.stat())
-    except FileNotFoundError:
-        return NOT_THERE

@@ -29,6 +29,14 @@ def stamp_of(status: os.stat_result) -> Stamp:
     return status.st_ctime_ns, status.st_size, status.st_ino
 
 
+def stamp_at(path: str | Path) -> Stamp:
+    """How what is at ``path`` stands. Raises OSError for what cannot be known."""
+    try:
+        return stamp_of(os.stat(path))  # noqa: PTH116  (not all callers have a Path: for every run)
+    except (FileNotFoundError, NotADirectoryError):
+        return NOT_THERE
+
+
 def checksum(content: bytes) -> str:
     """By what the content of a file is known again, wherever it has been copied to."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()

@@ -17,7 +17,7 @@ import polars as pl
 
 from mlxp_core.errors import SchemaChangedError
 from mlxp_core.reader.columns import conversions
-from mlxp_core.reader.fields import Fields, Kind, Shape
+from mlxp_core.reader.fields import Fields, Kind, Shape, valid_text
 from mlxp_core.reader.problem import Problem
 from mlxp_core.reader.record import RunRecord, interned
 
@@ -103,7 +103,7 @@ class Block:
             "name": [run.name for _, run in settled],
             "id": [run.id for _, run in settled],
             "status": [run.status for _, run in settled],
-            "problems": [_problems_text(run.problems) for _, run in settled],
+            "problems": [_problems_text(run) for _, run in settled],
             "fingerprint": [fingerprint(signature) for signature, _ in settled],
         }
         columns |= zip(("config", "info", "artifacts", "logs"), zip(*numbers, strict=True), strict=True)
@@ -194,13 +194,16 @@ class Block:
     def _table(self, which: str) -> list[Any]:
         return self.tables.shapes if which in {"config", "info"} else self.tables.tuples
 
-    def problems(self) -> list[tuple[int, Problem]]:
-        """What is wrong, each with the place of the run."""
+    def problems(self, log_dir: str) -> list[tuple[int, Problem]]:
+        """What is wrong, each with the place of the run; the runs lie in ``log_dir`` now."""
         texts = self.own("problems")
         if texts.null_count() == len(texts):
             return []
         return [
-            (place, Problem(path, what)) for place, text in enumerate(texts) if text for path, what in json.loads(text)
+            (place, Problem(valid_text(f"{log_dir}/{name}") + path, what))
+            for place, (name, text) in enumerate(zip(self.names, texts, strict=True))
+            if text
+            for path, what in json.loads(text)
         ]
 
     def cells(self, name: str, dtype: pl.DataType, rows: Sequence[int] | None = None) -> pl.Series:
@@ -292,8 +295,9 @@ def _order(run_id: int | None, name: str) -> tuple[bool, int, str]:
     return run_id is None, run_id or 0, name
 
 
-def _problems_text(problems: Sequence[Problem]) -> str | None:
-    return json.dumps([[problem.path, problem.what] for problem in problems]) if problems else None
+def _problems_text(run: RunRecord) -> str | None:
+    home = valid_text(run.path)  # is left out: the log directory may be moved
+    return json.dumps([[one.path.removeprefix(home), one.what] for one in run.problems]) if run.problems else None
 
 
 def _as_tuples(value: Any) -> Any:

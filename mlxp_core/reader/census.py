@@ -86,7 +86,7 @@ class Census:
     @cached_property
     def problems(self) -> list[Problem]:
         """What is wrong with the metadata."""
-        in_block = [] if self.block is None else self.block.problems()
+        in_block = [] if self.block is None else self.block.problems(self.log_dir)
         if not self.runs and self.rows is None:
             return [problem for _, problem in in_block]
         by_place: dict[int, list[Problem]] = {}

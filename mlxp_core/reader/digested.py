@@ -15,20 +15,19 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mlxp_core.files import NOT_THERE, checksum, stamp_of
+from mlxp_core.digest import VERSION
+from mlxp_core.files import checksum, stamp_at
 from mlxp_core.layout import RunDir
+from mlxp_core.reader.block import Signature
 from mlxp_core.reader.fields import Form, read_fields
 from mlxp_core.reader.record import SCALARS, Document, Logs, interned
 
 _DIGEST = os.fspath(RunDir(Path()).digest)
 _ARTIFACTS = os.fspath(RunDir(Path()).artifacts)
-_VERSION = 1
 _SHARED = 4  # lines
 _MOST = 1 << 24  # bytes
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _parse = json.JSONDecoder().raw_decode
-
-Stamp = tuple[int, ...]
 
 
 class _Form(NamedTuple):
@@ -49,7 +48,9 @@ class Digest:
         self._logs, self._artifacts = shared[2:]
         self._ascii_only = ascii_only
 
-    def document(self, part: str, stamp: Stamp, path: str, facts: tuple[str, ...], hidden: str) -> Document | None:
+    def document(
+        self, part: str, stamp: Signature, path: str, facts: tuple[str, ...] = (), hidden: str = ""
+    ) -> Document | None:
         """Give what the YAML file at ``path`` holds, which stands as ``stamp`` says; None if that is not known here.
 
         ``hidden`` is a key that becomes no field.
@@ -71,19 +72,19 @@ class Digest:
         except (LookupError, TypeError, ValueError, AttributeError, OSError, RecursionError):
             return None
 
-    def logs(self, stamp: Stamp) -> Logs | None:
+    def logs(self, stamp: Signature) -> Logs | None:
         """Give the logs and their keys, where ``metrics`` stands as ``stamp`` says."""
         try:
             return _logs(self._logs) if self._own["metrics"] == [*stamp] else None
         except (LookupError, TypeError, ValueError, RecursionError):
             return None
 
-    def artifacts(self, path: str, stamp: Stamp) -> tuple[str, ...] | None:
+    def artifacts(self, path: str, stamp: Signature) -> tuple[str, ...] | None:
         """Give the artifacts of the run at ``path``, where ``artifacts`` stands as ``stamp`` says."""
         try:
             folders = self._own["artifacts"]
             for folder, at in folders:
-                if at != [*(stamp if folder == _ARTIFACTS else _stamp(f"{path}/{folder}"))]:
+                if at != [*(stamp if folder == _ARTIFACTS else stamp_at(f"{path}/{folder}"))]:
                     return None
             return _artifacts(self._artifacts) if folders else None
         except (LookupError, TypeError, ValueError, OSError, RecursionError):
@@ -100,7 +101,7 @@ def load_digest(run: str, folder: int | None = None) -> Digest | None:
         own = _parse(first)[0]
     except (OSError, ValueError, RecursionError):
         return None
-    if end or len(shared) != _SHARED or type(own) is not dict or own.get("version") != _VERSION:
+    if end or len(shared) != _SHARED or type(own) is not dict or own.get("version") != VERSION:
         return None
     return Digest(own, shared, ascii_only="\\u" not in first and first.isascii())
 
@@ -120,13 +121,6 @@ def _content(path: str, folder: int | None = None) -> bytes:
 
 def _checksum(path: str) -> str:
     return checksum(_content(path))
-
-
-def _stamp(path: str) -> Stamp:
-    try:
-        return stamp_of(os.stat(path))  # noqa: PTH116
-    except (FileNotFoundError, NotADirectoryError):
-        return NOT_THERE
 
 
 @lru_cache(maxsize=1000)  # thousands of runs have the same

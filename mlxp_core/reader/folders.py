@@ -51,9 +51,7 @@ def look(log_dir: str) -> Census:
     try:
         folder = os.open(log_dir, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            # what is no folder has no metadata, which is looked for next
-            names = [name for name in os.listdir(folder) if not name.startswith(".")]  # noqa: PTH208  (no Path takes it)
-            return settled.runs_of(log_dir).look(names, folder, _read_run)
+            return settled.runs_of(log_dir).look(_names(folder), folder, _read_run)
         finally:
             os.close(folder)
     except OSError as error:
@@ -61,12 +59,16 @@ def look(log_dir: str) -> Census:
 
 
 def folder_names(log_dir: str) -> list[str]:
-    """Names of the folders that may be runs. Raises StoreError."""
+    """Names of what may be runs. Raises StoreError."""
     try:
-        with os.scandir(log_dir) as entries:
-            return [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+        return _names(log_dir)
     except OSError as error:
         raise _unreadable_directory(log_dir, error) from error
+
+
+def _names(log_dir: str | int) -> list[str]:
+    # what is no folder has no metadata, which is looked for next
+    return [name for name in os.listdir(log_dir) if not name.startswith(".")]  # noqa: PTH208  (no Path takes a number)
 
 
 def _unreadable_directory(log_dir: str, error: OSError) -> StoreError:
@@ -86,8 +88,8 @@ def _read_run(path: str, name: str, signature: Signature, folder: int) -> RunRec
     info = config = None
     if digest is not None:
         info = digest.document("info", signature[0:3], f"{path}/{_INFO}", _STATUS_FACTS, _HIDDEN)
-        config = digest.document("config", signature[3:6], f"{path}/{_CONFIG}", (), "")
-    ended = info is not None
+        config = digest.document("config", signature[3:6], f"{path}/{_CONFIG}")
+    holds = info is not None  # it speaks of this attempt, not of an earlier one
     if info is None:
         info = _document(_info_files, f"{path}/{_INFO}")
     if info is None:
@@ -104,7 +106,7 @@ def _read_run(path: str, name: str, signature: Signature, folder: int) -> RunRec
         exit_code = read_exit_code(RunDir(Path(path))) if there else None
         status = _status(info.facts, exit_code, submission.facts)
     logs = artifacts = None
-    if digest is not None and ended:  # it speaks of the run as it has ended, not of an earlier attempt
+    if digest is not None and holds:
         logs, artifacts = digest.logs(signature[9:12]), digest.artifacts(path, signature[12:15])
     problems = [*info.problems, *config.problems, *submission.problems]
     if artifacts is None:

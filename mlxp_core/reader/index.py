@@ -28,7 +28,7 @@ from mlxp_core.reader.block import Block, Tables
 _logger = logging.getLogger(__name__)
 
 # with what the hashes of numbers depend on, which fingerprints are
-_VERSION = f"hydra-mlxp reader index 2 {sys.implementation.name} {sys.hash_info.width}"
+_VERSION = f"hydra-mlxp reader index 3 {sys.implementation.name} {sys.hash_info.width}"
 
 
 def load_index(log_dir: str) -> Block | None:

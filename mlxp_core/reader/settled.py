@@ -13,6 +13,7 @@ put by hand into a folder of its type that was there already.
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import threading
@@ -37,6 +38,7 @@ _UNSETTLED_NS = 2_000_000_000
 _FEWEST_NEW = 32
 _SMALLEST_PART = 0.05
 _MOST_DIRECTORIES = 16
+_NO_RUN = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}  # a link that leads round in a circle is none, either
 
 # gives a run as its folder has it now, None for a folder that is none; arguments: its path, its name, its signature,
 # and the log directory as it is open
@@ -44,7 +46,7 @@ Read = Callable[[str, str, Signature, int], RunRecord | None]
 
 
 def signature_of(run: str, folder: int | None = None) -> Signature:
-    """Say how a run folder stands: see ``block.Signature``; zeros for what is not there.
+    """Say how a run folder stands: see ``block.Signature``; zeros for what is not there, -1 for what is out of reach.
 
     ``run`` is a path, relative to the directory that is open as ``folder``.
     """
@@ -53,8 +55,8 @@ def signature_of(run: str, folder: int | None = None) -> Signature:
     for name in _COMPARED:
         try:
             status = stat(run + name, dir_fd=folder)
-        except OSError:
-            numbers += (0, 0, 0)
+        except OSError as error:
+            numbers += (0, 0, 0) if error.errno in _NO_RUN else (-1, error.errno or 0, 0)
         else:
             numbers += (status.st_ctime_ns, status.st_size, status.st_ino)
     return numbers

@@ -71,7 +71,11 @@ class Logs:
         finally:
             _records.remove(record)
             home = str(self.path)
-            opened += [name[len(home) + 1 :] for name in record if name == home or name.startswith(f"{home}/")]
+            for name in record:
+                if name == home or name.startswith(f"{home}/"):
+                    opened.append(name[len(home) + 1 :])
+                elif not name.startswith("/") and Path(home, name).exists():  # relative to the directory as it is open
+                    opened.append(name)
 
     @contextlib.contextmanager
     def metric_files_opened(self) -> Iterator[list[str]]:

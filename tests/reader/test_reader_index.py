@@ -12,7 +12,7 @@ import threading
 import polars as pl
 import pytest
 
-from mlxp_core.reader import Reader, index, scan_runs, settled
+from mlxp_core.reader import Reader, filecache, index, scan_runs, settled
 
 LONG_AGO = 1_000_000_000
 
@@ -38,6 +38,7 @@ def forty(logs, monkeypatch, tmp_path):
     """Forty runs that have ended, by which nothing counts as just written; x is the number of the run."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(settled, "_UNSETTLED_NS", 0)
+    monkeypatch.setattr(filecache, "_SETTLED_NS", 0)
     for number in range(1, 41):
         run = logs.run(number, {"x": number, "nan": float("nan")}, metrics={"train": [{"loss": number}]})
         if number == 3:
@@ -106,8 +107,14 @@ def replace(path, text):
     path.with_name("new").rename(path)
 
 
+def with_time_put_back(path, text):
+    """As a program does that keeps the times of files; the length stays, too."""
+    path.write_text(text)
+    os.utime(path, (LONG_AGO, LONG_AGO))
+
+
 @pytest.mark.parametrize("new_process", [True, False])
-@pytest.mark.parametrize("write", [replace, lambda path, text: path.write_text(text)])
+@pytest.mark.parametrize("write", [replace, lambda path, text: path.write_text(text), with_time_put_back])
 def test_a_run_that_has_ended_and_changes_is_seen(forty, write, new_process):
     """Bug: trust in an index, or in memory, over the folder: replaced files and such that were edited in place."""
     assert look(forty)[7] == ("COMPLETE", 7)
@@ -177,7 +184,7 @@ def test_a_run_under_way_is_never_in_the_index(logs, monkeypatch, tmp_path):
         lambda content: content[: len(content) // 2],
         lambda content: content[:-2],
         lambda content: content[:-100] + bytes([content[-100] ^ 1]) + content[-99:],
-        lambda content: content.replace(b"index 2 ", b"index 3 ", 1),
+        lambda content: content.replace(b"index 3 ", b"index 2 ", 1),
         lambda content: bytes(100),
         lambda content: b"[" * 100_000,
         lambda content: whole(b"[1]"),
@@ -287,6 +294,17 @@ def test_old_rows_and_new_ones_are_one_index(forty, monkeypatch):
         7: 1.0,
         **dict.fromkeys([41, 42, 43], 2.5),
     }
+
+
+def test_a_directory_that_was_moved_is_read_by_its_index_and_says_where_it_is_now(forty, tmp_path):
+    """Bug: paths of before, of runs, artifacts or problems."""
+    look(forty)
+    forty.path = forty.path.rename(tmp_path / "moved")
+    frame, count = yaml_files_read(lambda: scan_runs(forty.path).collect())
+    assert count == 0
+    assert frame["path"].to_list()[2] == str(tmp_path / "moved/3")
+    assert frame["artifact.json.w"].to_list()[2] == str(tmp_path / "moved/3/artifacts/json/w")
+    assert [problem.path for problem in Reader(forty.path).problems] == [str(tmp_path / "moved/3/metadata/config.yaml")]
 
 
 def test_a_directory_that_takes_the_place_of_another_is_read(forty, new_logs):
