@@ -119,5 +119,6 @@ def _commit(repository: Repository, tree: str, parent: str | None, time: str) ->
     message = f"work tree on {parent or 'no commit'}"
     parents = [] if parent is None else ["-p", parent]
     commit = repository.git("commit-tree", *parents, "-m", message, tree, environment=environment)
-    repository.git("update-ref", f"{REFS}/{commit}", commit)
+    # ten launches at once make the same one, and git waits 0.1 s for another's lock
+    repository.git("-c", "core.filesRefLockTimeout=20000", "update-ref", f"{REFS}/{commit}", commit)
     return commit

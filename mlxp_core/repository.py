@@ -68,8 +68,12 @@ class Repository:
     """A work tree and its repository."""
 
     top: Path
-    git_dir: Path  # of a linked work tree its own
     run: Runner
+
+    @property
+    def git_dir(self) -> Path:
+        """Where its index is; of a linked work tree its own."""
+        return Path(self.git("rev-parse", "--absolute-git-dir"))
 
     def git(
         self,
@@ -114,15 +118,14 @@ def find_repository(folder: Path, run: Runner | None = None) -> Repository:
     """
     run = run or _gitpython()
     try:
-        answer = os.fsdecode(run(("git", "rev-parse", "--show-toplevel", "--absolute-git-dir"), folder, _ALWAYS, b""))
+        answer = os.fsdecode(run(("git", "rev-parse", "--show-toplevel"), folder, _ALWAYS, b""))
     except SnapshotError as error:
         if "not a git repository" in str(error):
             raise NoRepositoryError(f"{folder} is in no git repository") from None
         if "must be run in a work tree" in str(error):
             raise SnapshotError(f"{folder} is in a bare repository, without a work tree") from None
         raise
-    top, git_dir = answer.removesuffix("\n").rsplit("\n", 1)
-    return Repository(Path(top), Path(git_dir), run)
+    return Repository(Path(answer.removesuffix("\n")), run)
 
 
 def read_status(text: str, top: Path, own: Path | None) -> Status:

@@ -19,7 +19,6 @@ from mlxp_core.layout import LogDir, RunDir
 from mlxp_core.repository import (
     Change,
     Repository,
-    Runner,
     Status,
     commit_files,
     find_repository,
@@ -169,17 +168,15 @@ def take_snapshot(
     return code
 
 
-def record_version(program: Path, log_dir: LogDir, snapshot: str, run: Runner = run_git) -> Version | None:
+def record_version(program: Path, log_dir: LogDir, snapshot: str) -> Version | None:
     """Say which version a program runs that runs in place; None outside of a repository, or for NONE.
 
     Changes are captured unless ``snapshot`` is COMMIT. Raises SnapshotError.
     """
-    if snapshot == NONE:
+    top = next((folder for folder in program.parents if (folder / ".git").exists()), None)
+    if snapshot == NONE or top is None:
         return None
-    try:
-        repository = find_repository(program.parent, run)
-    except NoRepositoryError:
-        return None
+    repository = Repository(top, run_git)
     status = repository.status(log_dir.path)
     if snapshot == COMMIT or not status.changes:
         return _version(repository, status, status.head, COMMIT if not status.changes else NONE)

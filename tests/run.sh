@@ -65,11 +65,12 @@ find_python() {
 
 can_make_venvs() { "$python" -c 'import ensurepip, venv' 2>/dev/null; }
 
-install_missing_tools() { # git, and the part of Python that Debian splits off; by ourselves only in CI
-  command -v git >/dev/null && can_make_venvs && return
+install_missing_tools() { # git, git-lfs for one test, and the part of Python that Debian splits off; by ourselves only in CI
+  command -v git >/dev/null && can_make_venvs && { [[ ! $ci ]] || command -v git-lfs >/dev/null; } && return
   if [[ $ci ]] && ((EUID == 0)) && command -v apt-get >/dev/null; then
-    say "apt-get install git python3-venv"
-    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends git python3-venv; } \
+    local packages=(git git-lfs python3-venv)
+    say "apt-get install ${packages[*]}"
+    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${packages[@]}"; } \
       </dev/null >"$temporary/apt" 2>&1 || tail -n 20 "$temporary/apt"
   fi
   command -v git >/dev/null || die "needs git"

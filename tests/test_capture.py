@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -296,6 +298,23 @@ def test_files_behind_a_filter_arrive_whole_and_stay_small_in_git(repo: Path, tm
     assert len(git("show", f"{code.version.commit}:weights.bin", cwd=repo)) == 64
 
 
+@pytest.mark.skipif(
+    shutil.which("git-lfs") is None and os.environ.get("CI") != "true", reason="git-lfs is not installed; CI has it"
+)
+def test_files_of_git_lfs_arrive_whole(repo: Path) -> None:
+    """Bug: as above, with the real one: `version https://git-lfs.github.com/spec/v1` where a model is expected."""
+    git("lfs", "install", "--local", cwd=repo)
+    git("lfs", "track", "*.bin", cwd=repo)
+    write(repo, **{"weights.bin": "w" * 10_000})
+    commit(repo)
+    assert git("show", "HEAD:weights.bin", cwd=repo).startswith("version https://git-lfs")
+    assert (freeze(repo, "commit").copy / "weights.bin").read_text() == "w" * 10_000
+    write(repo, **{"weights.bin": "v" * 10_000})
+    code = freeze(repo)
+    assert (code.copy / "weights.bin").read_text() == "v" * 10_000
+    assert git("show", f"{code.version.commit}:weights.bin", cwd=repo).startswith("version https://git-lfs")
+
+
 def test_a_shallow_clone_and_a_linked_work_tree_are_captured(repo: Path, tmp_path: Path) -> None:
     """Bug: commits that are not there are asked for; .git that is a file; the index of the main work tree."""
     write(repo, **{"main.py": "second"})
@@ -320,8 +339,6 @@ def test_variables_of_a_hook_do_not_lead_to_another_repository(repo: Path, tmp_p
         "top = Path(sys.argv[1])\n"
         "print(take_snapshot(top / 'main.py', LogDir(top / 'logs'), Wish('worktree')).copy)"
     )
-    import sys
-
     write(repo, **{"main.py": "changed"})
     local = {"GIT_DIR": str(other / ".git"), "GIT_WORK_TREE": str(other), "GIT_INDEX_FILE": str(other / ".git/index")}
     command = [sys.executable, "-c", program, str(repo)]
