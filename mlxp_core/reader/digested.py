@@ -22,8 +22,10 @@ from mlxp_core.reader.block import Signature
 from mlxp_core.reader.fields import Form, read_fields
 from mlxp_core.reader.record import SCALARS, Document, Logs, interned
 
-_DIGEST = os.fspath(RunDir(Path()).digest)
-_ARTIFACTS = os.fspath(RunDir(Path()).artifacts)
+_HOME = RunDir(Path())
+_DIGEST = os.fspath(_HOME.digest)
+_ARTIFACTS = os.fspath(_HOME.artifacts)
+_FILES = {"config": os.fspath(_HOME.config), "info": os.fspath(_HOME.info)}
 _SHARED = 4  # lines
 _MOST = 1 << 24  # bytes
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
@@ -41,36 +43,37 @@ class _Form(NamedTuple):
 class Digest:
     """The digest of one run."""
 
-    def __init__(self, own: dict[str, Any], shared: Sequence[str], *, ascii_only: bool) -> None:
+    def __init__(self, path: str, own: dict[str, Any], shared: Sequence[str], *, ascii_only: bool) -> None:
         """``own`` is the first line, parsed, ``shared`` the others. ``ascii_only``: in all of the text of ``own``."""
+        self._path = path
         self._own = own
-        self._forms = {"config": shared[0], "info": shared[1]}
-        self._logs, self._artifacts = shared[2:]
+        self._config, self._info, self._logs, self._artifacts = shared
         self._ascii_only = ascii_only
 
-    def document(
-        self, part: str, stamp: Signature, path: str, facts: tuple[str, ...] = (), hidden: str = ""
-    ) -> Document | None:
-        """Give what the YAML file at ``path`` holds, which stands as ``stamp`` says; None if that is not known here.
+    def document(self, part: str, stamp: Signature, facts: tuple[str, ...] = (), hidden: str = "") -> Document | None:
+        """Give what ``config`` or ``info`` holds, which stands as ``stamp`` says; None if that is not known here.
 
-        ``hidden`` is a key that becomes no field.
+        ``facts`` are keys whose values are given as they are, too; ``hidden`` is one that becomes no field.
         """
         try:
             said = self._own[part]
             # elsewhere than where it was written, after a copy, the stamps are others
-            if said["stamp"] != [*stamp] and (said["stamp"][1] != stamp[1] or said["checksum"] != _checksum(path)):
+            if said["stamp"] != [*stamp] and (said["stamp"][1] != stamp[1] or said["checksum"] != self._checksum(part)):
                 return None
-            form = _form(part, self._forms[part], facts, hidden)
+            form = _form(part, self._info if part == "info" else self._config, facts, hidden)
             values = said["values"]
             if type(values) is not list or len(values) != form.size:
                 return None
             fields = form.form.fields(form.pick(values), ascii_only=self._ascii_only)
             its_facts = {name: values[place] for name, place in form.facts if isinstance(values[place], SCALARS)}
             if form.claimed_twice:
-                return Document.of(path, fields, its_facts, form.claimed_twice)
+                return Document.of(f"{self._path}/{_FILES[part]}", fields, its_facts, form.claimed_twice)
             return Document(fields, its_facts)
         except (LookupError, TypeError, ValueError, AttributeError, OSError, RecursionError):
             return None
+
+    def _checksum(self, part: str) -> str:
+        return checksum(_content(f"{self._path}/{_FILES[part]}"))
 
     def logs(self, stamp: Signature) -> Logs | None:
         """Give the logs and their keys, where ``metrics`` stands as ``stamp`` says."""
@@ -79,31 +82,32 @@ class Digest:
         except (LookupError, TypeError, ValueError, RecursionError):
             return None
 
-    def artifacts(self, path: str, stamp: Signature) -> tuple[str, ...] | None:
-        """Give the artifacts of the run at ``path``, where ``artifacts`` stands as ``stamp`` says."""
+    def artifacts(self, stamp: Signature) -> tuple[str, ...] | None:
+        """Give the artifacts, where ``artifacts`` stands as ``stamp`` says, and the folders in it as they did."""
         try:
             folders = self._own["artifacts"]
             for folder, at in folders:
-                if at != [*(stamp if folder == _ARTIFACTS else stamp_at(f"{path}/{folder}"))]:
+                if at != [*(stamp if folder == _ARTIFACTS else stamp_at(f"{self._path}/{folder}"))]:
                     return None
             return _artifacts(self._artifacts) if folders else None
         except (LookupError, TypeError, ValueError, OSError, RecursionError):
             return None
 
 
-def load_digest(run: str, folder: int | None = None) -> Digest | None:
-    """Read the digest of a run, whose path may be relative to the directory that is open as ``folder``.
+def load_digest(path: str, name: str, folder: int) -> Digest | None:
+    """Read the digest of the run ``name`` at ``path``, in the log directory that is open as ``folder``.
 
     None where there is none, or nothing whole.
     """
     try:
-        first, *shared, end = _content(f"{run}/{_DIGEST}", folder).decode("utf-8").split("\n")
+        content = _content(f"{name}/{_DIGEST}", folder)
+        first, *shared, end = content.decode("utf-8").split("\n")
         own = _parse(first)[0]
     except (OSError, ValueError, RecursionError):
         return None
     if end or len(shared) != _SHARED or type(own) is not dict or own.get("version") != VERSION:
         return None
-    return Digest(own, shared, ascii_only="\\u" not in first and first.isascii())
+    return Digest(path, own, shared, ascii_only="\\u" not in first and first.isascii())
 
 
 def _content(path: str, folder: int | None = None) -> bytes:
@@ -117,10 +121,6 @@ def _content(path: str, folder: int | None = None) -> bytes:
         return content
     finally:
         os.close(descriptor)
-
-
-def _checksum(path: str) -> str:
-    return checksum(_content(path))
 
 
 @lru_cache(maxsize=1000)  # thousands of runs have the same

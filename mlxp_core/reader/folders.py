@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -48,54 +49,49 @@ def look(log_dir: str) -> Census:
 
     Raises StoreError where the log directory cannot be read.
     """
-    try:
-        folder = os.open(log_dir, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            return settled.runs_of(log_dir).look(_names(folder), folder, _read_run)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise _unreadable_directory(log_dir, error) from error
-
-
-def folder_names(log_dir: str) -> list[str]:
-    """Names of what may be runs. Raises StoreError."""
-    try:
-        return _names(log_dir)
-    except OSError as error:
-        raise _unreadable_directory(log_dir, error) from error
-
-
-def _names(log_dir: str | int) -> list[str]:
-    # what is no folder has no metadata, which is looked for next
-    return [name for name in os.listdir(log_dir) if not name.startswith(".")]  # noqa: PTH208  (no Path takes a number)
-
-
-def _unreadable_directory(log_dir: str, error: OSError) -> StoreError:
-    return StoreError(
-        f"cannot read the log directory {log_dir}: {error.strerror}; "
-        "give the folder that holds the runs (1, 2, 3, …), hydra.sweep.dir of the launches"
-    )
+    with opened(log_dir) as folder:
+        return settled.runs_of(log_dir).look(_names(folder), folder, _read_run)
 
 
 def count(log_dir: str) -> int:
     """Count the runs without reading them. Raises StoreError."""
-    return sum(os.path.exists(f"{log_dir}/{name}/{_INFO}") for name in folder_names(log_dir))  # noqa: PTH110
+    with opened(log_dir) as folder:
+        return sum(os.access(f"{name}/{_INFO}", os.F_OK, dir_fd=folder) for name in _names(folder))
+
+
+@contextmanager
+def opened(log_dir: str) -> Iterator[int]:
+    """Open the log directory. Raises StoreError, also where it cannot be read in the block."""
+    try:
+        folder = os.open(log_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield folder
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise StoreError(
+            f"cannot read the log directory {log_dir}: {error.strerror}; "
+            "give the folder that holds the runs (1, 2, 3, …), hydra.sweep.dir of the launches"
+        ) from error
+
+
+def _names(folder: int) -> list[str]:
+    # what is no folder has no metadata, which is looked for next
+    return [name for name in os.listdir(folder) if not name.startswith(".")]
 
 
 def _read_run(path: str, name: str, signature: Signature, folder: int) -> RunRecord | None:
-    digest = load_digest(name, folder)
-    info = config = None
+    info = config = logs = artifacts = None
+    digest = load_digest(path, name, folder)
     if digest is not None:
-        info = digest.document("info", signature[0:3], f"{path}/{_INFO}", _STATUS_FACTS, _HIDDEN)
-        config = digest.document("config", signature[3:6], f"{path}/{_CONFIG}")
-    holds = info is not None  # it speaks of this attempt, not of an earlier one
-    if info is None:
-        info = _document(_info_files, f"{path}/{_INFO}")
+        info = digest.document("info", signature[0:3], _STATUS_FACTS, _HIDDEN)
+        config = digest.document("config", signature[3:6])
+        if info is not None:  # it speaks of this attempt, not of an earlier one
+            logs, artifacts = digest.logs(signature[9:12]), digest.artifacts(signature[12:15])
+    info = info or _document(_info_files, f"{path}/{_INFO}")
     if info is None:
         return None
-    if config is None:
-        config = _document(_config_files, f"{path}/{_CONFIG}") or _NOTHING
+    config = config or _document(_config_files, f"{path}/{_CONFIG}") or _NOTHING
     # what most runs without a launcher lack, and all of MLXP, is looked for in the cheapest way
     submission = _NOTHING
     if os.access(f"{name}/{_SUBMISSION}", os.F_OK, dir_fd=folder):
@@ -105,9 +101,6 @@ def _read_run(path: str, name: str, signature: Signature, folder: int) -> RunRec
         there = os.access(f"{name}/{_EXIT_CODE}", os.F_OK, dir_fd=folder)
         exit_code = read_exit_code(RunDir(Path(path))) if there else None
         status = _status(info.facts, exit_code, submission.facts)
-    logs = artifacts = None
-    if digest is not None and holds:
-        logs, artifacts = digest.logs(signature[9:12]), digest.artifacts(path, signature[12:15])
     problems = [*info.problems, *config.problems, *submission.problems]
     if artifacts is None:
         files = artifact_files(path)
@@ -118,6 +111,7 @@ def _read_run(path: str, name: str, signature: Signature, folder: int) -> RunRec
         problems += log_problems
     return RunRecord(
         path=path,
+        name=name,
         id=int(name) if is_run_id(name) and int(name) < 2**63 else None,
         status=status,
         config=config.fields,

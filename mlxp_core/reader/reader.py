@@ -8,7 +8,7 @@ from collections.abc import Collection
 import polars as pl
 
 from mlxp_core.reader.census import Census
-from mlxp_core.reader.folders import count, folder_names, look
+from mlxp_core.reader.folders import count, look, opened
 from mlxp_core.reader.problem import Problem
 from mlxp_core.reader.query import compile_query
 from mlxp_core.reader.runs import Runs
@@ -23,7 +23,8 @@ class Reader:
         """Raises StoreError (an OSError) if there is no such directory, or it cannot be read."""
         self._log_dir = os.path.abspath(log_dir)  # noqa: PTH100  (see scan_runs)
         self._met: dict[str, Problem] = {}
-        folder_names(self._log_dir)
+        with opened(self._log_dir):
+            pass
 
     def __len__(self) -> int:
         """Count the runs."""

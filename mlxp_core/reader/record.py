@@ -34,11 +34,13 @@ class Document(NamedTuple):
         return cls(fields, facts, tuple(problems))
 
 
-@dataclass(frozen=True, slots=True, eq=False)  # the same run looked at twice is the same object where nothing changed
+# the same run looked at twice is the same object where nothing changed; frozen ones take three times as long to make
+@dataclass(slots=True, eq=False)
 class RunRecord:
-    """One run. ``status`` is derived, None where info.yaml cannot be read."""
+    """One run, never changed. ``status`` is derived, None where info.yaml cannot be read."""
 
     path: str
+    name: str  # of its folder
     id: int | None
     status: str | None
     config: Fields
@@ -48,11 +50,6 @@ class RunRecord:
     logs: Logs = ()
     # it stays as it is for as long as nothing is put into its folders: it has ended, or waits for its start
     settled: bool = False
-
-    @property
-    def name(self) -> str:
-        """Name of its folder."""
-        return self.path.rpartition("/")[2]
 
     @property
     def order(self) -> tuple[bool, int, str]:

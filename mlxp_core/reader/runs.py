@@ -78,8 +78,9 @@ class Run(Mapping[str, Any]):
 class Runs(Sequence[Run]):
     """The runs that passed a filter.
 
-    ``lazy()`` and ``collect()`` read the directory as it is when they are collected. Length, items, groups and what is
-    printed are those of the time of the filter, so that ``runs[i]`` stays the same run; filter again for a new look.
+    ``lazy()`` and ``collect()`` read the directory as it is when they are collected. Length, items, groups, what is
+    aggregated and what is printed are the runs at the time of the filter, so that ``runs[i]`` stays the same run;
+    filter again for a new look. Metrics are read when they are asked for.
     """
 
     def __init__(
@@ -172,7 +173,7 @@ class Runs(Sequence[Run]):
 
     def aggregate(self, aggregations: Aggregation | Sequence[Aggregation]) -> pl.LazyFrame:
         """One row for all of these runs: the columns of each aggregation. See GroupedRuns.aggregate."""
-        return aggregate(self._frame, self._schema.polars, [], aggregations)
+        return aggregate(self._first, self._schema.polars, [], aggregations)
 
     def where(self, condition: pl.Expr) -> Runs:
         """Give those of these runs for which a Polars expression is true."""
@@ -244,7 +245,7 @@ class GroupedRuns(Mapping[tuple[Any, ...], Runs]):
         Nothing but the columns needed is read, once for all aggregations, when the frame is collected.
         Raises QueryError for a column that an aggregation cannot use, and for two columns of one name.
         """
-        frame = self._runs._frame  # noqa: SLF001
+        frame = self._runs._first  # noqa: SLF001
         if self._chosen is not None:  # one condition, which is pushed down, and so one look at the directory
             frame = frame.filter(pl.any_horizontal(pl.lit(value=False), *map(self._is, self._groups.values())))
         return aggregate(frame, self._schema.polars, self._keys, aggregations)

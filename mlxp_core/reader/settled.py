@@ -100,31 +100,35 @@ class SettledRuns:
             rows: list[int] = []
             runs: list[RunRecord] = []
             known = {} if self._block is None else self._block.fingerprints
+            settled_before = time.time_ns() - _UNSETTLED_NS
             for name in names:
                 signature = signature_of(name, folder)
-                place = known.get((name, fingerprint(signature)))
+                place = known.get((name, fingerprint(signature))) if known else None
                 if place is not None:
                     rows.append(place)
                 elif any(signature):  # or else what lies there is no run
-                    run = self._read(name, signature, read, folder)
-                    if run is not None:
-                        runs.append(run)
+                    run = self._kept_run(name, signature)
+                    if run is None:
+                        run = read(f"{self._log_dir}/{name}", name, signature, folder)
+                        if run is None:
+                            continue
+                        if run.settled and max(signature[::3]) < settled_before:
+                            self._kept[name] = Settled(signature, run)
+                            self._new += 1
+                    runs.append(run)
             if self._new >= max(_FEWEST_NEW, _SMALLEST_PART * (len(rows) + len(runs))):
                 rows, runs = self._absorb(rows, runs)
             return self._as_before(rows, sorted(runs, key=lambda run: run.order))
 
-    def _read(self, name: str, signature: Signature, read: Read, folder: int) -> RunRecord | None:
+    def _kept_run(self, name: str, signature: Signature) -> RunRecord | None:
         kept = self._kept.get(name)
-        if kept is not None:
-            if kept.signature == signature:
-                return kept.run
-            del self._kept[name]
-            self._new -= 1
-        run = read(f"{self._log_dir}/{name}", name, signature, folder)
-        if run is not None and run.settled and time.time_ns() - max(signature[::3]) > _UNSETTLED_NS:
-            self._kept[name] = Settled(signature, run)
-            self._new += 1
-        return run
+        if kept is None:
+            return None
+        if kept.signature == signature:
+            return kept.run
+        del self._kept[name]
+        self._new -= 1
+        return None
 
     def _absorb(self, rows: list[int], runs: list[RunRecord]) -> tuple[list[int], list[RunRecord]]:
         """Make columns of the kept runs and those in the block, and an index; give rows and runs as they are then."""
