@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlxp_core.digest import VERSION
-from mlxp_core.files import checksum, stamp_at
+from mlxp_core.files import checksum, load_bytes, stamp_at
 from mlxp_core.layout import RunDir
 from mlxp_core.reader.block import Signature
 from mlxp_core.reader.fields import Form, read_fields
@@ -28,7 +28,6 @@ _ARTIFACTS = os.fspath(_HOME.artifacts)
 _FILES = {"config": os.fspath(_HOME.config), "info": os.fspath(_HOME.info)}
 _SHARED = 4  # lines
 _MOST = 1 << 24  # bytes
-_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _parse = json.JSONDecoder().raw_decode
 
 
@@ -73,7 +72,7 @@ class Digest:
             return None
 
     def _checksum(self, part: str) -> str:
-        return checksum(_content(f"{self._path}/{_FILES[part]}"))
+        return checksum(load_bytes(f"{self._path}/{_FILES[part]}"))
 
     def logs(self, stamp: Signature) -> Logs | None:
         """Give the logs and their keys, where ``metrics`` stands as ``stamp`` says."""
@@ -100,7 +99,7 @@ def load_digest(path: str, name: str, folder: int) -> Digest | None:
     None where there is none, or nothing whole.
     """
     try:
-        content = _content(f"{name}/{_DIGEST}", folder)
+        content = load_bytes(f"{name}/{_DIGEST}", folder=folder, most=_MOST)
         first, *shared, end = content.decode("utf-8").split("\n")
         own = _parse(first)[0]
     except (OSError, ValueError, RecursionError):
@@ -108,19 +107,6 @@ def load_digest(path: str, name: str, folder: int) -> Digest | None:
     if end or len(shared) != _SHARED or type(own) is not dict or own.get("version") != VERSION:
         return None
     return Digest(path, own, shared, ascii_only="\\u" not in first and first.isascii())
-
-
-def _content(path: str, folder: int | None = None) -> bytes:
-    # not by a file object, which takes twice as long; O_NONBLOCK: a pipe would block for ever
-    descriptor = os.open(path, _READ, dir_fd=folder)
-    try:
-        content = os.read(descriptor, 1 << 16)
-        if len(content) == 1 << 16:
-            while len(content) < _MOST and (more := os.read(descriptor, 1 << 20)):
-                content += more
-        return content
-    finally:
-        os.close(descriptor)
 
 
 @lru_cache(maxsize=1000)  # thousands of runs have the same

@@ -193,8 +193,7 @@ def _unreadable(path: str, error: Exception) -> Document:
 
 
 def _load_yaml(path: str) -> dict[str, Any]:
-    with open(path, encoding="utf-8", newline="") as file:  # noqa: PTH123  (a Path costs as much as the parsing)
-        text = file.read()
+    text = files.load_bytes(path).decode("utf-8")
     content = read_plain(text)
     return files.read_yaml(text, Path(path)) if content is None else content
 
