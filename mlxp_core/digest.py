@@ -2,9 +2,10 @@
 
 ``metadata/digest.jsonl`` has five lines, each JSON. The first is what is a run's own: ``config`` and ``info`` are
 config.yaml and info.yaml, with the stamp of the file (files.stamp_of), its checksum, and its values in a list;
-``metrics`` and ``artifacts``, of a run that has ended, the stamps of the folders. The others are what runs of a sweep
-share, so that readers parse them once: config.yaml with null for each value; the same of info.yaml; the logs with their
-keys and whether these hold numbers only; the names of the artifacts. null stands for what is not said.
+``script``, whether the run has a script.sh, without which no scheduler knows it; ``metrics`` and ``artifacts``, of a
+run that has ended, the stamps of the folders. The others are what runs of a sweep share, so that readers parse them
+once: config.yaml with null for each value; the same of info.yaml; the logs with their keys and whether these hold
+numbers only; the names of the artifacts. null stands for what is not said.
 
 What is not as it was when the digest was made has another stamp: then the YAML counts, and the folders. A digest may be
 missing, or old; nothing but readers depends on it.
@@ -61,7 +62,14 @@ def write_info(run: RunDir, info: Mapping[str, Any], *, config: Part | None = No
         own_info, info_form = part.lines()
         metrics, logs = _metrics(run) if ended else (None, None)
         folders, names = _artifacts(run) if ended else (None, None)
-        own = {"version": VERSION, "config": own_config, "info": own_info, "metrics": metrics, "artifacts": folders}
+        own = {
+            "version": VERSION,
+            "config": own_config,
+            "info": own_info,
+            "script": run.script.exists(),
+            "metrics": metrics,
+            "artifacts": folders,
+        }
         write_whole(run.digest, "".join(f"{_encode(line)}\n" for line in (own, config_form, info_form, logs, names)))
 
 

@@ -222,8 +222,16 @@ class ExitCode(NamedTuple):
 def read_exit_code(run: RunDir) -> ExitCode | None:
     """What script.sh recorded of the job's command; None where there is nothing, or nothing whole."""
     try:
-        numbers = [int(word) for word in run.exit_code.read_text(encoding="ascii").split()]
-    except (OSError, ValueError):
+        return exit_code_of(run.exit_code.read_bytes())
+    except OSError:
+        return None
+
+
+def exit_code_of(text: bytes) -> ExitCode | None:
+    """What this text, of the file that script.sh writes, says."""
+    try:
+        numbers = [int(word) for word in text.decode("ascii").split()]
+    except ValueError:
         return None
     return ExitCode(*numbers) if 1 <= len(numbers) <= 2 else None  # noqa: PLR2004
 

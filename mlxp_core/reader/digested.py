@@ -49,6 +49,11 @@ class Digest:
         self._config, self._info, self._logs, self._artifacts = shared
         self._ascii_only = ascii_only
 
+    @property
+    def unscripted(self) -> bool:
+        """Whether there is no script.sh, so that no scheduler and no exit code have anything to say."""
+        return self._own.get("script") is False
+
     def document(self, part: str, stamp: Signature, facts: tuple[str, ...] = (), hidden: str = "") -> Document | None:
         """Give what ``config`` or ``info`` holds, which stands as ``stamp`` says; None if that is not known here.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from mlxp_core import files, process
 from mlxp_core.artifacts import artifact_files
 from mlxp_core.errors import StoreError
-from mlxp_core.layout import ENDED, ExitCode, RunDir, Status, derive_status, is_run_id, read_exit_code
+from mlxp_core.layout import ENDED, ExitCode, RunDir, Status, derive_status, exit_code_of, is_run_id
 from mlxp_core.reader import metricfile, settled
 from mlxp_core.reader.block import Signature
 from mlxp_core.reader.census import Census
@@ -82,25 +82,20 @@ def _names(folder: int) -> list[str]:
 
 def _read_run(path: str, name: str, signature: Signature, folder: int) -> RunRecord | None:
     info = config = logs = artifacts = None
+    unscripted = False
     digest = load_digest(path, name, folder)
     if digest is not None:
         info = digest.document("info", signature[0:3], _STATUS_FACTS, _HIDDEN)
         config = digest.document("config", signature[3:6])
         if info is not None:  # it speaks of this attempt, not of an earlier one
+            unscripted = digest.unscripted
             logs, artifacts = digest.logs(signature[9:12]), digest.artifacts(signature[12:15])
     info = info or _document(_info_files, f"{path}/{_INFO}")
     if info is None:
         return None
     config = config or _document(_config_files, f"{path}/{_CONFIG}") or _NOTHING
-    # what most runs without a launcher lack, and all of MLXP, is looked for in the cheapest way
-    submission = _NOTHING
-    if os.access(f"{name}/{_SUBMISSION}", os.F_OK, dir_fd=folder):
-        submission = _document(_submission_files, f"{path}/{_SUBMISSION}") or _NOTHING
-    status = None
-    if info.readable:
-        there = os.access(f"{name}/{_EXIT_CODE}", os.F_OK, dir_fd=folder)
-        exit_code = read_exit_code(RunDir(Path(path))) if there else None
-        status = _status(info.facts, exit_code, submission.facts)
+    submission, exit_code = (_NOTHING, None) if unscripted else _of_the_script(path, name, folder)
+    status = _status(info.facts, exit_code, submission.facts) if info.readable else None
     problems = [*info.problems, *config.problems, *submission.problems]
     if artifacts is None:
         files = artifact_files(path)
@@ -123,6 +118,18 @@ def _read_run(path: str, name: str, signature: Signature, folder: int) -> RunRec
         # the job may still come back
         settled=info.facts.get("status") in _SETTLED and status == info.facts.get("status"),
     )
+
+
+def _of_the_script(path: str, name: str, folder: int) -> tuple[Document, ExitCode | None]:
+    """Give what the scheduler and script.sh have said."""
+    submission, exit_code = _NOTHING, None
+    # what runs without a launcher lack, and all of MLXP's, is looked for in the cheapest way
+    if os.access(f"{name}/{_SUBMISSION}", os.F_OK, dir_fd=folder):
+        submission = _document(_submission_files, f"{path}/{_SUBMISSION}") or _NOTHING
+    if os.access(f"{name}/{_EXIT_CODE}", os.F_OK, dir_fd=folder):
+        with suppress(OSError):
+            exit_code = exit_code_of(files.load_bytes(f"{name}/{_EXIT_CODE}", folder=folder))
+    return submission, exit_code
 
 
 def _status(info: Mapping[str, Any], exit_code: ExitCode | None, submission: Mapping[str, Any]) -> str:

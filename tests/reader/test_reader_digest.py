@@ -168,7 +168,10 @@ def test_a_later_attempt_wins_over_the_digest_of_an_earlier_one(logs):
 
 def test_status_is_derived_of_the_whole_folder_also_with_a_digest(logs):
     """Bug: the status in the digest for that of the run: a scheduler's word, an exit code of a later attempt."""
-    run = write(logs, info={"status": "CANCELLED", "attempt": 1})
+    run = RunDir(logs.path / "1")
+    run.metadata.mkdir(parents=True)
+    run.script.write_text("true\n")
+    write(logs, info={"status": "CANCELLED", "attempt": 1})
     assert row(logs)["info.status"] == "CANCELLED"
     run.submission.write_text("state: TIMEOUT\nattempt: 1\n")
     assert row(logs)["info.status"] == "TIMEOUT"
