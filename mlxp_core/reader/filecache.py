@@ -54,3 +54,7 @@ class FileCache(Generic[T]):
                 self._kept.clear()
             self._kept[path] = (signature, value)
         return value
+
+    def forget(self, path: str) -> None:
+        """Free what is kept of a file."""
+        self._kept.pop(path, None)

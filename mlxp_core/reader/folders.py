@@ -104,6 +104,15 @@ def _read_run(path: str, name: str, signature: Signature, folder: int) -> RunRec
     if logs is None:
         logs, log_problems = _logs(path)
         problems += log_problems
+    # by its own word, which is the last that a job writes; of what only the scheduler or the process table says, the
+    # job may still come back
+    is_settled = info.facts.get("status") in _SETTLED and status == info.facts.get("status")
+    if is_settled:  # settled.py keeps it
+        if digest is None:
+            _info_files.forget(f"{path}/{_INFO}")
+            _config_files.forget(f"{path}/{_CONFIG}")
+        if submission is not _NOTHING:
+            _submission_files.forget(f"{path}/{_SUBMISSION}")
     return RunRecord(
         path=path,
         name=name,
@@ -114,9 +123,7 @@ def _read_run(path: str, name: str, signature: Signature, folder: int) -> RunRec
         problems=tuple(problems),
         artifacts=interned(artifacts),
         logs=interned(logs),
-        # by its own word, which is the last that a job writes; of what only the scheduler or the process table says,
-        # the job may still come back
-        settled=info.facts.get("status") in _SETTLED and status == info.facts.get("status"),
+        settled=is_settled,
     )
 
 
@@ -210,6 +217,8 @@ def _load(path: str, prefix: str) -> Document:
     try:
         content = _load_yaml(path)
         facts = {name: content[name] for name in _STATUS_FACTS if isinstance(content.get(name), SCALARS)}
+        if prefix == "submission":  # of which nothing becomes a column
+            return Document(facts=facts)
         if prefix == "info":
             content.pop(_HIDDEN, None)
         fields, claimed_twice = read_fields(prefix, content)

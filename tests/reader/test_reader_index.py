@@ -266,6 +266,14 @@ def test_a_deleted_log_directory_does_not_come_back(forty):
     assert not forty.path.exists()
 
 
+def test_what_is_kept_of_ended_runs_is_kept_once(forty):
+    """Bug: half a gigabyte of parsed YAML beside the columns that were made of it."""
+    from mlxp_core.reader import folders
+
+    look(forty)
+    assert [path for path in folders._config_files._kept if path.startswith(str(forty.path))] == []
+
+
 def test_what_has_just_been_written_is_not_trusted(forty, monkeypatch):
     """Bug: two versions within one tick of the clock, with the same times and sizes."""
     monkeypatch.setattr(settled, "_UNSETTLED_NS", 3600 * 10**9)

@@ -67,6 +67,7 @@ def test_plain_numbers_are_read_at_once():
         b'{"a": "\xff"}\n',
         b' {"a": 1}\n',
         b'{"a": true}\n',
+        b'{"a": null}\n{"\\u0061": 1}\n',
     ],
 )
 def test_what_is_in_doubt_is_declined(content):
