@@ -2,8 +2,9 @@
 
 ``metadata/digest.jsonl`` has five lines, each JSON. The first is what is a run's own: ``config`` and ``info`` are
 config.yaml and info.yaml, with the stamp of the file (files.stamp_of), its checksum, and its values in a list;
-``script``, whether the run has a script.sh, without which no scheduler knows it; ``metrics`` and ``artifacts``, of a
-run that has ended, the stamps of the folders. The others are what runs of a sweep share, so that readers parse them
+``script``, whether the run has a script.sh, without which no scheduler knows it; and of a run that has ended,
+``submission``, what submission.yaml said then, with its stamp, ``metrics`` and ``artifacts``, the stamps of the
+folders. The others are what runs of a sweep share, so that readers parse them
 once: config.yaml with null for each value; the same of info.yaml; the logs with their keys and whether these hold
 numbers only; the names of the artifacts. null stands for what is not said.
 
@@ -20,11 +21,12 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from mlxp_core.artifacts import artifact_files
-from mlxp_core.files import Stamp, checksum, dump_yaml, stamp_at, write_stamped, write_whole
+from mlxp_core.files import Stamp, checksum, dump_yaml, load_yaml, stamp_at, write_stamped, write_whole
 from mlxp_core.layout import RunDir
 
 VERSION = 1
 _encode = json.JSONEncoder(separators=(",", ":")).encode
+_FACTS = ("state", "attempt")  # what readers want of submission.yaml
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
@@ -67,6 +69,7 @@ def write_info(run: RunDir, info: Mapping[str, Any], *, config: Part | None = No
             "config": own_config,
             "info": own_info,
             "script": run.script.exists(),
+            "submission": _submission(run) if ended else None,
             "metrics": metrics,
             "artifacts": folders,
         }
@@ -104,6 +107,15 @@ def _is_plain(value: object) -> bool:
 
 
 # what is not as this package writes it is not said, for readers to see
+
+
+def _submission(run: RunDir) -> Any:
+    try:
+        stamp = stamp_at(run.submission)
+        note = load_yaml(run.submission)
+    except (OSError, ValueError):
+        return None
+    return {"stamp": stamp, "facts": {name: note[name] for name in _FACTS if type(note.get(name)) in _PLAIN}}
 
 
 def _metrics(run: RunDir) -> tuple[Any, Any]:

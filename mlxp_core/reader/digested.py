@@ -24,6 +24,7 @@ from mlxp_core.reader.record import SCALARS, Document, Logs, interned
 
 _HOME = RunDir(Path())
 _DIGEST = os.fspath(_HOME.digest)
+_SUBMISSION = os.fspath(_HOME.submission)
 _ARTIFACTS = os.fspath(_HOME.artifacts)
 _FILES = {"config": os.fspath(_HOME.config), "info": os.fspath(_HOME.info)}
 _SHARED = 4  # lines
@@ -78,6 +79,16 @@ class Digest:
 
     def _checksum(self, part: str) -> str:
         return checksum(load_bytes(f"{self._path}/{_FILES[part]}"))
+
+    def submission(self) -> Document | None:
+        """Give what submission.yaml says, where it stands as it did; without fields."""
+        try:
+            said = self._own["submission"]
+            if said["stamp"] != [*stamp_at(f"{self._path}/{_SUBMISSION}")]:
+                return None
+            return Document(facts={name: fact for name, fact in said["facts"].items() if isinstance(fact, SCALARS)})
+        except (LookupError, TypeError, AttributeError, OSError):
+            return None
 
     def logs(self, stamp: Signature) -> Logs | None:
         """Give the logs and their keys, where ``metrics`` stands as ``stamp`` says."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ def _names(folder: int) -> list[str]:
 
 
 def _read_run(path: str, name: str, signature: Signature, folder: int) -> RunRecord | None:
-    info = config = logs = artifacts = None
+    info = config = logs = artifacts = submission = None
     unscripted = False
     digest = load_digest(path, name, folder)
     if digest is not None:
@@ -89,12 +89,17 @@ def _read_run(path: str, name: str, signature: Signature, folder: int) -> RunRec
         config = digest.document("config", signature[3:6])
         if info is not None:  # it speaks of this attempt, not of an earlier one
             unscripted = digest.unscripted
+            submission = None if unscripted else digest.submission()
             logs, artifacts = digest.logs(signature[9:12]), digest.artifacts(signature[12:15])
     info = info or _document(_info_files, f"{path}/{_INFO}")
     if info is None:
         return None
     config = config or _document(_config_files, f"{path}/{_CONFIG}") or _NOTHING
-    submission, exit_code = (_NOTHING, None) if unscripted else _of_the_script(path, name, folder)
+    exit_code = None
+    if not unscripted:
+        submission = submission or _document(_submission_files, f"{path}/{_SUBMISSION}")
+        exit_code = _exit_code(name, folder)
+    submission = submission or _NOTHING
     status = _status(info.facts, exit_code, submission.facts) if info.readable else None
     problems = [*info.problems, *config.problems, *submission.problems]
     if artifacts is None:
@@ -127,16 +132,11 @@ def _read_run(path: str, name: str, signature: Signature, folder: int) -> RunRec
     )
 
 
-def _of_the_script(path: str, name: str, folder: int) -> tuple[Document, ExitCode | None]:
-    """Give what the scheduler and script.sh have said."""
-    submission, exit_code = _NOTHING, None
-    # what runs without a launcher lack, and all of MLXP's, is looked for in the cheapest way
-    if os.access(f"{name}/{_SUBMISSION}", os.F_OK, dir_fd=folder):
-        submission = _document(_submission_files, f"{path}/{_SUBMISSION}") or _NOTHING
-    if os.access(f"{name}/{_EXIT_CODE}", os.F_OK, dir_fd=folder):
-        with suppress(OSError):
-            exit_code = exit_code_of(files.load_bytes(f"{name}/{_EXIT_CODE}", folder=folder))
-    return submission, exit_code
+def _exit_code(name: str, folder: int) -> ExitCode | None:
+    try:
+        return exit_code_of(files.load_bytes(f"{name}/{_EXIT_CODE}", folder=folder))
+    except OSError:
+        return None
 
 
 def _status(info: Mapping[str, Any], exit_code: ExitCode | None, submission: Mapping[str, Any]) -> str:

@@ -120,6 +120,7 @@ def test_a_yaml_that_was_edited_by_hand_wins(logs, change, text):
         lambda text: text[:-1],
         lambda text: text.replace('"version":1', '"version":2'),
         lambda text: text.replace("\n", "\n\n"),
+        lambda text: text.replace('"script":false', '"script":true').replace('"submission":null', '"submission":[1]'),
         lambda text: text.replace('"values":[1]', '"values":[1,2]'),
         lambda text: text.replace('"values":[1]', '"values":{"x":2}'),
         lambda text: text.replace('{"x":null}', "[]").replace('{"status":null}', "3"),
@@ -175,6 +176,11 @@ def test_status_is_derived_of_the_whole_folder_also_with_a_digest(logs):
     assert row(logs)["info.status"] == "CANCELLED"
     run.submission.write_text("state: TIMEOUT\nattempt: 1\n")
     assert row(logs)["info.status"] == "TIMEOUT"
+    write(logs, info={"status": "CANCELLED", "attempt": 1})  # whose digest knows the scheduler's word
+    seen, files = opened(logs)
+    assert (seen["info.status"], files) == ("TIMEOUT", ["digest.jsonl"])
+    run.submission.write_text("state: PREEMPTED\nattempt: 1\n")
+    assert row(logs)["info.status"] == "PREEMPTED"
     run.exit_code.write_text("1 2\n")
     assert row(logs)["info.status"] == "FAILED"
 
