@@ -4,12 +4,13 @@
 config.yaml and info.yaml, with the stamp of the file (files.stamp_of), its checksum, and its values in a list;
 ``script``, whether the run has a script.sh, without which no scheduler knows it; and of a run that has ended,
 ``submission``, what submission.yaml said then, with its stamp, ``metrics`` and ``artifacts``, the stamps of the
-folders. The others are what runs of a sweep share, so that readers parse them
-once: config.yaml with null for each value; the same of info.yaml; the logs with their keys and whether these hold
-numbers only; the names of the artifacts. null stands for what is not said.
+folders. The others are what runs of a sweep share, so that readers parse them once: config.yaml with null for each
+value; the same of info.yaml; the logs with their keys and whether these hold numbers only; the names of the artifacts.
+null stands for what is not said.
 
 What is not as it was when the digest was made has another stamp: then the YAML counts, and the folders. A digest may be
-missing, or old; nothing but readers depends on it.
+missing, or old; nothing but readers depends on it. Stamps do not show a change in place, of the same length, within the
+tick of the clock (a jiffy on ext4, a second on old NFS) in which the file was written.
 """
 
 from __future__ import annotations
@@ -91,8 +92,9 @@ def _form(content: Mapping[str, Any], values: list[Any]) -> dict[str, Any]:
 def _before(run: RunDir) -> tuple[Any, Any]:
     """What the digest says of config.yaml now."""
     try:
-        own, form, *_ = run.digest.read_bytes().splitlines()
-        return json.loads(own)["config"], json.loads(form)
+        first, form, *_ = run.digest.read_bytes().splitlines()
+        own = json.loads(first)
+        return (own["config"], json.loads(form)) if own["version"] == VERSION else (None, None)
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None, None
 

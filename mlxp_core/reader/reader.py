@@ -17,7 +17,10 @@ from mlxp_core.reader.schema import Schema, take_schema
 
 
 class Reader:
-    """A log directory. Every call looks at it anew (what has not changed is not read again); nothing is written."""
+    """A log directory. Every call looks at it anew (what has not changed is not read again).
+
+    Nothing is written but a cache, where that is possible: see index.py.
+    """
 
     def __init__(self, log_dir: str | os.PathLike[str]) -> None:
         """Raises StoreError (an OSError) if there is no such directory, or it cannot be read."""

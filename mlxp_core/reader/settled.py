@@ -7,8 +7,9 @@ package and script.sh put files into ``metadata`` by renaming them into place, w
 a submission, a later attempt, an exit code. The two files show edits in place, the other folders what arrives late with
 a copy. So a look is five ``stat`` calls for a settled run, and none of its files is opened.
 
-What none of them shows: a submission.yaml or a list of keys that was edited in place by hand, and an artifact that was
-put by hand into a folder of its type that was there already.
+What none of them shows: a submission.yaml that was edited in place by hand, a key that is first logged after the run
+has said its end (by hand, or by another process of the job), and an artifact that was put by hand into a folder of its
+type that was there already.
 """
 
 from __future__ import annotations

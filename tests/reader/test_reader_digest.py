@@ -142,6 +142,15 @@ def test_a_digest_that_is_torn_or_no_digest_is_not_used(logs, spoil):
     assert Reader(logs.path).problems == []
 
 
+def test_an_end_takes_nothing_over_from_a_digest_of_another_version(logs):
+    """Bug: what another version wrote under this one's number, after an upgrade between start and end."""
+    run = write(logs)
+    run.digest.write_text(run.digest.read_text().replace('"version":1', '"version":2'))
+    digest.write_info(run, {"status": "COMPLETE"}, ended=True)
+    assert json.loads(run.digest.read_text().splitlines()[0])["config"] is None
+    assert row(logs)["config.x"] == 1
+
+
 @pytest.mark.parametrize("make", [lambda path: path.mkdir(), os.mkfifo])
 def test_a_digest_that_is_no_file_is_not_used(logs, make):
     """Bug: a pipe that is waited for."""
