@@ -1,12 +1,12 @@
 """The reader, side by side with Polars by hand and, where one is given, MLXP's reader, on the same directories.
 
-    python tests/benchmarks/reader.py [--runs 100 1000] [--mlxp PYTHON]
+    python tests/benchmarks/reader.py [--runs 100 1000] [--repeat 3] [--mlxp PYTHON]
 
 N runs of 20 configuration keys and 3 metric files of 100 lines, once as this package writes them and once as MLXP 1.0
 does. PYTHON is the interpreter of an environment with mlxp. Each way is a process of its own: CPU seconds (user and
-system, without the imports), peak memory. By hand means: no query language, no status, no look for what has changed;
-its index is one stat call a run folder and a Parquet file, which misses most changes, and then the five that this
-reader makes.
+system, without the imports), peak memory; the best of ``repeat`` processes, of MLXP the only one. By hand means: no
+query language, no status, no look for what has changed. The index by hand is one stat call a run folder, which misses
+most changes, and a Parquet file; below it the five stat calls that this reader makes, and the same file.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -270,6 +272,17 @@ def process(*arguments: str, cache: str) -> dict[str, float]:
     return json.loads(done.stdout)
 
 
+def best(repeat: int, work: Callable[[], dict[str, float]]) -> dict[str, float]:
+    every = [work() for _ in range(repeat)]
+    return {name: min(seen[name] for seen in every) for name in every[0]}
+
+
+def forget(logs: Path, cache: str) -> None:
+    """Delete the indexes of this reader."""
+    shutil.rmtree(logs / ".mlxp", ignore_errors=True)
+    shutil.rmtree(cache, ignore_errors=True)
+
+
 def show(title: str, ways: dict[str, dict[str, float]], base: str) -> None:
     names = ["open", "open again", "filter", "group and average", "full table", "peak MB"]
     print(f"\n{title}\n| | {' | '.join(names)} |\n|---|{'---:|' * len(names)}")
@@ -292,6 +305,7 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", nargs="+", type=int, default=[100, 1000])
+    parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--mlxp", default="")
     options = parser.parse_args()
     print("CPU seconds; in brackets the ratio to the first row")
@@ -302,11 +316,19 @@ def main() -> None:
                 logs.mkdir()
                 write(logs, count, theirs=theirs)
                 floor = "yaml" if theirs else "json"
-                ways = {f"by hand, {floor}": process("way", "hand", str(logs), floor, cache=cache)}
-                ways["by hand, Parquet index"] = index = process("way", "hand", str(logs), "index", cache=cache)
+
+                def way(*arguments: str, cache: str = cache) -> dict[str, float]:
+                    return best(options.repeat, lambda: process("way", *arguments, cache=cache))
+
+                def first(logs: Path = logs, cache: str = cache) -> dict[str, float]:
+                    forget(logs, cache)
+                    return process("way", "ours", str(logs), cache=cache)
+
+                ways = {f"by hand, {floor}": way("hand", str(logs), floor)}
+                ways["by hand, Parquet index"] = index = way("hand", str(logs), "index")
                 ways["five stat calls a run and the index"] = {"open again": index.pop("five stats")}
-                ways["this reader, first process"] = process("way", "ours", str(logs), cache=cache)
-                ways["this reader, later process"] = process("way", "ours", str(logs), cache=cache)
+                ways["this reader, first process"] = best(options.repeat, first)
+                ways["this reader, later process"] = way("ours", str(logs))
                 if theirs and options.mlxp:
                     command = [options.mlxp, "-c", MLXP, str(logs), QUERY, json.dumps(QUERIES)]
                     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
