@@ -83,7 +83,7 @@ def bring_up_to_date(standings: Iterable[Standing]) -> list[Silence]:
     by_scheduler: dict[str, list[Standing]] = {}
     for one in standings:
         name = one.submission.get("scheduler")
-        if name in SCHEDULERS and _is_open(one):
+        if name in SCHEDULERS and is_open(one):
             if _is_within_reach(one, load_scheduler(name)):
                 by_scheduler.setdefault(name, []).append(one)
             else:
@@ -156,7 +156,7 @@ def _check_shared(group: Sequence[Standing]) -> None:
         )
 
 
-def _is_open(one: Standing) -> bool:
+def is_open(one: Standing) -> bool:
     """Whether the scheduler may have something to say that the folder does not know yet."""
     if not one.is_submitted and not one.is_unclear:
         return False  # was not submitted

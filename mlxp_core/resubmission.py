@@ -11,13 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlxp_core.errors import CommandError, ConfigurationError, StoreError
+from mlxp_core.errors import CommandError, ConfigurationError, SnapshotError, StoreError
 from mlxp_core.files import write_yaml
 from mlxp_core.launches import forget_submitted, under_way
 from mlxp_core.layout import LogDir, RunDir, Status, read_attempts_started
 from mlxp_core.notes import Submitted
 from mlxp_core.queues import bring_up_to_date, cancel_jobs
+from mlxp_core.remaking import code_of, find_again
 from mlxp_core.settling import find_submitted
+from mlxp_core.snapshot import publish
 from mlxp_core.standing import Standing
 from mlxp_core.submission import Order, submit
 
@@ -73,7 +75,7 @@ def resubmit(log_dir: LogDir, runs: Sequence[RunDir], *, complete: bool = False,
                 left[one.run] = "RUNNING"
             elif one.status is Status.PREEMPTED and one.said == Status.RUNNING and one.code is None:
                 left[one.run] = "PREEMPTED, and its job has not ended: the scheduler may start it again"
-            elif why := _hindrance(one):
+            elif why := _hindrance(one, dry_run=dry_run):
                 unable[one.run] = why
             else:
                 chosen.append(one)
@@ -114,8 +116,8 @@ def _command_timeout(run: RunDir) -> float:
         return Order.command_timeout
 
 
-def _hindrance(one: Standing) -> str:
-    """Why a run cannot be submitted again; empty where it can."""
+def _hindrance(one: Standing, *, dry_run: bool) -> str:
+    """Why a run cannot be submitted again; empty where it can. Its code is made again where it is gone."""
     if one.problem:
         return one.problem
     if not one.current:
@@ -134,10 +136,35 @@ def _hindrance(one: Standing) -> str:
     recorded = Path(str(logger.get("log_dir")), one.run.path.name) if isinstance(logger, dict) else one.run.path
     if not (recorded.exists() and recorded.samefile(one.run.path)):
         return f"it was moved here from {recorded}, and its script.sh still leads there"
-    work_dir = one.info.get("work_dir")
+    return _code_hindrance(one, dry_run=dry_run)
+
+
+def _code_hindrance(one: Standing, *, dry_run: bool) -> str:
+    """Make the copy of the code again where it was pruned; gives why that cannot be done."""
+    facts = code_of(one)
+    copy, work_dir = facts.get("copy"), one.info.get("work_dir")
+    if isinstance(copy, str) and not Path(copy).is_dir():
+        try:
+            repository = find_again(facts)
+            if not dry_run:
+                publish(repository, str(facts["commit_hash"]), Path(copy).parent)
+        except (SnapshotError, OSError) as error:
+            return f"its code is not there any more, and cannot be made again: {copy}: {error}"
+        if dry_run:
+            return _link_hindrance(one, Path(copy))
+    if isinstance(copy, str) and (why := _link_hindrance(one, Path(copy))):
+        return why
     if isinstance(work_dir, str) and not Path(work_dir).is_dir():
         return f"its code is not there any more: {work_dir}"
     return ""
+
+
+def _link_hindrance(one: Standing, copy: Path) -> str:
+    """Why a job would not find its packages: by links, which only a launch knows how to make (importing.py)."""
+    links = copy.with_name(f"{copy.name}.path")
+    if links.is_dir() or links.name not in one.run.script.read_text(encoding="utf-8", errors="replace"):
+        return ""
+    return f"the links to its packages are not there any more, and only a launch can make them again: {links}"
 
 
 def _put_exit_code_aside(one: Standing) -> None:

@@ -274,8 +274,10 @@ def publish(repository: Repository, commit: str, place: Path) -> Path:
     """Have the files of a commit under ``place``, in a folder of its name, whole. Raises SnapshotError."""
     target = place / commit
     if target.is_dir():
-        os.utime(target)  # in use: see versions.py
-        return target
+        with contextlib.suppress(PermissionError, FileNotFoundError):  # of another user, who alone may remove it
+            os.utime(target)  # in use: see versions.py
+        if target.is_dir():  # else `mlxp snapshots prune` was quicker
+            return target
     place.mkdir(parents=True, exist_ok=True)
     temporary = place / f".{commit}.{os.getpid()}.{os.urandom(4).hex()}"
     try:

@@ -98,7 +98,7 @@ if __name__ == "__main__":
 """
 
 
-def until(condition: Callable[[], Any], limit: float = 60.0, what: str = "") -> Any:
+def until(condition: Callable[[], Any], limit: float = 60.0, what: object = "") -> Any:
     """Wait for a condition, with a limit; give what it gave."""
     end = time.monotonic() + limit
     while not (found := condition()):

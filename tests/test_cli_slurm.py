@@ -85,8 +85,13 @@ def test_a_job_at_its_time_limit_is_a_timeout(mlxp: Mlxp, project: Project, tmp_
     """Bug: CANCELLED, for what nobody has cancelled."""
     flag = tmp_path / "flag"
     project.run(*SLURM, "do=hold", f"flag='{flag}'", "hydra.launcher.header='#SBATCH --time=1'")
-    until(lambda: ask_anew(mlxp) not in (["PENDING"], ["RUNNING"]), 200)
-    until(lambda: ask_anew(mlxp) == ["TIMEOUT"], 30)
+    seen: list[list[str]] = []
+
+    def is_timeout() -> bool:
+        seen.append(ask_anew(mlxp))
+        return seen[-1] == ["TIMEOUT"]
+
+    until(is_timeout, 200, seen)
     assert mlxp("rerun", "1", "--dry-run").stdout == "would be submitted: 1\n"
 
 

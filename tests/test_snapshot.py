@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from support import git
+from support import Project, git, until
 
 from mlxp_core.errors import SnapshotError
 from mlxp_core.layout import LogDir
@@ -137,6 +138,46 @@ def test_what_a_killed_launch_left_is_not_taken_for_a_copy(repo: Path) -> None:
     half.mkdir(parents=True)
     (half / "main.py").write_text("half")
     assert (take_snapshot(repo / "main.py", logs).copy / "main.py").read_text() == "A"
+
+
+HOLD = """#!/bin/sh
+# a filter that lets nothing through before it is told to
+echo $$ >>'{0}/held'
+until [ -e '{0}/go' ]; do sleep 0.05; done
+exec cat
+"""
+
+
+@pytest.mark.parametrize("whole_group", [False, True], ids=["the launch alone", "the launch and its git"])
+def test_a_launch_that_is_killed_while_it_copies_leaves_nothing_that_is_taken_for_whole(
+    project: Project, tmp_path: Path, *, whole_group: bool
+) -> None:
+    """Bug of MLXP 1.0.5: the next launch runs from half a clone. The git of a launch that is killed alone goes on."""
+    local = ("-m", "hydra/launcher=mlxp_local", "seed=1")
+    files = {f"many/{number}.txt": f"{number}\n" for number in range(100)}
+    project.write(**files, **{".gitattributes": "many/50.txt filter=hold\n"})
+    script = tmp_path / "hold.sh"
+    script.write_text(HOLD.format(tmp_path))
+    script.chmod(0o755)
+    commit = project.commit("many")
+    git("config", "filter.hold.smudge", f"'{script}'", cwd=project.dir)
+    place = project.logs / ".mlxp" / "code"
+    launch = project.start(*local, new_session=True)
+    until((tmp_path / "held").exists)
+    if whole_group:
+        os.killpg(launch.pid, signal.SIGKILL)
+    else:
+        launch.kill()
+    _, err = launch.communicate()
+    assert launch.returncode == -signal.SIGKILL, err
+    assert not (place / commit).exists()
+    halves = list(place.glob(f".{commit}.*"))
+    assert any(half.is_dir() for half in halves)
+    (tmp_path / "go").touch()
+    project.run(*local, "hydra.launcher.wait=true")
+    copy = place / commit
+    assert {f"many/{path.name}": path.read_text() for path in (copy / "many").iterdir()} == files
+    assert project.said(1)["file"] == str(copy / "main.py")
 
 
 def test_a_place_in_the_work_tree_is_found_in_the_copy(repo: Path) -> None:

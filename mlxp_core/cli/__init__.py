@@ -11,7 +11,9 @@ from typing import Annotated
 import typer
 
 from mlxp_core import __version__
+from mlxp_core.cli import snapshots
 from mlxp_core.cli.cancel import cancel
+from mlxp_core.cli.checkout import checkout
 from mlxp_core.cli.logs import logs
 from mlxp_core.cli.rerun import rerun
 from mlxp_core.cli.status import status
@@ -19,7 +21,7 @@ from mlxp_core.errors import MlxpError
 
 app = typer.Typer(
     name="mlxp",
-    help="Runs recorded with hydra-mlxp: where they stand, what they print, and how to end or repeat them.",
+    help="Runs recorded with hydra-mlxp: where they stand, what they print, which code they run; to end or repeat.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -44,8 +46,9 @@ def _mlxp(
         print(context.get_help())
 
 
-for _command in (status, logs, cancel, rerun):
+for _command in (status, logs, cancel, rerun, checkout):
     app.command()(_command)
+app.add_typer(snapshots.app, name="snapshots")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,0 +1,174 @@
+"""``mlxp snapshots``: the copies of the code, the runs that use them, and pruning."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlxp_core.cli.choose import LOGS, Folder, in_short, open_log_dir
+
+if TYPE_CHECKING:
+    from mlxp_core import queues
+    from mlxp_core.layout import RunDir
+    from mlxp_core.versions import Copy
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
+
+app = typer.Typer(
+    help="List the copies of the code with size and runs; `mlxp snapshots prune` removes what nothing needs.",
+    rich_markup_mode=None,
+)
+_STEPS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+@app.callback(invoke_without_command=True)
+def snapshots(context: typer.Context, *, as_json: AsJson = False, folder: Folder = LOGS) -> None:
+    """List the copies of the code: version, size, the runs that use it, and whether git can make it again.
+
+    Piped, it is a line for each copy, with tabs between the columns.
+    """
+    context.obj = folder
+    if context.invoked_subcommand is not None:
+        if as_json:
+            raise typer.BadParameter("--json is for the list alone")
+        return
+    from mlxp_core.versions import list_copies  # noqa: PLC0415
+
+    inventory = list_copies(open_log_dir(folder))
+    if as_json:
+        for copy in inventory.copies:
+            print(json.dumps(_fields(copy), ensure_ascii=False))
+    elif sys.stdout.isatty():
+        _show(inventory.copies)
+    else:
+        _print_plain(inventory.copies)
+        print(_summary(inventory.copies), file=sys.stderr)
+    _say_silent(inventory.silences)
+
+
+@app.command()
+def prune(
+    context: typer.Context,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    elsewhere: Annotated[
+        bool,
+        typer.Option(
+            "--elsewhere", help="In hydra.launcher.code_dir, too, where runs of other log directories may use them."
+        ),
+    ] = False,
+    folder: Annotated[
+        Path | None, typer.Option("--log-dir", help="The folder of the runs.", show_default=False)
+    ] = None,
+) -> None:
+    """Remove the copies that no pending or running run needs and that git can make again.
+
+    What a killed launch has left goes, too. A copy that a launch has chosen within the last hour stays. `mlxp rerun`
+    and `mlxp checkout` make a removed version again.
+    """
+    from mlxp_core.versions import prune as prune_copies  # noqa: PLC0415
+
+    result = prune_copies(open_log_dir(folder or context.obj), elsewhere=elsewhere, dry_run=dry_run)
+    verb = "would be removed" if dry_run else "removed"
+    for copy in result.removed:
+        print(f"{verb}: {copy.commit[:10]}, {_short_size(copy.size)}, of run {in_short(copy.runs)}")
+    for path in result.rests:
+        print(f"{verb}: {path.name}, left by what was killed")
+    for copy, why in result.kept.values():
+        reason = f"run {in_short(copy.needed)} needs it" if copy.needed else why
+        print(f"kept: {copy.commit[:10]}, {_short_size(copy.size)}: {reason}")
+    freed = _short_size(sum(copy.size for copy in result.removed))
+    print(f"{verb}: {_counted(result.removed)}, {freed}; kept: {_counted(result.kept)}", file=sys.stderr)
+    for name, why in result.failed.items():
+        print(f"cannot be removed: {name}: {why}", file=sys.stderr)
+    _say_silent(result.silences)
+    if result.failed:
+        raise typer.Exit(1)
+
+
+def _fields(copy: Copy) -> dict[str, object]:
+    return {
+        "version": copy.commit,
+        "snapshot": copy.snapshot,
+        "made": copy.made.isoformat(timespec="seconds"),
+        "used": copy.used.isoformat(timespec="seconds"),
+        "size": copy.size,
+        "runs": [run.path.name for run in copy.runs],
+        "needed_by": [run.path.name for run in copy.needed],
+        "problem": copy.problem,
+        "path": str(copy.path),
+    }
+
+
+def _print_plain(copies: Sequence[Copy]) -> None:
+    """One line a copy, whole values, tabs between them."""
+    print("version", "snapshot", "made", "size", "runs", "needed_by", "problem", "path", sep="\t")
+    for copy in copies:
+        made = copy.made.isoformat(timespec="seconds")
+        cells = [copy.commit, copy.snapshot or "", made, str(copy.size), _named(copy.runs), _named(copy.needed)]
+        cells += [copy.problem, str(copy.path)]
+        print(*(cell.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n") for cell in cells), sep="\t")
+
+
+def _named(runs: Sequence[RunDir]) -> str:
+    return in_short(runs) if runs else ""
+
+
+def _show(copies: Sequence[Copy]) -> None:
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console(width=shutil.get_terminal_size().columns, highlight=False, markup=False)
+    if not copies:
+        console.print("no copies")
+        return
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), expand=False)
+    for name in ("version", "snapshot", "made"):
+        table.add_column(name, no_wrap=True, min_width=len(name))
+    table.add_column("size", no_wrap=True, justify="right")
+    table.add_column("runs", overflow="fold")
+    table.add_column("not ended", justify="right", no_wrap=True)
+    table.add_column("can be made again", overflow="fold", ratio=1)
+    for copy in copies:
+        again = Text(f"no: {copy.problem}", "yellow") if copy.problem else Text("yes")
+        table.add_row(
+            Text(copy.commit[:10]),
+            Text(copy.snapshot or ""),
+            Text(f"{copy.made:%Y-%m-%d %H:%M}"),
+            Text(_short_size(copy.size)),
+            Text(in_short(copy.runs)),
+            Text(str(len(copy.needed))),
+            again,
+        )
+    console.print(table)
+    console.print(_summary(copies))
+
+
+def _summary(copies: Sequence[Copy]) -> str:
+    return f"{_counted(copies)}, {_short_size(sum(copy.size for copy in copies))}"
+
+
+def _counted(copies: Iterable[object]) -> str:
+    count = len(list(copies))
+    return f"{count} {'copy' if count == 1 else 'copies'}"
+
+
+def _short_size(size: float) -> str:
+    for step in _STEPS[:-1]:
+        if size < 1024:  # noqa: PLR2004
+            return f"{size:.0f} {step}" if step == "B" else f"{size:.1f} {step}"
+        size /= 1024
+    return f"{size:.1f} {_STEPS[-1]}"
+
+
+def _say_silent(silences: Sequence[queues.Silence]) -> None:
+    for silence in silences:
+        print(f"{silence.scheduler} has not answered; its runs count as not ended\n{silence.why}", file=sys.stderr)

@@ -1,0 +1,676 @@
+"""The copies of the code: listed, pruned and made again. With real repositories, and runs of the local queue."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from backends import readable_packages
+from support import Mlxp, Project, git, read_yaml, until
+
+LOCAL = ("-m", "hydra/launcher=mlxp_local")
+WAIT = (*LOCAL, "hydra.launcher.wait=true")
+
+# what a job says of the files that it runs: the kind of each, whether it is executable, and what it holds
+TREE = """\
+import hashlib
+import os
+
+
+def tree(top):
+    found = {}
+    for folder, folders, files in os.walk(top):
+        folders[:] = [name for name in folders if name not in {"__pycache__", ".git", "logs"}]
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        for name in [*(name for name in files if name != ".git"), *links]:
+            path = os.path.join(folder, name)
+            if os.path.islink(path):
+                what = ["link", os.readlink(path)]
+            else:
+                with open(path, "rb") as file:
+                    what = ["file", os.access(path, os.X_OK), hashlib.sha256(file.read()).hexdigest()]
+            found[os.path.relpath(path, top)] = what
+    return found
+"""
+
+
+@pytest.fixture(autouse=True)
+def files_of_others(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Git takes no submodule from a local path unless it is told to (CVE-2022-39253)."""
+    told = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "protocol.file.allow", "GIT_CONFIG_VALUE_0": "always"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    environment.update(told)
+
+
+@pytest.fixture
+def hostile(project: Project) -> Project:
+    """A project with what a copy may lose, whose program tells which files it runs."""
+    main = (project.dir / "main.py").read_text()
+    main = main.replace("import hydra\n", "import hydra\nimport tree\n", 1)
+    main = main.replace('"code": "A"', '"code": "A", "tree": tree.tree(os.path.dirname(os.path.abspath(__file__)))')
+    project.write(**{"main.py": main, "tree.py": TREE, "sub dir/ünï\tname": "x", "run.sh": "#!/bin/sh\n"})
+    project.write(**{"kept.txt": "kept", "dos.bat": "a\r\nb\r\n", "bytes": "\0\r\n"})
+    project.write(**{".gitattributes": "kept.txt export-ignore\n*.bat text eol=crlf\n"})
+    project.write(**{".gitignore": "logs/\n__pycache__/\n"})
+    (project.dir / "run.sh").chmod(0o755)
+    (project.dir / "to file").symlink_to("main.py")
+    (project.dir / "to folder").symlink_to("sub dir")
+    (project.dir / "to nothing").symlink_to("/nowhere/at all")
+    library = project.dir.parent / "a library"
+    library.mkdir()
+    (library / "lib.py").write_text("lib")
+    git("init", "--quiet", cwd=library)
+    git("add", "--all", cwd=library)
+    git("commit", "--quiet", "--message", "lib", cwd=library)
+    git("submodule", "--quiet", "add", str(library), "third party", cwd=project.dir)
+    project.commit("hostile")
+    return project
+
+
+def edit(project: Project, code: str) -> None:
+    """Have the program call itself otherwise."""
+    text = (project.dir / "main.py").read_text()
+    project.write(**{"main.py": text.replace('"code": "A"', f'"code": "{code}"')})
+
+
+def copy_of(project: Project, run: int) -> Path:
+    """The copy that a run was given."""
+    return Path(project.info(run)["version_manager"]["copy"])
+
+
+def age(*paths: Path, hours: float = 2) -> None:
+    """Have these last been touched that long ago."""
+    moment = time.time() - hours * 3600
+    for path in paths:
+        os.utime(path, (moment, moment), follow_symlinks=False)
+
+
+def listed(mlxp: Mlxp) -> dict[str, dict[str, Any]]:
+    """What `mlxp snapshots` says, by version."""
+    rows = map(json.loads, mlxp("snapshots", "--json").stdout.splitlines())
+    return {row["version"]: row for row in rows}
+
+
+def files(top: Path) -> dict[str, Any]:
+    """As TREE has it."""
+    names: dict[str, Any] = {}
+    exec(TREE, names)
+    found: dict[str, Any] = names["tree"](top)
+    return found
+
+
+def test_versions_are_listed_with_their_size_and_runs(mlxp: Mlxp, project: Project, tmp_path: Path) -> None:
+    """Bug: sizes of files and not of disk blocks; runs of a copy elsewhere forgotten; a cut hash when piped."""
+    project.run(*WAIT, "seed=1,2")
+    edit(project, "B")
+    flag = tmp_path / "flag"
+    project.run(*LOCAL, "seed=1,2,3", "do=hold", f"flag='{flag}'", "hydra.launcher.max_parallel=1")
+    until(lambda: project.status(3) == "RUNNING")
+    project.commit("B")
+    project.run(*WAIT, "seed=1", f"hydra.launcher.code_dir='{tmp_path}/my code'")
+    first, second, third = (copy_of(project, run) for run in (1, 3, 6))
+    assert third.parent == tmp_path / "my code"
+    rows = listed(mlxp)
+    assert [row["runs"] for row in rows.values()] == [["1", "2"], ["3", "4", "5"], ["6"]]
+    assert [row["needed_by"] for row in rows.values()] == [[], ["3", "4", "5"], []]
+    assert [row["snapshot"] for row in rows.values()] == ["commit", "worktree", "commit"]
+    assert [row["path"] for row in rows.values()] == [str(first), str(second), str(third)]
+    assert [row["problem"] for row in rows.values()] == [""] * 3
+    for row in rows.values():
+        command = ["du", "--summarize", "--block-size=1", row["path"]]
+        assert row["size"] == int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0])
+    plain = mlxp("snapshots")
+    lines = [line.split("\t") for line in plain.stdout.splitlines()]
+    assert lines[0] == ["version", "snapshot", "made", "size", "runs", "needed_by", "problem", "path"]
+    assert [[line[0], *line[4:7]] for line in lines[1:]] == [
+        [first.name, "1-2", "", ""],
+        [second.name, "3-5", "3-5", ""],
+        [third.name, "6", "", ""],
+    ]
+    assert plain.stderr.startswith("3 copies, ")
+    code, shown = mlxp.in_terminal("snapshots", columns=120)
+    assert code == 0
+    assert [line.split()[0] for line in shown.splitlines() if " yes" in line] == [
+        path.name[:10] for path in (first, second, third)
+    ]
+    flag.touch()
+    project.wait_for_end(3, 4, 5)
+
+
+def test_pruning_keeps_what_pending_and_running_runs_need_and_what_a_launch_has_just_chosen(
+    mlxp: Mlxp, project: Project, tmp_path: Path
+) -> None:
+    """Bug: a job that waits finds no code; a launch finds the copy, and it is gone when its job starts."""
+    project.run(*WAIT, "seed=1")
+    edit(project, "B")
+    flag = tmp_path / "flag"
+    project.run(*LOCAL, "seed=1,2", "do=hold", f"flag='{flag}'", "hydra.launcher.max_parallel=1")
+    until(lambda: project.status(2) == "RUNNING")
+    project.commit("B")
+    project.run(*WAIT, "seed=1")
+    ended, needed, young = (copy_of(project, run) for run in (1, 2, 4))
+    age(ended, needed)
+    dry = mlxp("snapshots", "prune", "--dry-run")
+    assert f"would be removed: {ended.name[:10]}" in dry.stdout
+    assert ended.is_dir()
+    done = mlxp("snapshots", "prune")
+    assert f"removed: {ended.name[:10]}" in done.stdout
+    assert any(
+        line.startswith(f"kept: {needed.name[:10]}") and line.endswith("run 2-3 needs it")
+        for line in done.stdout.splitlines()
+    )
+    assert any(
+        line.startswith(f"kept: {young.name[:10]}") and "within the last hour" in line
+        for line in done.stdout.splitlines()
+    )
+    assert [path.is_dir() for path in (ended, needed, young)] == [False, True, True]
+    assert not list(ended.parent.glob(f"*{ended.name}*"))
+    flag.touch()
+    project.wait_for_end(2, 3)
+    assert [project.said(run)["code"] for run in (2, 3)] == ["B", "B"]
+    age(needed, young)
+    mlxp("snapshots", "prune")
+    assert not list(ended.parent.iterdir())
+    # what the versions are made from stays
+    assert git("for-each-ref", "--format=%(refname)", "refs/mlxp", cwd=project.dir) == f"refs/mlxp/{needed.name}"
+
+
+def test_a_launch_that_chooses_a_copy_again_keeps_it_from_being_pruned(mlxp: Mlxp, project: Project) -> None:
+    """Bug: an old copy counts as unused although the launch that reuses it has only just begun."""
+    project.run(*WAIT, "seed=1")
+    age(copy_of(project, 1))
+    project.run(*WAIT, "seed=1")
+    assert "within the last hour" in mlxp("snapshots", "prune").stdout
+    assert copy_of(project, 1).is_dir()
+
+
+def test_a_run_that_says_running_and_was_killed_needs_no_code(mlxp: Mlxp, project: Project, tmp_path: Path) -> None:
+    """Bug: prune believes info.yaml, and what was killed keeps its copy for ever."""
+    project.run(*LOCAL, "do=wait", "seed=1", f"flag='{tmp_path}/flag'")
+    until((tmp_path / "flag").exists)
+    os.kill(project.info(1)["process_id"], signal.SIGKILL)
+    project.wait_for_end(1)
+    assert project.status(1) == "RUNNING"
+    age(copy_of(project, 1))
+    mlxp("snapshots", "prune")
+    assert not copy_of(project, 1).exists()
+
+
+# nothing and nobody knows this script
+UNCLEAR = {"script": "/nowhere/job.sh", "name": "nobody knows"}
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"info": {"status": "PREEMPTED"}, "submission": {"state": "RUNNING", "hostname": "elsewhere"}},
+        {"info": {"status": "RUNNING"}, "submission": {"state": "RUNNING", "hostname": "elsewhere"}},
+        {"info": {"status": "CANCELLED"}, "submission": {**UNCLEAR, "job_id": None, "state": None}},
+        {"info": {"status": "FAILED"}, "submission": {"state": "FAILED", "stuck": True}},
+    ],
+    ids=["gave way, and may start again", "last known", "unclear", "held in an error state"],
+)
+def test_a_run_of_which_it_is_not_sure_that_it_has_ended_keeps_its_code(
+    mlxp: Mlxp, project: Project, known: dict[str, dict[str, Any]]
+) -> None:
+    """Bug: a requeued job starts, and cd fails."""
+    project.run(*WAIT, "seed=1")
+    metadata = project.logs / "1" / "metadata"
+    (metadata / "exit_code").unlink()
+    for name, change in known.items():
+        changed = {**read_yaml(metadata / f"{name}.yaml"), **change}
+        (metadata / f"{name}.yaml").write_text(yaml.safe_dump(changed))
+    age(copy_of(project, 1))
+    assert "run 1 needs it" in mlxp("snapshots", "prune").stdout
+    assert copy_of(project, 1).is_dir()
+
+
+def lose_repository(project: Project, commit: str) -> str:
+    (project.dir / ".git").rename(project.dir / "elsewhere")
+    return "is in no git repository"
+
+
+def lose_ref(project: Project, commit: str) -> str:
+    git("update-ref", "-d", f"refs/mlxp/{commit}", cwd=project.dir)
+    return "no branch, tag or other ref"
+
+
+def lose_commit(project: Project, commit: str) -> str:
+    lose_ref(project, commit)
+    git("gc", "--quiet", "--prune=now", cwd=project.dir)
+    return "does not have commit"
+
+
+def lose_file(project: Project, commit: str) -> str:
+    oid = git("rev-parse", f"{commit}:new.py", cwd=project.dir)
+    (project.dir / ".git" / "objects" / oid[:2] / oid[2:]).unlink()
+    return "has lost files of commit"
+
+
+def lose_folder(project: Project, commit: str) -> str:
+    oid = git("rev-parse", f"{commit}:conf", cwd=project.dir)
+    (project.dir / ".git" / "objects" / oid[:2] / oid[2:]).unlink()
+    return "has lost"
+
+
+def lose_submodule(project: Project, commit: str) -> str:
+    shutil.rmtree(project.dir / "third party")
+    return "the submodule third party"
+
+
+def lose_submodules_ref(project: Project, commit: str) -> str:
+    there = git("rev-parse", f"{commit}:third party", cwd=project.dir)
+    git("update-ref", "-d", f"refs/mlxp/{there}", cwd=project.dir / "third party")
+    return "no branch, tag or other ref"
+
+
+@pytest.mark.parametrize(
+    "lose", [lose_repository, lose_ref, lose_commit, lose_file, lose_folder, lose_submodule, lose_submodules_ref]
+)
+def test_what_git_cannot_give_again_is_kept_and_the_reason_is_said(mlxp: Mlxp, hostile: Project, lose: Any) -> None:
+    """Bug: the only copy of what a run has run is removed."""
+    hostile.write(**{"new.py": "new", "conf/new.yaml": "x: 1\n", "third party/new.py": "new"})
+    hostile.run(*WAIT, "seed=1")
+    copy = copy_of(hostile, 1)
+    assert listed(mlxp)[copy.name]["problem"] == ""
+    why = lose(hostile, copy.name)
+    age(copy)
+    assert why in listed(mlxp)[copy.name]["problem"]
+    assert why in mlxp("snapshots", "prune").stdout
+    assert (copy / "third party" / "new.py").read_text() == "new"
+
+
+def test_what_a_filter_makes_otherwise_now_is_kept(mlxp: Mlxp, project: Project) -> None:
+    """Bug: files of LFS come back as pointers, because git has the pointers and nobody the files."""
+    git("config", "filter.x.clean", "sed s/secret/pointer/", cwd=project.dir)
+    git("config", "filter.x.smudge", "sed s/pointer/secret/", cwd=project.dir)
+    project.write(**{"big.bin": "secret", ".gitattributes": "big.bin filter=x\n"})
+    project.commit()
+    project.run(*WAIT, "seed=1")
+    copy = copy_of(project, 1)
+    assert (copy / "big.bin").read_text() == "secret"
+    assert listed(mlxp)[copy.name]["problem"] == ""
+    git("config", "filter.x.smudge", "cat", cwd=project.dir)
+    age(copy)
+    assert "a filter of git, such as LFS, makes something else of big.bin now" in mlxp("snapshots", "prune").stdout
+    mlxp("checkout", "1")
+    assert (project.dir / "code-of-run-1" / "big.bin").read_text() == "secret"
+
+
+def test_a_prune_that_is_killed_leaves_nothing_that_a_launch_takes_for_whole(mlxp: Mlxp, project: Project) -> None:
+    """Bug: files are removed in place; the next launch finds the folder, and its jobs half of their code."""
+    project.write(**{f"many/{number % 40}/{number}.txt": str(number) for number in range(4000)})
+    project.commit()
+    project.run(*WAIT, "seed=1")
+    copy = copy_of(project, 1)
+    for most in (3900, 1000):
+        age(copy)
+        process = mlxp.start("snapshots", "prune")
+        while process.poll() is None:
+            aside = list(copy.parent.glob(f".{copy.name}.pruned.*"))
+            if aside and sum(len(names) for _, _, names in os.walk(aside[0])) <= most:
+                process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        assert not copy.exists()
+        assert list(copy.parent.glob(f".{copy.name}.pruned.*"))
+        project.run(*WAIT, "seed=1")
+        assert len(list((copy / "many").glob("*/*"))) == 4000
+    done = mlxp("snapshots", "prune")
+    assert done.stdout.count("left by what was killed") >= 1
+    assert os.listdir(copy.parent) == [copy.name]
+
+
+def test_prunes_that_race_remove_each_copy_once(mlxp: Mlxp, project: Project) -> None:
+    """Bug: FileNotFoundError; or both say that they have freed it."""
+    project.run(*WAIT, "seed=1")
+    edit(project, "B")
+    project.run(*WAIT, "seed=1")
+    age(*(copy_of(project, run) for run in (1, 2)))
+    racers = [mlxp.start("snapshots", "prune") for _ in range(4)]
+    answers = [racer.communicate(timeout=100) for racer in racers]
+    assert [racer.returncode for racer in racers] == [0] * 4, answers
+    assert sum(out.count("removed: ") for out, _ in answers) == 2
+    assert not list((project.logs / ".mlxp" / "code").iterdir())
+
+
+def test_what_killed_launches_left_goes_and_nothing_else(mlxp: Mlxp, project: Project, tmp_path: Path) -> None:
+    """Bug: half copies stay for ever; or files of somebody else's go; or a link is followed out of a copy."""
+    project.run(*WAIT, "seed=1")
+    copy = copy_of(project, 1)
+    code, name = copy.parent, copy.name
+    outside = tmp_path / "outside"
+    (outside / "deep").mkdir(parents=True)
+    (outside / "deep" / "data").write_text("data")
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    half = code / f".{name}.{dead.pid}.deadbeef"
+    (half / "sub").mkdir(parents=True)
+    (half / "sub" / "link").symlink_to(outside)
+    (half / "sub").chmod(0o555)
+    gone = [half, code / f".{name}.{dead.pid}.deadbeef.index", code / f".{name}.1.deadbeef", code / f"{'a' * 40}.diff"]
+    kept = [code / f".{name}.{os.getpid()}.deadbeef.index", code / f".{name}.{dead.pid}.0000beef", code / "notes.txt"]
+    for path in (*gone[1:], *kept):
+        path.touch()
+    (code / ("b" * 40)).symlink_to(outside)
+    kept.append(code / ("b" * 40))
+    age(*gone, kept[0], kept[2], kept[3])
+    age(gone[2], hours=25)  # of a process that lives: its number was given again
+    done = mlxp("snapshots", "prune")
+    assert [os.path.lexists(path) for path in gone] == [False] * 4, done.stdout
+    assert [os.path.lexists(path) for path in kept] == [True] * 4, done.stdout
+    assert copy.is_dir()
+    assert (outside / "deep" / "data").read_text() == "data"
+    assert oct(outside.stat().st_mode)[-3:] == "755"
+
+
+def test_copies_where_others_may_use_them_go_only_when_asked_for(mlxp: Mlxp, project: Project, tmp_path: Path) -> None:
+    """Bug: runs of another log directory lose their code."""
+    place = f"hydra.launcher.code_dir='{tmp_path}/my code'"
+    project.run(*WAIT, "seed=1", place)
+    copy = copy_of(project, 1)
+    age(copy)
+    assert "outside of the log directory" in mlxp("snapshots", "prune").stdout
+    assert copy.is_dir()
+    mlxp("snapshots", "prune", "--elsewhere")
+    assert not copy.exists()
+
+
+def test_prune_asks_for_the_log_directory_and_makes_none(mlxp: Mlxp, project: Project) -> None:
+    """Bug: a misspelt folder is made and found empty; MLXP_LOG_DIR wins over what was typed."""
+    assert "cannot read the log directory" in mlxp("snapshots", "prune", "--log-dir", "typo", code=1).stderr
+    assert not (project.dir / "typo").exists()
+    project.run(*WAIT, "seed=1")
+    age(copy_of(project, 1))
+    (project.dir / "other").mkdir()
+    for words in (["--log-dir", "other", "prune"], ["prune", "--log-dir", "other"]):
+        assert mlxp("snapshots", *words, MLXP_LOG_DIR="logs").stderr == "removed: 0 copies, 0 B; kept: 0 copies\n"
+    assert "--json is for the list" in mlxp("snapshots", "--json", "prune", code=2).stderr
+    assert mlxp("snapshots", "prune", MLXP_LOG_DIR="logs").stderr.startswith("removed: 1 copy")
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users may enter, unlike those of pytest."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+PRUNE = """
+import os, sys
+from pathlib import Path
+from mlxp_core.layout import LogDir
+from mlxp_core.snapshot import Wish, take_snapshot
+from mlxp_core.versions import prune
+top = Path(sys.argv[1])
+logs = LogDir(top / "logs")
+code = take_snapshot(top / "main.py", logs, Wish("commit"))
+info = {"status": "COMPLETE", "attempt": 1, "version_manager": code.facts}
+(top / "logs" / "1" / "metadata").mkdir(parents=True)
+import yaml
+(top / "logs" / "1" / "metadata" / "info.yaml").write_text(yaml.safe_dump(info))
+os.utime(code.copy, (1, 1))
+done = prune(logs)
+print([copy.commit for copy in done.removed] == [code.copy.name], sorted(os.listdir(logs.code)))
+print([why for _, why in done.kept.values()], list(done.failed.values()))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_user_removes_the_users_own_read_only_copies_and_is_told_of_those_of_others(
+    open_folder: Path, environment: dict[str, str]
+) -> None:
+    """Bug: PermissionError, or a half removed copy. Root may do everything, so this is nobody."""
+    user = pwd.getpwnam("nobody")
+    top = open_folder / "re po"
+    (top / "pkg").mkdir(parents=True)
+    (top / "main.py").write_text("")
+    (top / "pkg" / "lib.py").write_text("")
+    git("init", "--quiet", cwd=top)
+    git("add", "--all", cwd=top)
+    git("commit", "--quiet", "--message", "x", cwd=top)
+    other = "c" * 40
+    theirs = top / "logs" / ".mlxp" / "code" / other
+    theirs.mkdir(parents=True)
+    for path in (top, *top.rglob("*")):
+        os.chown(path, user.pw_uid, user.pw_gid)
+    (theirs / "main.py").touch()
+    os.chown(theirs, 0, 0)
+    rest = theirs.with_name(f".{other}.pruned.1.deadbeef")
+    (rest / "full").mkdir(parents=True)
+    (rest / "full" / "x").touch()
+    more = {"HOME": str(top), "PYTHONPATH": str(readable_packages(open_folder / "packages"))}
+    done = subprocess.run(
+        ["/usr/bin/python3", "-c", PRUNE, str(top)],
+        env={**environment, **more},
+        user=user.pw_uid,
+        group=user.pw_gid,
+        extra_groups=[],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+    )
+    removed, said = done.stdout.splitlines() or [done.stderr, ""]
+    assert removed == f"True {sorted([rest.name, other])}", done.stderr
+    assert "it belongs to user 0, who alone can remove it" in said
+    assert (theirs / "main.py").exists()
+    assert (rest / "full" / "x").exists()
+
+
+@pytest.mark.parametrize("state", ["copy there", "copy pruned", "git has lost it"])
+@pytest.mark.parametrize("dirty", [False, True], ids=["commit", "work tree"])
+def test_a_checkout_is_what_the_job_ran_to_the_byte(mlxp: Mlxp, hostile: Project, state: str, dirty: bool) -> None:
+    """Bug: a mode, a link, an attribute, a submodule or a change that was not committed is lost; or is read-only."""
+    if dirty:
+        hostile.write(**{"new file.py": "new", "third party/lib.py": "changed"})
+        (hostile.dir / "dos.bat").chmod(0o755)
+    hostile.run(*WAIT, "seed=1")
+    copy, ran = copy_of(hostile, 1), hostile.said(1)["tree"]
+    assert ran["to nothing"] == ["link", "/nowhere/at all"]
+    assert ran["to folder"] == ["link", "sub dir"]
+    assert ran["run.sh"][1] is True
+    assert ran["dos.bat"][1] is dirty
+    assert ("new file.py" in ran) is dirty
+    assert {"kept.txt", "third party/lib.py", "sub dir/ünï\tname"} < set(ran)
+    before = git("status", "--porcelain", cwd=hostile.dir)
+    if state == "copy pruned":
+        age(copy)
+        mlxp("snapshots", "prune")
+        assert not copy.exists()
+    if state == "git has lost it":
+        shutil.rmtree(hostile.dir / ".git")
+    done = mlxp("checkout", "1", str(hostile.dir.parent / "else where" / "code"))
+    made = hostile.dir.parent / "else where" / "code"
+    assert done.stdout == f"{made}\n"
+    assert ("taken from the copy" in done.stderr) is (state == "git has lost it")
+    assert files(made) == ran
+    assert not list(made.rglob("__pycache__"))
+    assert all(path.stat().st_mode & 0o200 for path in (made, *made.rglob("*")) if not path.is_symlink())
+    assert os.listdir(made.parent) == ["code"]
+    if state != "git has lost it":
+        assert git("status", "--porcelain", cwd=hostile.dir) == before
+
+
+def test_what_a_checkout_prints_runs_that_code(mlxp: Mlxp, project: Project, tmp_path: Path) -> None:
+    """Bug: the command writes into the run's folder, or imports the package of the work tree, edited since."""
+    main = (project.dir / "main.py").read_text().replace("import hydra\n", "import hydra\nimport mypackage\n", 1)
+    main = main.replace('"code": "A"', '"code": mypackage.CODE').replace('config_path="conf"', 'config_path="../conf"')
+    project.write(**{"app/main.py": main, "src/mypackage/__init__.py": "CODE = 'A'\n"})
+    project.write(**{".gitignore": "logs/\n__pycache__/\n"})
+    project.commit()
+    project.command = [project.command[0], "app/main.py"]
+    project.environment["PYTHONPATH"] = str(project.dir / "src")
+    project.run(*WAIT, "seed=7", "hydra.job.chdir=false")
+    project.write(**{"src/mypackage/__init__.py": "CODE = 'B'\n"})
+    done = mlxp("checkout", "1")
+    folder = project.dir / "code-of-run-1"
+    lines = done.stderr.splitlines()
+    assert lines[0] == f"commit {copy_of(project, 1).name}; run it with"
+    assert lines[1] == f"  cd {shlex.quote(str(folder))}"
+    before = project.info(1)
+    again = subprocess.run(
+        ["bash", "-e", "-c", "\n".join(lines[1:])],
+        env=project.environment,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 0, again.stderr
+    said = json.loads(again.stdout.splitlines()[-1])
+    assert (said["code"], said["cwd"]) == ("A", str(folder))
+    assert project.info(1) == before
+
+
+def test_a_checkout_is_whole_or_absent_and_touches_no_folder_that_has_something(mlxp: Mlxp, project: Project) -> None:
+    """Bug: files of the user's are mixed with the run's; a half folder after an error."""
+    project.run(*WAIT, "seed=1")
+    (project.dir / "full").mkdir()
+    (project.dir / "full" / "mine").touch()
+    (project.dir / "empty").mkdir()
+    assert "is there already, and not an empty folder" in mlxp("checkout", "1", "full", code=1).stderr
+    assert "is there already" in mlxp("checkout", "1", "main.py", code=1).stderr
+    assert os.listdir(project.dir / "full") == ["mine"]
+    mlxp("checkout", "1", "empty")
+    assert (project.dir / "empty" / "main.py").exists()
+    assert "there is no run 2" in mlxp("checkout", "2", code=1).stderr
+    age(copy_of(project, 1))
+    mlxp("snapshots", "prune")
+    shutil.rmtree(project.dir / ".git")
+    done = mlxp("checkout", "1", "gone", code=1)
+    assert "cannot be recreated" in done.stderr
+    assert "--repo" in done.stderr
+    assert not [name for name in os.listdir(project.dir) if "gone" in name]
+
+
+def test_a_repository_that_has_moved_is_named(mlxp: Mlxp, project: Project, tmp_path: Path) -> None:
+    """Bug: only the path that was recorded counts; or the clone's HEAD is given."""
+    project.run(*WAIT, "seed=1")
+    age(copy_of(project, 1))
+    mlxp("snapshots", "prune")
+    git("clone", "--quiet", str(project.dir), str(tmp_path / "a clone"), cwd=tmp_path)
+    shutil.rmtree(project.dir / ".git")
+    (tmp_path / "a clone" / "main.py").write_text("B")
+    mlxp("checkout", "1", "--repo", str(tmp_path / "a clone"))
+    assert (project.dir / "code-of-run-1" / "main.py").read_bytes() == (project.dir / "main.py").read_bytes()
+
+
+def test_the_code_of_a_plain_run_is_recreated_as_far_as_it_was_kept(mlxp: Mlxp, hostile: Project) -> None:
+    """Bug: the last commit is passed off as what ran."""
+    hostile.write(**{"new file.py": "new"})
+    hostile.run("hydra/callbacks=mlxp")
+    hostile.run("hydra/callbacks=mlxp", "hydra.callbacks.mlxp.snapshot=commit")
+    hostile.run("hydra/callbacks=mlxp", "hydra.callbacks.mlxp.snapshot=none")
+    mlxp("checkout", "1")
+    made = hostile.dir / "code-of-run-1"
+    assert (made / "new file.py").read_text() == "new"
+    # the work tree has in it what was made since
+    shutil.move(made, hostile.dir.parent / "made")
+    shutil.rmtree(hostile.dir / "outputs", ignore_errors=True)
+    assert files(hostile.dir.parent / "made") == files(hostile.dir)
+    refused = mlxp("checkout", "2", code=1)
+    assert f"ran commit {hostile.commit_hash()} with changes that were not kept" in refused.stderr
+    assert "\n  ?? new file.py\n" in refused.stderr
+    assert not (hostile.dir / "code-of-run-2").exists()
+    allowed = mlxp("checkout", "2", "--commit-only")
+    assert "?? new file.py" in allowed.stderr
+    assert not (hostile.dir / "code-of-run-2" / "new file.py").exists()
+    assert "has recorded no version" in mlxp("checkout", "3", code=1).stderr
+
+
+# what an editable install with a package_dir leaves in an environment: see importing.py
+FINDER = """\
+import sys
+from importlib.util import spec_from_file_location
+
+MAPPING = {{"mypackage": {folder!r}}}
+
+
+class Finder:
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name in MAPPING:
+            return spec_from_file_location(name, MAPPING[name] + "/__init__.py", submodule_search_locations=[])
+
+
+sys.meta_path.append(Finder)
+"""
+
+
+def test_a_rerun_makes_the_pruned_code_again_and_its_links_lead_there(mlxp: Mlxp, project: Project) -> None:
+    """Bug: `its code is not there any more`; or it is, and the package comes from the work tree."""
+    main = (project.dir / "main.py").read_text()
+    main = main.replace("import hydra\n", "import hydra\nimport finder\nimport mypackage\n", 1)
+    project.write(**{"main.py": main.replace('"code": "A"', '"code": mypackage.CODE')})
+    project.write(**{"lib/code/__init__.py": "CODE = 'A'\n", ".gitignore": "logs/\n__pycache__/\n"})
+    project.write(**{"finder.py": FINDER.format(folder=str(project.dir / "lib" / "code"))})
+    project.commit()
+    project.run(*LOCAL, "do=exit3,null")
+    project.wait_for_end(1, 2)
+    copy = copy_of(project, 1)
+    links = copy.with_name(f"{copy.name}.path")
+    assert os.listdir(links) == ["mypackage"]
+    project.write(**{"lib/code/__init__.py": "CODE = 'B'\n"})
+    age(copy, links)
+    mlxp("snapshots", "prune")
+    assert os.listdir(copy.parent) == [links.name]
+    assert mlxp("rerun", "1", "--dry-run").stdout == "would be submitted: 1\n"
+    assert not copy.exists()
+    mlxp("rerun", "1", "--wait", code=1)
+    assert project.said(1)["code"] == "A"
+    assert project.said(1)["file"] == str(copy / "main.py")
+    assert project.info(1)["attempt"] == 2
+    shutil.rmtree(links)
+    for more in ([], ["--dry-run"]):
+        refused = mlxp("rerun", "1", *more, code=1)
+        assert f"the links to its packages are not there any more, and only a launch can make them: {links}" in (
+            refused.stderr.replace("make them again", "make them")
+        )
+
+
+def test_a_rerun_of_code_that_cannot_be_made_again_says_why(mlxp: Mlxp, project: Project) -> None:
+    """Bug: a job is submitted whose first line fails; or no reason."""
+    project.run(*LOCAL, "do=exit3", f"hydra.launcher.code_dir='{project.dir.parent}/my code'")
+    project.wait_for_end(1)
+    copy = copy_of(project, 1)
+    age(copy)
+    mlxp("snapshots", "prune", "--elsewhere")
+    mlxp("rerun", "1", "--wait", code=1)
+    assert (copy / "main.py").exists()
+    age(copy)
+    mlxp("snapshots", "prune", "--elsewhere")
+    shutil.rmtree(project.dir / ".git")
+    refused = mlxp("rerun", "1", code=1)
+    assert f"its code is not there any more, and cannot be made again: {copy}: {project.dir} is in no git" in (
+        refused.stderr
+    )
+    assert project.info(1)["attempt"] == 2
+
+
+def test_links_of_a_version_that_no_run_names_go_with_it(mlxp: Mlxp, project: Project) -> None:
+    """Bug: a folder of dangling links for each version for ever."""
+    project.run(*WAIT, "seed=1")
+    copy = copy_of(project, 1)
+    links = copy.with_name(f"{copy.name}.path")
+    orphan = copy.with_name(f"{'a' * 40}.path")
+    for folder in (links, orphan):
+        folder.mkdir()
+        (folder / "pkg").symlink_to(f"../{copy.name}")
+    age(links, orphan)
+    mlxp("snapshots", "prune")
+    assert (links.exists(), orphan.exists(), (copy / "main.py").exists()) == (True, False, True)
