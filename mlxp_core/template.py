@@ -35,6 +35,8 @@ _TOKEN = re.compile(
     r"""\s*(?:(?P<operator>[|&;<>()]+)|(?P<word>(?:\\.|'[^']*'|"(?:\\.|[^"\\])*"|[^\s|&;<>()'"\\])+))"""
 )
 
+_PIECE = re.compile(r"""'(?P<single>[^']*)'|"(?P<double>(?:\\.|[^"\\])*)"|\\(?P<escaped>.)""", re.DOTALL)
+
 
 # not <<<, which is a string
 _HERE_DOCUMENT = re.compile(r"(?<!<)<<(?P<tabs>-?)\s*(?P<word>[A-Za-z_]\w*)")
@@ -63,6 +65,33 @@ def read_template(text: str, scheduler: Scheduler, program: str, *, source: str 
     ``program`` is how the program is called: a script's file name, or the module of ``python -m``. Raises
     ConfigurationError for a script that is another scheduler's, or no shell's.
     """
+    found = take_directives(text, scheduler, source=source)
+    rest = [(line, at in found.documents) for at, line in enumerate(found.lines) if at not in found.taken]
+    setup, prefix, after = _split_at_program(rest, program, source)
+    return Template(
+        found.shebang,
+        found.header,
+        _trim(setup),
+        prefix,
+        _trim(after),
+        found.ignored,
+    )
+
+
+@dataclass(frozen=True)
+class Directives:
+    """What a native job script says to the scheduler, and where."""
+
+    shebang: str
+    header: tuple[str, ...]
+    ignored: tuple[str, ...]  # where the scheduler does not read any
+    lines: tuple[str, ...]  # of the script, but for its first where that is the shebang
+    taken: frozenset[int]  # which of them are directives
+    documents: frozenset[int]  # which are the text of a here-document
+
+
+def take_directives(text: str, scheduler: Scheduler, *, source: str = "the template") -> Directives:
+    """Find the directives of a native job script. Raises as read_template."""
     lines = text.replace("\r\n", "\n").split("\n")
     shebang = Template.shebang
     if lines[0].startswith("#!"):
@@ -77,16 +106,14 @@ def read_template(text: str, scheduler: Scheduler, program: str, *, source: str 
         ignored = [at for at in directives if at >= top and at not in inside]
     if not directives:
         _check_not_of_another(lines, scheduler, source)
-    # a line of a here-document is data, which stays where it is, also where the scheduler takes it for a directive
-    rest = [(line, at in inside) for at, line in enumerate(lines) if at in inside or at not in directives]
-    setup, prefix, after = _split_at_program(rest, program, source)
-    return Template(
+    return Directives(
         shebang,
         tuple(lines[at] for at in header),
-        _trim(setup),
-        prefix,
-        _trim(after),
         tuple(lines[at] for at in ignored),
+        tuple(lines),
+        # a line of a here-document is data, which stays where it is, also where the scheduler takes it for a directive
+        frozenset(at for at in directives if at not in inside),
+        frozenset(inside),
     )
 
 
@@ -164,7 +191,7 @@ def _check_not_of_another(lines: Iterable[str], scheduler: Scheduler, source: st
 
 
 @dataclass(frozen=True)
-class _Command:
+class Simple:
     """One simple command of a line: where its words start, and the words without their quotes."""
 
     starts: tuple[int, ...]
@@ -196,7 +223,7 @@ def _split_at_program(lines: Sequence[tuple[str, bool]], program: str, source: s
     prefix: str | None = None
     for raw, is_text in _joined(lines):
         line = raw.replace("\\\n", "  ")  # as long, so that places stay
-        commands = None if is_text or line.lstrip().startswith("#") else list(_commands(line))
+        commands = None if is_text or line.lstrip().startswith("#") else simple_commands(line)
         if commands and any(command.names(program) and command.words[0] not in _HARMLESS for command in commands):
             start = commands[0].interpreter(program) if len(commands) == 1 else None
             if start is None or prefix is not None:
@@ -224,30 +251,39 @@ def _joined(lines: Sequence[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:
         yield "\n".join(pending), False
 
 
-def _commands(line: str) -> Iterator[_Command]:
+def simple_commands(line: str) -> list[Simple]:
     """The simple commands of a line, split at its operators; an operator makes the line more than one command."""
+    found: list[Simple] = []
     starts: list[int] = []
     words: list[str] = []
     at = 0
     while at < len(line.rstrip()):
-        found = _TOKEN.match(line, at)
-        if found is None:  # an open quote: the rest is no command that could be replaced
-            yield _Command((at,), (line[at:],))
+        token = _TOKEN.match(line, at)
+        if token is None:  # an open quote: the rest is no command that could be replaced
+            found.append(Simple((at,), (line[at:],)))
             break
-        word = found["word"]
+        word = token["word"]
         if word is not None and word.startswith("#"):
             break
         if word is not None:
-            starts.append(found.start("word"))
-            words.append(re.sub(r"""\\(.)|['"]""", r"\1", word))
+            starts.append(token.start("word"))
+            words.append(_PIECE.sub(_unquoted, word))
         else:
             if words:
-                yield _Command(tuple(starts), tuple(words))
+                found.append(Simple(tuple(starts), tuple(words)))
             starts, words = [], []
-            yield _Command((found.start("operator"),), (found["operator"],))
-        at = found.end()
+            found.append(Simple((token.start("operator"),), (token["operator"],)))
+        at = token.end()
     if words:
-        yield _Command(tuple(starts), tuple(words))
+        found.append(Simple(tuple(starts), tuple(words)))
+    return found
+
+
+def _unquoted(piece: re.Match[str]) -> str:
+    """What a shell makes of a quoted piece of a word, but for what it expands."""
+    if piece["double"] is not None:
+        return re.sub(r'\\([$`"\\])', r"\1", piece["double"])
+    return piece["single"] if piece["single"] is not None else piece["escaped"]
 
 
 def _trim(lines: list[str]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from hydra_plugins.mlxp import _config
+from hydra_plugins.mlxp import _config, _sub
 from hydra_plugins.mlxp._command import Program, find_program, job_overrides
 from hydra_plugins.mlxp._folders import settle_sweep
 from hydra_plugins.mlxp.config import RUN_ID
@@ -94,9 +94,16 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
     orders = [_order(launcher, one) for one in templates]
     for order in dict.fromkeys(orders):
         submission.check(order, orders.count(order))
+    sub = _sub.current()
+    in_script = _identity(launcher, program, jobs, code=None) if sub else ""
+    if sub is not None and (before := sub.submitted_before(in_script)) is not None:
+        return _returns(jobs, before, options)
+    if sub is not None and sub.session.dry_run:
+        sub.would_submit(template, [job.overrides for job in jobs], program.words(_python(options), Path))
+        return [_job_return(job, None) for job in jobs]
     if launcher.code is None:
         launcher.code, launcher.version = _freeze(launcher, program, jobs, log_dir)
-    identity = _identity(launcher, program, jobs)
+    identity = _identity(launcher, program, jobs, code=launcher.code)
     earlier = take_up(log_dir, identity)
     runs = list(earlier.runs) if earlier else _folders(jobs, log_dir)
     noted = earlier or note_launch(log_dir, identity, runs)
@@ -116,18 +123,28 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
         except BaseException as error:
             submission.abandon([runs[at] for at in rest], error)
             raise
+        by_run = {**there, **{one.run: one for one in new}}
+        submitted = [by_run[run] for run in runs]
+        if sub is not None:
+            sub.submitted(in_script, submitted)
         noted.done()
-    by_run = {**there, **{one.run: one for one in new}}
-    submitted = [by_run[run] for run in runs]
     _tell([jobs[at] for at in rest], new, log_dir)
+    return _returns(jobs, submitted, options)
+
+
+def _returns(jobs: Sequence[_Composed], submitted: Sequence[Submitted], options: LauncherConf) -> list[JobReturn]:
     if options.wait:
         return _wait(jobs, submitted)
     return [_job_return(job, one) for job, one in zip(jobs, submitted, strict=True)]
 
 
+def _python(options: LauncherConf) -> str:
+    return options.python or sys.executable
+
+
 def _read_template(launcher: MlxpLauncher, program: Program) -> Template:
     options = launcher.options
-    scheduler = load_scheduler(options.scheduler)
+    scheduler, sub = load_scheduler(options.scheduler), _sub.current()
     _wish(options).check("hydra.launcher")
     if options.max_parallel is not None and options.max_parallel < 1:
         raise ConfigurationError(f"hydra.launcher.max_parallel={options.max_parallel}: at least one job must run")
@@ -142,11 +159,13 @@ def _read_template(launcher: MlxpLauncher, program: Program) -> Template:
                 f"the template {path} (hydra.launcher.template={options.template}) cannot be read: {error.strerror}"
             ) from error
         template = read_template(text, scheduler, program.called, source=f"the template {path}")
-        for line in template.header:
-            if any("\udc80" <= letter <= "\udcff" for letter in line):
-                raise ConfigurationError(f"{line!r} in {path} is no UTF-8: write directives in UTF-8")
-        for line in template.ignored:
-            log.warning("%s does not read directives after the first command: %s", scheduler.name, line)
+    elif sub is not None and sub.session.scheduler == options.scheduler:
+        template = sub.template()
+    for line in template.header:
+        if any("\udc80" <= letter <= "\udcff" for letter in line):
+            raise ConfigurationError(f"{line!r} is no UTF-8: write directives in UTF-8")
+    for line in template.ignored:
+        log.warning("%s does not read directives after the first command: %s", scheduler.name, line)
     return template
 
 
@@ -186,7 +205,7 @@ def _order(launcher: MlxpLauncher, template: Template) -> Order:
     )
 
 
-def _identity(launcher: MlxpLauncher, program: Program, jobs: Sequence[_Composed]) -> str:
+def _identity(launcher: MlxpLauncher, program: Program, jobs: Sequence[_Composed], *, code: Code | None) -> str:
     """By what a launch is the same as an earlier one: its command, its code and its configurations.
 
     Not by how it is submitted: what a header was refused for may have been put right since.
@@ -195,7 +214,7 @@ def _identity(launcher: MlxpLauncher, program: Program, jobs: Sequence[_Composed
         program=program.words("", Path),
         directory=str(launcher.config.hydra.runtime.cwd),
         scheduler=launcher.options.scheduler,
-        code=launcher.code.version.commit if launcher.code else None,
+        code=code.version.commit if code else None,
         jobs=[[job.number, job.overrides, _config.unresolved(job.config)] for job in jobs],
     )
 
@@ -232,7 +251,7 @@ def _freeze(
     options = launcher.options
     if options.snapshot == NONE:
         return None, _in_place(program, log_dir)
-    ask = question.ask if question.can_answer() else None
+    ask = _sub.once(question.ask) if question.can_answer() else None
     place = Path(launcher.config.hydra.runtime.cwd, os.path.expanduser(options.code_dir)) if options.code_dir else None  # noqa: PTH111
     code = take_snapshot(program.file, log_dir, _wish(options), place=place, ask=ask)
     version = code.version
@@ -336,9 +355,9 @@ def _plan(
         job.config.hydra.job.id = run.path.name
         job.config.hydra.sweep.subdir = run.path.name
         job.config.hydra.runtime.output_dir = str(run.path)
-    overrides = job_overrides(_config.overrides(launcher.config, "hydra"), job.overrides, run=run, number=job.number)
-    python = options.python or sys.executable
-    command = (*program.words(python, place), *overrides)
+    given = [*_config.overrides(launcher.config, "hydra"), *_sub.chosen(launcher.config)]
+    overrides = job_overrides(given, job.overrides, run=run, number=job.number)
+    command = (*program.words(_python(options), place), *overrides)
     with _as_current(job.config):
         full, raw = _config.resolved(job.config), _config.unresolved(job.config)
     return Planned(
@@ -419,14 +438,14 @@ def _wait(jobs: Sequence[_Composed], submitted: Sequence[Submitted]) -> list[Job
     return returns
 
 
-def _job_return(job: _Composed, one: Submitted) -> JobReturn:
+def _job_return(job: _Composed, one: Submitted | None) -> JobReturn:
     result = JobReturn(
         overrides=job.overrides,
         cfg=_config.application(job.config),
         hydra_cfg=OmegaConf.masked_copy(job.config, ["hydra"]),
-        working_dir=str(one.run.path),
+        working_dir=str(one.run.path) if one else "",
         task_name=job.config.hydra.job.name,
         status=JobStatus.COMPLETED,
     )
-    result.return_value = SubmittedJob(one.run, one.scheduler, one.job_id, one.array_index)
+    result.return_value = one and SubmittedJob(one.run, one.scheduler, one.job_id, one.array_index)
     return result

@@ -65,28 +65,54 @@ def watch() -> None:
 
 
 @_remembers_failure
-def on_run_start(config: DictConfig) -> None:
+def on_run_start(config: DictConfig, config_name: str | None = None) -> None:
     """Choose the folder; in a launched job take over what was decided at its submission."""
+    single = _single(config)
+    if single == "submit" and not _is_launched(_said_dir(config)):
+        from hydra_plugins.mlxp._single import submit_single  # noqa: PLC0415
+
+        submit_single(config, config_name)
     with _ending_the_program():
         run = RunDir(choose_run_dir(config))
     if _is_launched(run):
         _take_over(config, run)
-    elif config.hydra.launcher.get("_target_") == LAUNCHER:
+    elif single is not None:
         name = config.hydra.runtime.choices.get("hydra/launcher")
         log.warning(
-            "without -m (--multirun) nothing is submitted: hydra/launcher=%s is not used, the run is here", name
+            "without -m (--multirun) nothing is submitted: hydra/launcher=%s is not used, the run is here "
+            "(hydra.launcher.single=submit submits it)",
+            name,
         )
+
+
+def _single(config: DictConfig) -> str | None:
+    """What a run without -m does that has chosen one of our launchers; None: it has not."""
+    launcher = config.hydra.launcher
+    if launcher.get("_target_") != LAUNCHER:
+        return None
+    single = str(launcher.get("single", "run"))
+    if single not in {"run", "submit"}:
+        raise SystemExit(f"ConfigurationError: hydra.launcher.single={single}: it is run or submit")
+    return single
+
+
+def _said_dir(config: DictConfig) -> RunDir:
+    return RunDir(Path(config.hydra.runtime.cwd, str(config.hydra.run.dir)))
 
 
 @_remembers_failure
 def on_multirun_start(config: DictConfig) -> None:
     """Choose the log directory; have what only the jobs' own configurations can say of the launcher wait for them."""
+    from hydra_plugins.mlxp import _sub  # noqa: PLC0415  (not for runs)
+
     settle_sweep(config)
     if config.hydra.launcher.get("_target_") != LAUNCHER:  # whose jobs are not children of this process
         with _ending_the_program():
             watch_workers(Path(config.hydra.runtime.cwd, str(config.hydra.sweep.dir)))
-    else:
-        _config.leave_to_jobs(config, "hydra.launcher", ("header", "setup"))
+        return
+    _config.leave_to_jobs(config, "hydra.launcher", ("header", "setup"))
+    if _sub.is_dry():
+        _sub.redirect(config)
 
 
 @_remembers_failure

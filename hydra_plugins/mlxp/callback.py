@@ -28,11 +28,11 @@ class MlxpCallback(Callback):
         self.__dict__.update(state)
         watch()
 
-    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+    def on_run_start(self, config: DictConfig, **more: Any) -> None:
         """Choose the run's folder, before Hydra makes it."""
         from ._record import on_run_start  # noqa: PLC0415
 
-        on_run_start(config)
+        on_run_start(config, more.get("config_name"))
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Choose the log directory, before the sweeper and the launcher look for it."""

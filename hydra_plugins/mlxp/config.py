@@ -1,6 +1,7 @@
 """What can be set, and its registration with Hydra: a field a line, one comment each."""
 
 # no `from __future__ import annotations`: with it a dataclass here kills every Hydra 1.3 program of the environment
+import os
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -56,6 +57,8 @@ class LauncherConf:
     python: Optional[str] = None  # noqa: UP045
     # stay until the jobs have ended, and fail if one of them did
     wait: bool = False
+    # what a launch without -m does: run, here; or submit, its one job
+    single: str = "run"
     # seconds that one command of the scheduler may take
     command_timeout: float = 60.0
     # seconds of trying where the scheduler is away, gives no clear answer, or takes no more jobs for now
@@ -108,3 +111,7 @@ def resolve(what: str, *, _root_: DictConfig) -> str:
 
 
 register()
+if "MLXP_SUB" in os.environ:  # set by mlxpsub
+    from hydra_plugins.mlxp import _sub
+
+    _sub.watch()

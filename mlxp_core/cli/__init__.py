@@ -52,12 +52,17 @@ app.add_typer(snapshots.app, name="snapshots")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; what cannot be done is said in one message, with exit code 1."""
+    """Run the command."""
+    run_app(app, "mlxp", arguments)
+
+
+def run_app(command: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> None:
+    """Run a command; what cannot be done is said in one message, with exit code 1."""
     try:
-        app(args=arguments, prog_name="mlxp")
+        command(args=arguments, prog_name=name)
     except BrokenPipeError:  # `mlxp status | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except (MlxpError, OSError) as error:
-        print(f"mlxp: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         sys.exit(1)

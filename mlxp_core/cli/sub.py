@@ -1,0 +1,211 @@
+"""The command ``mlxpsub``: runs job scripts here, and submits what the Hydra programs in them would run."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mlxp_core import jobscript, shell, standin
+from mlxp_core.cli import run_app
+from mlxp_core.cli.choose import in_short
+from mlxp_core.dialect import scheduler_of
+from mlxp_core.errors import ConfigurationError
+from mlxp_core.jobscript import JobScript
+from mlxp_core.layout import Status
+from mlxp_core.notes import Submitted
+from mlxp_core.process import is_alive, this_process
+from mlxp_core.scheduler import load_scheduler
+from mlxp_core.subsession import Session, from_plain, record_of
+
+_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class _Script:
+    """One job script, read."""
+
+    path: Path
+    scheduler: str
+    cut: JobScript
+
+
+def sub(
+    scripts: Annotated[list[Path], typer.Argument(help="Job scripts.", show_default=False)],
+    *,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", help="Which one, whatever the directives are: slurm, oar, …")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be submitted.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Stay until the jobs have ended; fail if one did not complete.")
+    ] = False,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Forget what a call that did not come to its end has submitted.")
+    ] = False,
+) -> None:
+    """Submit the jobs of job scripts: every combination of every Hydra program's overrides, a job each.
+
+    A script runs here, under its own shell, and its Hydra programs submit instead of running. What is no Hydra
+    program runs as it is. Jobs have the script's directives, and its lines before and after the program.
+    """
+    read = [_read(path, scheduler) for path in scripts]
+    codes, submitted = [], []
+    for script in read:
+        code, runs = _run(script, dry_run=dry_run, anew=anew)
+        codes.append(code)
+        submitted += runs
+        if code == _INTERRUPTED:
+            break
+    if wait and submitted and _INTERRUPTED not in codes:
+        codes.append(_wait(submitted))
+    raise typer.Exit(next(filter(None, codes), 0))
+
+
+def _read(path: Path, scheduler: str | None) -> _Script:
+    try:
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise ConfigurationError(f"the script {path} cannot be read: {error.strerror}") from error
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
+    name = scheduler or scheduler_of(text, str(path))
+    shebang = text.splitlines()[0].rstrip() if text.startswith("#!") else "#!/bin/bash"
+    cut = jobscript.cut(
+        text, load_scheduler(name), lambda lines: shell.is_complete(shebang, lines), source=f"the script {path}"
+    )
+    return _Script(path, name, cut)
+
+
+def _run(script: _Script, *, dry_run: bool, anew: bool) -> tuple[int, list[Submitted]]:
+    """Run one script; give the exit code, and what is submitted."""
+    with _session(script, dry_run=dry_run, anew=anew) as session:
+        if not script.cut.parts:
+            raise ConfigurationError(f"the script {script.path} has no commands")
+        text = jobscript.to_run(script.cut, shell.find_env())
+        code = shell.run(script.cut.shebang, text, script.path, session.environment(), session.stop)
+        code = _INTERRUPTED if session.stopped else code
+        while any(is_alive(one["process"]) for one in session.unfinished()):  # in the background
+            time.sleep(0.1)
+        submitted, failed = session.events("submitted"), session.unfinished()
+        _tell_dry(script, session) if dry_run else _tell(script, submitted)
+        for one in failed:
+            print(
+                f"mlxpsub: line {script.cut.line_number(one['number'])} of {script.path}: "
+                f"{shlex.join(one['command'])} has not submitted all of its jobs",
+                file=sys.stderr,
+            )
+        if code:
+            print(f"mlxpsub: {script.path} ended with exit code {code}", file=sys.stderr)
+        if (code or failed) and submitted and not dry_run:
+            print("mlxpsub: the same command again submits what is left", file=sys.stderr)
+        if not (code or failed or dry_run):
+            session.record.unlink(missing_ok=True)
+        runs = [run for one in submitted for run in from_plain(one["runs"])]
+        nothing = not (runs or session.events("would"))
+        if nothing and not code and not failed:
+            print(f"mlxpsub: no Hydra program in {script.path} has submitted anything", file=sys.stderr)
+        return code or int(bool(failed) or nothing), runs
+
+
+@contextmanager
+def _session(script: _Script, *, dry_run: bool, anew: bool) -> Iterator[Session]:
+    from filelock import FileLock, Timeout  # noqa: PLC0415
+    from platformdirs import user_state_path  # noqa: PLC0415
+
+    directory = Path.cwd()
+    record = record_of(script.path.absolute(), directory, user_state_path("hydra-mlxp"))
+    record.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(record.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ConfigurationError(f"another mlxpsub is at {script.path} from this directory: let it end") from error
+    folder = Path(tempfile.mkdtemp(prefix="mlxpsub-")).resolve()
+    try:
+        if record.exists() and not anew:
+            shutil.copyfile(record, folder / "before")
+        if anew and not dry_run:
+            record.unlink(missing_ok=True)
+        empty = tuple(name for name in jobscript.job_variables(script.cut) if name not in os.environ)
+        session = Session(folder, directory, script.scheduler, dry_run, record, empty, script.cut, this_process())
+        session.save()
+        session.make_stand_ins(sys.executable, Path(standin.__file__))
+        yield session
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
+
+
+def _tell(script: _Script, submitted: Sequence[dict[str, Any]]) -> None:
+    """The table at the end."""
+    if not submitted:
+        return
+    rows = [("line", "runs", "jobs", "where")]
+    for one in submitted:
+        runs = from_plain(one["runs"])
+        jobs = ", ".join(dict.fromkeys(run.job_id for run in runs))
+        where = ", ".join(dict.fromkeys(str(run.run.path.parent) for run in runs))
+        names = in_short([run.run for run in runs]) + (" (before)" if one["before"] else "")
+        rows.append((str(script.cut.line_number(one["number"])), names, f"{script.scheduler} {jobs}", where))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    print()
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        print("  ".join([*cells, row[-1]]))
+    new = sum(len(one["runs"]) for one in submitted if not one["before"])
+    print(f"{script.path}: {new} job{'' if new == 1 else 's'} submitted", flush=True)
+
+
+def _tell_dry(script: _Script, session: Session) -> None:
+    would = session.events("would")
+    for one in would:
+        line, jobs = script.cut.line_number(one["number"]), one["jobs"]
+        print(f"\n# line {line} of {script.path}: {len(jobs)} {script.scheduler} jobs, in {one['directory']}")
+        for text in (*script.cut.header, *one["setup"]):
+            print(text)
+        for job in jobs:
+            print(one["prefix"] + shlex.join([*one["words"], *job]))
+        for text in one["after"]:
+            print(text)
+    for one in session.events("here"):
+        line = script.cut.line_number(one["number"])
+        print(f"\n# line {line} of {script.path} would run here: {shlex.join(one['command'])}")
+    count = sum(len(one["jobs"]) for one in would)
+    print(f"\n{script.path}: {count} job{'' if count == 1 else 's'} would be submitted", flush=True)
+
+
+def _wait(submitted: Sequence[Submitted]) -> int:
+    from mlxp_core.waiting import wait  # noqa: PLC0415
+
+    print("waiting for them", flush=True)
+    try:
+        ends = wait(submitted, lambda run, status: print(f"run {run.path.name}: {status}", flush=True))
+    except KeyboardInterrupt:
+        print("no longer waiting; the jobs go on", file=sys.stderr)
+        return _INTERRUPTED
+    return int(any(end is not Status.COMPLETE for end in ends))
+
+
+app = typer.Typer(
+    name="mlxpsub",
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(sub)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    run_app(app, "mlxpsub", arguments)

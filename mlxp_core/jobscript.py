@@ -1,0 +1,274 @@
+"""A job script as ``mlxpsub`` runs it: cut into its top-level commands, and the template that each program gets of it.
+
+Text in, plain values out. Nothing is guessed from the words of a line: a command is the program's if the program came
+up while it ran. What is no program's is set-up, before it or after it. If the program's command is one simple line,
+the line is taken as it stands, and what precedes the interpreter (``srun``, variables) stays in front. Any other
+command, a loop or a pipe say, is left behind: the job runs the program alone, with the directory and the variables
+that it had.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from mlxp_core.errors import ConfigurationError
+from mlxp_core.scheduler._base import Scheduler
+from mlxp_core.template import Simple, Template, simple_commands, take_directives
+
+# the folder of the session while mlxpsub runs the script; in the lines around a program, in a job: IN_A_JOB
+SESSION, IN_A_JOB = "MLXP_SUB", "in-a-job"
+COMMAND = "MLXP_SUB_AT"  # the number of the top-level command that runs
+STARTERS = "MLXP_SUB_STARTERS"  # srun and the like, with their options, that stand-ins were called by
+# which start the processes of a parallel job, on nodes that are not there while the script is only read
+STAND_INS = ("srun", "mpirun", "mpiexec", "orterun", "prun", "ibrun", "jsrun", "aprun")
+
+# start a program in an environment of theirs, whose interpreter a job names itself: it is not to make it anew
+_RUNNERS = frozenset({"uv", "poetry", "pdm", "pipenv", "hatch", "pixi", "rye"})
+# set for each of the processes of a parallel program, every one of which would submit
+_OF_A_RANK = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "LOCAL_RANK", "TORCHELASTIC_RUN_ID")
+_OF_ACCELERATE = ("ACCELERATE_MIXED_PRECISION",)
+
+_OF_A_JOB = r"(?:SLURMD?|OAR|PBS|SGE|LSB|MOAB)_\w+|JOB_ID|NSLOTS|PE_HOSTFILE"
+_JOB_VARIABLE = re.compile(rf"\$\{{?({_OF_A_JOB})\b")
+# what the shell puts in the place of a word is not known from its text
+_EXPANDS = re.compile(r"[$`*?\[~{]")
+_PRELUDE = (
+    "mlxp_at() {{ mlxp_was=$?; {command}=$1; export {command}; "
+    '{env} -0 >|"${session}/variables.$1" 2>/dev/null; return "$mlxp_was"; }}; {stand_ins} '
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One top-level command: its lines, from ``first`` up to and without ``end``; with the comments before it."""
+
+    begins: int  # where its comments do
+    first: int
+    end: int
+
+
+@dataclass(frozen=True)
+class JobScript:
+    """A job script, cut."""
+
+    shebang: str
+    header: tuple[str, ...]  # the scheduler's directives
+    ignored: tuple[str, ...]  # directives where it does not read any
+    lines: tuple[str, ...]  # but for the shebang
+    offset: int  # of the first of them in the file: 1 with a shebang
+    directives: frozenset[int]  # which of them are
+    parts: tuple[Part, ...]
+
+    def text(self, part: Part, *, comments: bool = True) -> list[str]:
+        """The lines of a part without directives, which are in the header of a job."""
+        lines = range(part.begins if comments else part.first, part.end)
+        return [self.lines[at] for at in lines if at not in self.directives]
+
+    def line_number(self, number: int) -> int:
+        """Where a part starts in the file, from 1."""
+        return self.parts[number].first + self.offset + 1
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A program that came up while the script ran: in which command, as what, and with what."""
+
+    number: int  # of the part
+    head: tuple[str, ...]  # as what it was started, up to its own arguments: python, -u, main.py
+    arguments: tuple[str, ...]
+    changes: Mapping[str, str | None]  # exported variables that the command has set before it; None: unset
+    starters: tuple[str, ...]  # srun, -n, 2
+    others: frozenset[int]  # parts in which programs have come up
+
+
+def cut(text: str, scheduler: Scheduler, is_complete: Callable[[str], bool], *, source: str) -> JobScript:
+    """Cut a job script; ``is_complete`` asks its shell whether a text is one, or more of a command has to come.
+
+    Raises ConfigurationError for a script that is another scheduler's, or no shell's.
+    """
+    text = text.replace("\r\n", "\n")
+    found = take_directives(text, scheduler, source=source)
+    parts: list[Part] = []
+    begins, first = 0, None
+    for at, line in enumerate(found.lines):
+        if first is None and (not line.strip() or line.lstrip().startswith("#")):
+            continue
+        first = at if first is None else first
+        continues = len(line) - len(line.rstrip("\\"))
+        if continues % 2 or at + 1 in found.documents:
+            continue
+        if is_complete("\n".join(found.lines[first : at + 1])):
+            parts.append(Part(begins, first, at + 1))
+            begins, first = at + 1, None
+    if first is not None:  # the shell will say what is wrong with it
+        parts.append(Part(begins, first, len(found.lines)))
+    offset = int(text.startswith("#!"))
+    return JobScript(found.shebang, found.header, found.ignored, found.lines, offset, found.taken, tuple(parts))
+
+
+def to_run(script: JobScript, env: str) -> str:
+    """The script with each of its top-level commands announced, and stand-ins for srun and the like.
+
+    On the line of the command, so that the numbers of lines stay; ``$?`` stays as well, and what is announced fails
+    in a list, which neither ``set -e`` nor a trap takes for a failure. ``env`` is the path of the program.
+    """
+    stand_ins = " ".join(f'{name}() {{ "${SESSION}/bin/{name}" "$@"; }};' for name in STAND_INS)
+    prelude = _PRELUDE.format(command=COMMAND, session=SESSION, env=shlex.quote(env), stand_ins=stand_ins)
+    lines = ["" for _ in range(script.offset)] + list(script.lines)
+    for number, part in reversed(list(enumerate(script.parts))):
+        at = part.first + script.offset
+        lines[at] = f"mlxp_at {number} && :; {lines[at]}"
+        if number == 0:
+            lines[at] = prelude + lines[at]
+    return "\n".join(lines)
+
+
+def job_variables(script: JobScript) -> list[str]:
+    """The names of the variables in it that only a job has."""
+    code = "\n".join(line for line in script.lines if not line.lstrip().startswith("#"))
+    return sorted(set(_JOB_VARIABLE.findall(code)))
+
+
+def template_of(script: JobScript, reached: Reached, directory: str) -> Template:
+    """The template for the jobs of a program; ``directory`` is where the script is run.
+
+    Raises ConfigurationError where the jobs would not run as the script says.
+    """
+    _check_no_rank(script, reached)
+    parts = [(number, part) for number, part in enumerate(script.parts) if number not in reached.others]
+    before = [line for number, part in parts if number < reached.number for line in script.text(part)]
+    after = [
+        line
+        for number, part in parts
+        if number > reached.number and not _holds(script.text(part, comments=False), reached.head)
+        for line in script.text(part)
+    ]
+    setup, rest = _trimmed(before), _trimmed(after)
+    # what turns out to be a program in these lines has jobs of its own
+    guard = f"export {SESSION}={IN_A_JOB}"
+    if _has_commands(setup):
+        setup = (f"cd {shlex.quote(directory)} || exit", guard, *setup, f"unset {SESSION}")
+    prefix = _prefix(script.text(script.parts[reached.number], comments=False), reached)
+    if prefix is None:
+        prefix = _reached_prefix(script, reached)
+    if prefix.alone:
+        for name, value in reached.changes.items():
+            setup += (f"unset {name}" if value is None else f"export {name}={shlex.quote(value)}",)
+    return Template(
+        shebang=script.shebang,
+        header=script.header,
+        setup=setup,
+        prefix=prefix.text,
+        after=(guard, *rest) if _has_commands(rest) else (),
+        ignored=script.ignored,
+    )
+
+
+@dataclass(frozen=True)
+class _Prefix:
+    """What precedes the interpreter in a job; ``alone``: without the rest of the command, which has set variables."""
+
+    text: str
+    alone: bool
+
+
+def _has_commands(lines: Sequence[str]) -> bool:
+    return any(line.strip() and not line.lstrip().startswith("#") for line in lines)
+
+
+def _check_no_rank(script: JobScript, reached: Reached) -> None:
+    found = [name for name in (*_OF_A_RANK, *_OF_ACCELERATE) if reached.changes.get(name) is not None]
+    if found:
+        raise ConfigurationError(
+            f"line {script.line_number(reached.number)} of the script starts the processes of one parallel program "
+            f"(${found[0]} is set), each of which would submit jobs of its own. mlxpsub knows {', '.join(STAND_INS)}; "
+            "for others write a template with the launcher, and use hydra/launcher=mlxp_… -m."
+        )
+
+
+def _prefix(lines: Sequence[str], reached: Reached) -> _Prefix | None:
+    """What precedes the interpreter where the command is one simple line; None where it is not.
+
+    Nor is it where the program's arguments are not those of the line: ``xargs`` and the like have given it others.
+    """
+    head = reached.head
+    line = "\n".join(lines).replace("\\\n", "  ")  # as long, so that places stay
+    if "\n" in line:
+        return None
+    commands = simple_commands(line)
+    if len(commands) != 1:
+        return None
+    (command,) = commands
+    places, size = _places(command, head), len(head)
+    if not places and command.words[0] in {*STAND_INS, head[-1]}:  # ./main.py
+        places, size = [at for at, word in enumerate(command.words) if word == head[-1]], 1
+    if len(places) != 1 or not _may_become(command.words[places[0] + size :], reached.arguments):
+        return None
+    runners = [at for at in range(places[0]) if PurePath(command.words[at]).name in _RUNNERS]
+    at = min([places[0], *runners])
+    return _Prefix(line[: command.starts[at]].lstrip(), alone=bool(runners))
+
+
+def _may_become(words: Sequence[str], arguments: Sequence[str]) -> bool:
+    """Whether a shell may make these arguments of these words; one that it expands may become any number of them."""
+    if not words:
+        return not arguments
+    if _EXPANDS.search(words[0]):
+        return any(_may_become(words[1:], arguments[taken:]) for taken in range(len(arguments) + 1))
+    return bool(arguments) and words[0] == arguments[0] and _may_become(words[1:], arguments[1:])
+
+
+def _places(command: Simple, head: Sequence[str]) -> list[int]:
+    """Where in a command the words are with which a program was started, its interpreter by whatever path."""
+
+    def same(word: str, said: str, *, interpreter: bool) -> bool:
+        if _EXPANDS.search(word):
+            return True
+        return PurePath(word).name == PurePath(said).name if interpreter else word == said
+
+    size = len(head)
+    return [
+        at
+        for at in range(len(command.words) - size + 1)
+        if all(same(command.words[at + i], head[i], interpreter=i == 0) for i in range(size))
+        and not all(_EXPANDS.search(word) for word in command.words[at : at + size])
+    ]
+
+
+def _holds(lines: Sequence[str], head: Sequence[str]) -> bool:
+    """Whether these lines start the same program, somewhere in them: its interpreter, and then its file or module."""
+    text = "\n".join(lines).replace("\\\n", "  ")
+    for command in (command for line in text.split("\n") for command in simple_commands(line)):
+        names = [PurePath(word).name for word in command.words]
+        interpreter = PurePath(head[0]).name
+        if interpreter in names and head[-1] in command.words[names.index(interpreter) + 1 :]:
+            return True
+    return False
+
+
+def _reached_prefix(script: JobScript, reached: Reached) -> _Prefix:
+    text = "\n".join(script.text(script.parts[reached.number], comments=False))
+    unknown = sorted(set(_JOB_VARIABLE.findall(text)))
+    empty = [word for word in reached.starters if word.endswith("=") or not word]
+    if unknown or empty:
+        what = f"${unknown[0]}, which only a job has" if unknown else f"{empty[0]!r}, which has no value here"
+        raise ConfigurationError(
+            f"the command in line {script.line_number(reached.number)} of the script uses {what}, and its jobs would "
+            "get what it is here: the command is more than one simple line, so its jobs run the program with the "
+            "variables that it has now. Put the variable into a line before the command, such as `export "
+            "OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK`, which every job runs, or the program's line out of the loop."
+        )
+    return _Prefix(f"{shlex.join(reached.starters)} " if reached.starters else "", alone=True)
+
+
+def _trimmed(lines: Sequence[str]) -> tuple[str, ...]:
+    kept = list(lines)
+    while kept and not kept[-1].strip():
+        kept.pop()
+    while kept and not kept[0].strip():
+        kept.pop(0)
+    return tuple(kept)

@@ -1,0 +1,61 @@
+"""Runs the user's own shell: asks it whether a text is a whole command, and has it run a job script.
+
+The only module that does.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePath
+
+from mlxp_core.errors import ConfigurationError
+
+_LONGEST = 120_000  # bytes; Linux takes no longer argument than 128 KiB
+_MOMENT = 30  # seconds
+
+
+def words_of(shebang: str) -> list[str]:
+    """The program of a script's first line, and what it is given, as the kernel cuts the line."""
+    return shebang[2:].strip().split(maxsplit=1)
+
+
+def is_complete(shebang: str, text: str) -> bool:
+    """Whether a text is one or more whole commands for the shell of a script: nothing is run."""
+    shell, *more = words_of(shebang)
+    if PurePath(shell).name == "env" and more:
+        shell = more[0].split()[0]
+    try:
+        command = [shell, "-n", "-c", text]  # without the options of the script: `bash -l` would read the profile
+        done = subprocess.run(command, capture_output=True, timeout=_MOMENT, stdin=subprocess.DEVNULL, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ConfigurationError(f"{shell}, which the script's first line names, cannot be run: {error}") from error
+    return done.returncode == 0
+
+
+def run(shebang: str, text: str, script: Path, environment: Mapping[str, str], on_interrupt: Callable[[], None]) -> int:
+    """Run a text as the script, which is its ``$0``; give the exit code.
+
+    Ctrl-C is for all of its processes; what they have made of it is their exit code.
+    """
+    if len(text.encode(errors="surrogateescape")) > _LONGEST:
+        raise ConfigurationError(f"{script} is longer than {_LONGEST:,} bytes, which is no job script")
+    command: Sequence[str] = [*words_of(shebang), "-c", text, str(script)]
+    try:
+        process = subprocess.Popen(command, env=environment)  # noqa: S603
+    except OSError as error:
+        raise ConfigurationError(f"{shlex.join(command[:-3])} cannot be run: {error}") from error
+    while True:
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            on_interrupt()
+            continue
+        return 128 - code if code < 0 else code
+
+
+def find_env() -> str:
+    """The path of ``env``."""
+    return shutil.which("env") or "/usr/bin/env"

@@ -1,0 +1,55 @@
+"""A program of its own, that stands in for ``srun`` and the like while ``mlxpsub`` runs a script.
+
+It starts the command here, once, and without their options: what they would allocate is for the jobs, whose scripts
+have them as they are written. Without a command (``srun --version``) it is the real one that runs.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+
+STARTERS = "MLXP_SUB_STARTERS"
+# single letters that are followed by a value, in srun(1), mpirun(1) and mpiexec(1); -np is the one of two letters
+_WITH_VALUE = frozenset("AbBcCdDeFGHijJLmMnNopPqrsStTUwWxX")
+
+
+def split(arguments: list[str], path: str) -> int | None:
+    """Where the command begins: at the first word that can be run. The value of an option is one only if no other is.
+
+    None where there is none.
+    """
+    runnable = [at for at, word in enumerate(arguments) if word[:1] not in {"-", ""} and shutil.which(word, path=path)]
+    sure = [at for at in runnable if at == 0 or not _takes_value(arguments[at - 1])]
+    if runnable and sure and runnable[0] not in sure:
+        # `-J test python main.py`, and not `-n python main.py` with a number that is empty here
+        return sure[0]
+    return runnable[0] if runnable else None
+
+
+def _takes_value(word: str) -> bool:
+    return word == "-np" or (len(word) == len("-n") and word[0] == "-" and word[1] in _WITH_VALUE)
+
+
+def main() -> None:
+    """Become the command."""
+    own, name, *arguments = sys.argv[1:]
+    path = os.pathsep.join(entry for entry in os.environ.get("PATH", "").split(os.pathsep) if entry != own)
+    at = split(arguments, path)
+    if at is None:
+        real = shutil.which(name, path=path)
+        if real is None:
+            sys.exit(f"{name}: not found, and its arguments name no command that could be run here")
+        os.environ["PATH"] = path
+        os.execv(real, [name, *arguments])  # noqa: S606  (the user's own command)
+    started = os.environ.get(STARTERS)
+    os.environ[STARTERS] = " ".join(filter(None, [started, shlex.join([name, *arguments[:at]])]))
+    command = arguments[at:]
+    found = shutil.which(command[0])  # a stand-in, too
+    os.execv(found or command[0], command)  # noqa: S606
+
+
+if __name__ == "__main__":
+    main()

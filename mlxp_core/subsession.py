@@ -1,0 +1,177 @@
+"""One call of ``mlxpsub``: what it tells the programs of the script, and what they tell it.
+
+A folder, named by a variable that all processes of the script inherit. What has been submitted is also kept where the
+next call finds it if this one does not come to its end, so that nothing is submitted twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mlxp_core import metadata
+from mlxp_core.files import write_whole
+from mlxp_core.jobscript import COMMAND, SESSION, STAND_INS, STARTERS, JobScript, Part
+from mlxp_core.layout import RunDir
+from mlxp_core.notes import Submitted
+
+# change with every command of a shell
+_OF_THE_SHELL = frozenset({"_", "SHLVL", "PWD", "OLDPWD"})
+
+
+@dataclass(frozen=True)
+class Session:
+    """What mlxpsub tells the programs of a script."""
+
+    folder: Path
+    directory: Path  # where the script is run
+    scheduler: str
+    dry_run: bool
+    record: Path  # of what has been submitted
+    empty: tuple[str, ...]  # variables that only a job has, set and empty here
+    script: JobScript
+    process: dict[str, Any]  # mlxpsub's
+
+    @property
+    def bin(self) -> str:
+        """The folder of the stand-ins, which jobs must not have on their PATH."""
+        return str(self.folder / "bin")
+
+    def save(self) -> None:
+        """Write it down for the programs."""
+        plain = {**asdict(self), "script": {**asdict(self.script), "directives": sorted(self.script.directives)}}
+        write_whole(self.folder / "session.json", json.dumps(plain, default=str))
+
+    @classmethod
+    def load(cls, folder: Path) -> Session:
+        """Read it in a program."""
+        plain = json.loads((folder / "session.json").read_text(encoding="utf-8"))
+        script = plain["script"]
+        parts = tuple(Part(**part) for part in script["parts"])
+        texts = {name: tuple(script[name]) for name in ("header", "ignored", "lines")}
+        script = JobScript(**{**script, **texts, "directives": frozenset(script["directives"]), "parts": parts})
+        paths = {name: Path(plain[name]) for name in ("folder", "directory", "record")}
+        return cls(**{**plain, **paths, "empty": tuple(plain["empty"]), "script": script})
+
+    def environment(self) -> dict[str, str]:
+        """The variables with which the script is run."""
+        given = {**os.environ, **dict.fromkeys(self.empty, ""), SESSION: str(self.folder)}
+        given["PATH"] = os.pathsep.join([self.bin, *filter(None, [os.environ.get("PATH")])])
+        return given
+
+    def tell(self, event: str, **what: Any) -> None:
+        """Tell mlxpsub something; one line, written at once."""
+        _append(self.folder / "events", {"event": event, **what})
+
+    def events(self, event: str) -> list[dict[str, Any]]:
+        """What has been told."""
+        return [one for one in _lines(self.folder / "events") if one["event"] == event]
+
+    def unfinished(self) -> list[dict[str, Any]]:
+        """Programs that have started and have not said that they have submitted all."""
+        ended = [one["process"] for one in self.events("ended")]
+        return [one for one in self.events("started") if one["process"] not in ended]
+
+    def stop(self) -> None:
+        """Have no further program submit anything."""
+        (self.folder / "stopped").touch()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether that was said."""
+        return (self.folder / "stopped").exists()
+
+    def keep(self, identity: str, runs: Sequence[Submitted]) -> None:
+        """Keep what has been submitted until the script has come to its end."""
+        self.record.parent.mkdir(parents=True, exist_ok=True)
+        _append(self.record, {"identity": identity, "time": metadata.now(), "runs": to_plain(runs)})
+
+    def submitted_before(self, identity: str) -> tuple[str, list[Submitted]] | None:
+        """When and as what a call before this one, which did not come to its end, has submitted the same.
+
+        Once for each time that it was submitted: the same line may be in a script twice.
+        """
+        mine = self._claim(identity)
+        kept = [one for one in _lines(self.folder / "before") if one["identity"] == identity]
+        return (kept[mine]["time"], from_plain(kept[mine]["runs"])) if mine < len(kept) else None
+
+    def _claim(self, identity: str) -> int:
+        """How many launches of this call have been the same before this one."""
+        number = 0
+        while True:
+            try:
+                os.close(os.open(self.folder / f"{identity}.{number}", os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                number += 1
+            else:
+                return number
+
+    def own(self, variables: Mapping[str, str]) -> dict[str, str]:
+        """Variables without what mlxpsub itself has set."""
+        left = {SESSION, COMMAND, STARTERS, *(name for name in self.empty if not variables.get(name))}
+        kept = {name: value for name, value in variables.items() if name not in left}
+        if "PATH" in kept:
+            kept["PATH"] = os.pathsep.join(entry for entry in kept["PATH"].split(os.pathsep) if entry != self.bin)
+        return kept
+
+    def changes(self, number: int, variables: Mapping[str, str]) -> dict[str, str | None]:
+        """What a top-level command has changed of the exported variables, before ``variables`` were seen."""
+        try:
+            text = os.fsdecode((self.folder / f"variables.{number}").read_bytes())
+        except OSError:  # an `env` that cannot, or a full disk
+            return {}
+        began = dict(line.split("=", 1) for line in text.split("\0") if "=" in line)
+        before, after = self.own(began), self.own(variables)
+        return {
+            name: after.get(name)
+            for name in sorted({*before, *after} - _OF_THE_SHELL)
+            if before.get(name) != after.get(name) and name.isidentifier() and name.isascii()
+        }
+
+    def make_stand_ins(self, python: str, program: Path) -> None:
+        """Write the programs that stand in for srun and the like."""
+        Path(self.bin).mkdir()
+        for name in STAND_INS:
+            path = Path(self.bin, name)
+            call = shlex.join([python, "-I", str(program), self.bin, name])
+            path.write_text(f'#!/bin/sh\nexec {call} "$@"\n', encoding="utf-8")
+            path.chmod(0o755)
+
+
+def record_of(path: Path, directory: Path, state: Path) -> Path:
+    """Where it is kept what a script has submitted from a directory."""
+    name = hashlib.sha256(f"{path}\0{directory}".encode(errors="surrogateescape")).hexdigest()
+    return state / "sub" / f"{name[:32]}.jsonl"
+
+
+def to_plain(runs: Sequence[Submitted]) -> list[list[Any]]:
+    """Runs in plain values."""
+    return [[str(one.run.path), one.scheduler, one.job_id, one.array_index] for one in runs]
+
+
+def from_plain(runs: Sequence[Sequence[Any]]) -> list[Submitted]:
+    """The same the other way."""
+    return [Submitted(RunDir(Path(path)), *rest) for path, *rest in runs]
+
+
+def _append(path: Path, what: Mapping[str, Any]) -> None:
+    with path.open("ab", buffering=0) as file:
+        file.write(f"{json.dumps(what)}\n".encode())
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        try:
+            yield json.loads(line)
+        except ValueError:  # the end of one that was cut short
+            continue

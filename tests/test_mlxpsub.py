@@ -1,0 +1,631 @@
+"""mlxpsub: hostile job scripts, and the submissions that each must give; what jobs run; interrupted calls."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support import Mlxp, Project, read_yaml, until
+
+BIN = Path(sys.executable).parent
+MLXPSUB = BIN / "mlxpsub"
+
+# takes everything, and runs nothing
+SBATCH = """\
+#!/bin/sh
+echo . >>"$SUBMISSIONS"
+[ -z "${REFUSE_AFTER:-}" ] || [ "$(wc -l <"$SUBMISSIONS")" -le "$REFUSE_AFTER" ] || { echo refused >&2; exit 1; }
+wc -l <"$SUBMISSIONS" | tr -d " "
+"""
+
+# fail, so that a script that comes to one of them has not got the stand-in
+REFUSING = "#!/bin/sh\necho 'would allocate' >&2\nexit 9\n"
+
+# enough of uv and poetry for `uv run python …`: another environment's variables, then the command
+RUNNER = '#!/bin/sh\nshift\nVIRTUAL_ENV=/its/env exec "$@"\n'
+
+OTHER = """\
+import sys
+from hydra import compose, initialize
+with initialize(version_base=None, config_path="conf"):
+    print("composed", compose("config", sys.argv[1:]).seed)
+"""
+
+
+@dataclass
+class Sub:
+    """The command, in a project, with a Slurm that only takes submissions."""
+
+    project: Project
+    environment: dict[str, str]
+
+    def start(self, *arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [MLXPSUB, *arguments],
+            cwd=cwd or self.project.dir,
+            env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            # pytest's workers ignore it
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        )
+
+    def __call__(
+        self, *arguments: str, code: int = 0, cwd: Path | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        process = self.start(*arguments, cwd=cwd, **environment)
+        stdout, stderr = process.communicate(timeout=100)
+        assert process.returncode == code, f"exit code {process.returncode}\n{stdout}\n{stderr}"
+        assert "Traceback" not in stderr, stderr
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def submitted(self) -> list[str]:
+        """The overrides of each run, in order; those of a program in a folder are in a log directory there."""
+        found = sorted(self.project.dir.glob("**/logs/*/metadata/info.yaml"), key=lambda path: (len(str(path)), path))
+        times = [(read_yaml(path)["submit_time"], read_yaml(path)["hydra"]["overrides"]) for path in reversed(found)]
+        return [" ".join(overrides) for _, overrides in sorted(times, key=lambda one: one[0])]
+
+    def script(self, run: int, folder: str = ".") -> str:
+        return (self.project.dir / folder / "logs" / str(run) / "script.sh").read_text()
+
+
+@pytest.fixture
+def sub(project: Project, tmp_path: Path) -> Sub:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    stubs = {"sbatch": SBATCH, "uv": RUNNER, "poetry": RUNNER, "srun": REFUSING, "mpirun": REFUSING}
+    for name, text in stubs.items():
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    environment = {
+        **project.environment,
+        "PATH": f"{tools}:{BIN}:{os.environ['PATH']}",
+        "SUBMISSIONS": str(tmp_path / "submissions"),
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+        "HOME": str(tmp_path),
+        "TOOLS": str(tools),
+        "TMPDIR": str(tmp_path),
+    }
+    (tmp_path / ".profile").write_text(f'PATH="{tools}:{BIN}:$PATH"\n')  # after /etc/profile, which sets it anew
+    project.write(
+        **{
+            "other.py": OTHER,
+            "plain.py": "import sys\nprint('plain', *sys.argv[1:])\n",
+            "pkg/__init__.py": "",
+            "pkg/app.py": (project.dir / "main.py").read_text().replace('"conf"', '"../conf"'),
+            "twice.py": (project.dir / "main.py").read_text() + "    main()\n",
+            "sub/keep": "",
+            "env/bin/activate": f'PATH="{BIN}:$PATH"; VIRTUAL_ENV={BIN.parent}; export PATH VIRTUAL_ENV\n',
+            "lib.sh": "python main.py seed=1,2\n",
+        }
+    )
+    project.commit()
+    return Sub(project, environment)
+
+
+SCRIPTS = {
+    "one line": (
+        "python main.py optimizer.lr=1,2 seed=3,4",
+        ["optimizer.lr=1 seed=3", "optimizer.lr=1 seed=4", "optimizer.lr=2 seed=3", "optimizer.lr=2 seed=4"],
+    ),
+    "two lines": ("python main.py seed=1,2\npython main.py optimizer.lr=5", ["seed=1", "seed=2", "optimizer.lr=5"]),
+    "the same line twice": ("python main.py seed=1\npython main.py seed=1", ["seed=1", "seed=1"]),
+    "no override": ("python main.py", [""]),
+    "loop": (
+        "for lr in 1 2; do\n  python main.py optimizer.lr=$lr seed=1,2\ndone",
+        ["optimizer.lr=1 seed=1", "optimizer.lr=1 seed=2", "optimizer.lr=2 seed=1", "optimizer.lr=2 seed=2"],
+    ),
+    "loop on one line": ("for s in 1 2; do python main.py seed=$s; done", ["seed=1", "seed=2"]),
+    "loop over an array": (
+        'seeds=(4 5)\nfor s in "${seeds[@]}"; do python main.py "seed=$s"; done',
+        ["seed=4", "seed=5"],
+    ),
+    "loop over a here-document": (
+        "while read -r s; do\n  python main.py seed=$s </dev/null\ndone <<EOF\n1\n2\nEOF",
+        ["seed=1", "seed=2"],
+    ),
+    "if": ("if [ -d conf ]; then\n  python main.py seed=1\nelse\n  python main.py seed=2\nfi", ["seed=1"]),
+    "not reached": (
+        "if false; then\n  python main.py seed=1\nfi\nfalse && python main.py seed=2\npython main.py seed=3",
+        ["seed=3"],
+    ),
+    "case": ("case a in\n  a) python main.py seed=1 ;;\n  *) python main.py seed=2 ;;\nesac", ["seed=1"]),
+    "as a condition": ("if python main.py seed=1; then python main.py seed=2; fi", ["seed=1", "seed=2"]),
+    "variables": ("A=1,2\nS=seed\npython main.py $S=$A", ["seed=1", "seed=2"]),
+    "options in one variable": (
+        'ARGS="seed=1,2 optimizer.lr=3"\npython main.py $ARGS',
+        ["seed=1 optimizer.lr=3", "seed=2 optimizer.lr=3"],
+    ),
+    "a substitution": ("S=$(python -c 'print(7)')\npython main.py seed=$S", ["seed=7"]),
+    "continued": ("python main.py \\\n  seed=1,2 \\\n\n# end", ["seed=1", "seed=2"]),
+    "continued at the end of the file": ("python main.py \\\n  seed=1\\\n", ["seed=1"]),
+    "cd": ("cd sub\npython ../main.py seed=1,2", ["seed=1", "seed=2"]),
+    "cd in a list": ("cd sub && python ../main.py seed=1", ["seed=1"]),
+    "subshell": ("(cd sub; python ../main.py seed=1)\npython main.py seed=2", ["seed=1", "seed=2"]),
+    "here-document": (
+        "cat >/dev/null <<'EOF'\npython main.py seed=8\nfor x in\nEOF\npython main.py seed=1",
+        ["seed=1"],
+    ),
+    "comments": ("# python main.py seed=8\npython main.py seed=1 # seed=2", ["seed=1"]),
+    "pipe": ("python main.py seed=1,2 2>&1 | cat", ["seed=1", "seed=2"]),
+    "redirection": ("python main.py seed=1 >/dev/null 2>&1", ["seed=1"]),
+    "and": ("true && python main.py seed=1 && python main.py seed=2", ["seed=1", "seed=2"]),
+    "semicolons": ("echo a; python main.py seed=1; echo b", ["seed=1"]),
+    "function": (
+        'train() {\n  python main.py optimizer.lr=1 "$@"\n}\ntrain seed=1,2\ntrain seed=3',
+        ["optimizer.lr=1 seed=1", "optimizer.lr=1 seed=2", "optimizer.lr=1 seed=3"],
+    ),
+    "eval": ('eval "python main.py seed=1,2"', ["seed=1", "seed=2"]),
+    "xargs": ("printf '1\\n2\\n' | xargs -I{} python main.py seed={}", ["seed=1", "seed=2"]),
+    "sourced": (". ./lib.sh", ["seed=1", "seed=2"]),
+    "exec": ("exec python main.py seed=1,2", ["seed=1", "seed=2"]),
+    "exec in a subshell": ("(exec python main.py seed=1)\npython main.py seed=2", ["seed=1", "seed=2"]),
+    "strict": ("set -euo pipefail\nexport N=$SLURM_CPUS_PER_TASK\npython main.py seed=1", ["seed=1"]),
+    "traced": ("set -x\npython main.py seed=1", ["seed=1"]),
+    "trap": ("trap 'echo end' EXIT\npython main.py seed=1", ["seed=1"]),
+    "values": ('python main.py \'msg="a,b  $HOME"\' "optimizer.lr=1"', ['msg="a,b  $HOME" optimizer.lr=1']),
+    "a list as a value": ("python main.py 'msg=[1,2],[3]'", ["msg=[1,2]", "msg=[3]"]),
+    "variables before": ("A=1 B='x y' python main.py seed=1", ["seed=1"]),
+    "time": ("time python main.py seed=1", ["seed=1"]),
+    "nohup": ("nohup nice python main.py seed=1", ["seed=1"]),
+    "negated": ("! python main.py seed=1 || true", ["seed=1"]),
+    "module": ("python -m pkg.app seed=1,2", ["seed=1", "seed=2"]),
+    "options of the interpreter": (
+        f"python{sys.version_info[0]}.{sys.version_info[1]} -u -W ignore main.py seed=1",
+        ["seed=1"],
+    ),
+    "srun": ("srun --ntasks=1 python main.py seed=1,2", ["seed=1", "seed=2"]),
+    "srun with values": ("srun -n 1 -J test python main.py seed=1", ["seed=1"]),
+    "srun with a variable of the job": ("srun -n $SLURM_NTASKS python main.py seed=1", ["seed=1"]),
+    "srun where PATH is set": ('PATH="$TOOLS:$PATH"\nsrun python main.py seed=1', ["seed=1"]),
+    "mpirun in a loop": ("for s in 1 2; do mpirun -np 4 python main.py seed=$s; done", ["seed=1", "seed=2"]),
+    "uv": ("uv run python main.py seed=1", ["seed=1"]),
+    "poetry": ("poetry run python -u main.py seed=1", ["seed=1"]),
+    "a virtual environment": ("source env/bin/activate\ncd sub\npython ../main.py seed=1", ["seed=1"]),
+    "two in one process": ("python twice.py seed=1,2", ["seed=1", "seed=2", "seed=1", "seed=2"]),
+    "a multirun already": ("python main.py -m seed=1,2", ["seed=1", "seed=2"]),
+    "no Hydra": ("python plain.py a\npython main.py seed=1", ["seed=1"]),
+    "compose": ("python other.py seed=4\npython main.py seed=1", ["seed=1"]),
+    "shows its configuration": ("python main.py --cfg job\npython main.py seed=1", ["seed=1"]),
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_hostile_script_submits_what_it_would_run(sub: Sub, name: str) -> None:
+    """Bug: a line that is guessed at, submitted twice, or not at all; a job that is run here."""
+    text, expected = SCRIPTS[name]
+    sub.project.write(**{"job one.sh": f"#!/bin/bash\n#SBATCH --time=5\n\n{text}\n"})
+    done = sub("job one.sh")
+    assert sub.submitted() == expected
+    assert not list(sub.project.dir.rglob("log.stdout"))
+    assert f"job one.sh: {len(expected)} job" in done.stdout
+    scripts = [path.read_text() for path in sub.project.dir.rglob("script.sh")]
+    assert len(scripts) == len(expected)
+    assert all("\n#SBATCH --time=5\n" in script for script in scripts)
+
+
+@pytest.mark.parametrize("name", ["loop", "function", "srun", "module", "pipe", "background"])
+def test_a_dry_run_says_the_same_and_writes_nothing(sub: Sub, name: str) -> None:
+    """Bug: `--dry-run` that makes a log directory, a run or a submission."""
+    background = "python main.py seed=1 &\npython main.py seed=2 &\nwait"
+    text, expected = SCRIPTS.get(name, (background, ["seed=1", "seed=2"]))
+    sub.project.write(**{"job.sh": f"#!/bin/bash\n#SBATCH --time=5\n{text}\n"})
+    before = sorted(sub.project.dir.rglob("*"))
+    done = sub("--dry-run", "job.sh")
+    kept = [path for path in sorted(sub.project.dir.rglob("*")) if "__pycache__" not in path.parts]
+    assert kept == before
+    assert not Path(sub.environment["SUBMISSIONS"]).exists()
+    assert all(any(line.endswith(job) for line in done.stdout.splitlines()) for job in expected)
+    assert f"{len(expected)} jobs would be submitted" in done.stdout
+    sub("job.sh")
+    assert sorted(sub.submitted()) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    "start", ["", "#!/bin/sh\n", "#!/bin/sh -e\n", "#!/usr/bin/env bash\n", "#!/bin/bash -l\n", "#! /bin/dash\n"]
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
+def test_a_script_runs_under_its_own_shell(sub: Sub, start: str, end: str) -> None:
+    """Bug: bash for all; a carriage return in an override."""
+    text = f"{start}#SBATCH --time=5\nfor s in 1 2; do\n  python main.py seed=$s\ndone\necho $0 done\n"
+    (sub.project.dir / "job.sh").write_bytes(text.replace("\n", end).encode())
+    done = sub("job.sh")
+    assert sub.submitted() == ["seed=1", "seed=2"]
+    assert "job.sh done" in done.stdout
+    assert sub.script(1).startswith(start.strip() or "#!/bin/bash")
+
+
+def test_two_programs_in_the_background_are_submitted_once_each(sub: Sub) -> None:
+    """Bug: two programs at once that take each other's lines, or lose a submission."""
+    sub.project.write(**{"job.sh": "#SBATCH --time=5\npython main.py seed=1,2 &\npython main.py seed=3 &\nwait\n"})
+    sub("job.sh")
+    assert sorted(sub.submitted()) == ["seed=1", "seed=2", "seed=3"]
+
+
+def test_several_scripts_at_once_are_submitted_each_with_its_own_directives(sub: Sub) -> None:
+    """Bug: the first script's header for all; one that fails keeps the next from being submitted."""
+    scripts = {f"{name}.sh": f"#SBATCH --mem={name}\npython main.py seed={name}\n" for name in ("1", "2")}
+    sub.project.write(**scripts, **{"bad.sh": "#SBATCH --mem=3\nexit 4\n"})
+    sub("1.sh", "bad.sh", "2.sh", code=4)
+    assert sub.submitted() == ["seed=1", "seed=2"]
+    assert ["#SBATCH --mem=2" in sub.script(run) for run in (1, 2)] == [False, True]
+
+
+def test_what_surrounds_a_program_goes_into_its_jobs(sub: Sub) -> None:
+    """Bug: a set-up line lost, in another order, or with another program's line; a stand-in or a variable in a job."""
+    text = """\
+    #!/bin/bash
+    #SBATCH --time=5
+    # the environment
+    source env/bin/activate
+    export A='a b'
+    cd sub
+    python ../main.py seed=1
+    echo between
+    B=$SLURM_JOB_ID srun -n 1 python -u ../main.py seed=2 "msg='\\$x, y'"
+    for lr in 1; do
+      export C="c  d"
+      python ../main.py optimizer.lr=$lr
+    done
+    echo after
+    """.replace("    ", "")
+    sub.project.write(**{"job.sh": text})
+    sub("job.sh")
+    here, python = sub.project.dir, BIN / "python"
+    first, second, third = (sub.script(run, "sub").splitlines() for run in (1, 2, 3))
+
+    def between(lines: list[str], start: str, end: str) -> list[str]:
+        return lines[lines.index(start) + 1 : lines.index(end)]
+
+    setup = ["export MLXP_SUB=in-a-job", "# the environment", "source env/bin/activate", "export A='a b'", "cd sub"]
+    cd = next(line for line in first if line.startswith("cd ") and line.endswith("prôject' || exit"))
+    assert between(first, cd, "unset MLXP_SUB") == setup
+    assert between(second, cd, "unset MLXP_SUB") == [*setup, "echo between"]
+    assert between(third, cd, "unset MLXP_SUB") == [*setup, "echo between"]
+    # its variable is the job's, and the value has the quotes of Hydra's grammar
+    assert f"B=$SLURM_JOB_ID srun -n 1 {python} -u " in sub.script(2, "sub")
+    assert read_yaml(here / "sub/logs/2/metadata/config.yaml")["msg"] == "$x, y"
+    assert "export C='c  d'" in third
+    assert next(line for line in third if "optimizer.lr=1" in line).startswith(f"exec {python} ")
+    assert between(third, "export MLXP_SUB=in-a-job", "unset MLXP_SUB") == [*setup[1:], "echo between"]
+    tail = third[len(third) - third[::-1].index("export MLXP_SUB=in-a-job") :]
+    assert tail[0] == "echo after"
+    assert str(here / "sub") not in first  # its work directory is the copy's
+    assert "mlxpsub-" not in "".join(sub.script(run, "sub") for run in (1, 2, 3))
+
+
+def test_jobs_run_what_the_script_says_and_know_nothing_of_mlxpsub(sub: Sub) -> None:
+    """Bug: a job that becomes a multirun again, or whose directory, variables or lines are not those of the script."""
+    program = (sub.project.dir / "main.py").read_text()
+    seen = (
+        '"seen": sorted(k for k in os.environ if k.startswith("MLXP_SUB")) + [os.environ.get("A"), os.environ.get("C")]'
+    )
+    sub.project.write(
+        **{
+            "main.py": program.replace('"code": "A"', f'"code": "A", {seen}'),
+            "job.sh": "#!/bin/sh -e\n#LOCAL --job-name=x\nexport A='a b'\nunset B\ncd sub\n"
+            "for lr in 1 2; do C=c$lr python ../main.py optimizer.lr=$lr; done\n"
+            'D="$A" python ../main.py seed=4\ntest -d . && echo after >&2\n',
+        }
+    )
+    sub.project.commit()
+    done = sub("--wait", "job.sh")
+    logs = [sub.project.dir / "sub" / "logs" / str(run) for run in (1, 2, 3)]
+    said = [json.loads((run / "log.stdout").read_text().splitlines()[-1]) for run in logs]
+    assert [one["seen"] for one in said] == [["a b", "c1"], ["a b", "c2"], ["a b", None]]
+    assert all(one["cwd"].endswith("/sub") for one in said)
+    assert (logs[0] / "log.stderr").read_text() == "after\n"
+    assert "run 3: COMPLETE" in done.stdout
+
+
+def test_a_program_that_only_a_job_comes_to_is_no_second_run_of_it(sub: Sub) -> None:
+    """Bug: a set-up line with a condition that holds in jobs alone, whose program would run within every other."""
+    lines = (
+        'if [ -n "$MLXP_LOCAL_JOB_ID" ]; then python main.py seed=8 hydra.run.dir=there; fi\npython main.py seed=1\n'
+    )
+    sub.project.write(**{"job.sh": f"#LOCAL --job-name=x\n{lines}"})
+    sub("--wait", "job.sh")
+    assert sub.submitted() == ["seed=1"]
+    assert not list(sub.project.dir.rglob("there"))
+
+
+@pytest.mark.parametrize("explicit", ["hydra.mode=RUN", "hydra/launcher=basic", "--run"])
+def test_what_is_said_explicitly_wins(sub: Sub, explicit: str) -> None:
+    """Bug: a program that is to run here, submitted; with nothing submitted, an exit code of 0."""
+    sub.project.write(**{"job.sh": f"#SBATCH --time=5\npython main.py seed=1 hydra/callbacks=mlxp {explicit}\n"})
+    sub("--dry-run", "job.sh", code=1)
+    assert sub.submitted() == []
+    done = sub("job.sh", code=1)
+    assert sub.project.status(1) == "COMPLETE"
+    assert "no Hydra program in job.sh has submitted anything" in done.stderr
+    assert not Path(sub.environment["SUBMISSIONS"]).exists()
+
+
+def test_an_explicit_launcher_of_another_scheduler_wins_over_the_directives(sub: Sub) -> None:
+    """Bug: #SBATCH lines read as those of another scheduler."""
+    sub.project.write(**{"job.sh": "#SBATCH --time=5\npython main.py seed=1 hydra/launcher=mlxp_local\n"})
+    sub("--wait", "job.sh")
+    assert sub.project.submission(1)["scheduler"] == "local"
+    assert sub.project.status(1) == "COMPLETE"
+
+
+def test_a_script_that_fails_midway_is_submitted_to_its_end_by_the_same_command(sub: Sub) -> None:
+    """Bug: what was submitted before the failure is submitted again."""
+    lines = "set -e\npython main.py seed=1,2\npython main.py seed=1,2\ntest -e flag\npython main.py seed=3\n"
+    sub.project.write(**{"job.sh": f"#SBATCH --time=5\n{lines}"})
+    done = sub("job.sh", code=1)
+    assert sub.submitted() == ["seed=1", "seed=2", "seed=1", "seed=2"]
+    assert "the same command again submits what is left" in done.stderr
+    sub.project.write(flag="")
+    again = sub("--dry-run", "job.sh")
+    assert "1 job would be submitted" in again.stdout
+    sub("job.sh")
+    assert sub.submitted() == ["seed=1", "seed=2", "seed=1", "seed=2", "seed=3"]
+    sub("job.sh")  # a new sweep, for the one before came to its end
+    assert len(sub.submitted()) == 10
+
+
+def test_what_was_submitted_is_known_to_the_third_call_too(sub: Sub) -> None:
+    """Bug: a second call that fails early, and forgets what the first has submitted after that line."""
+    lines = (
+        "set -e\npython main.py seed=1\ntest ! -e early\npython main.py seed=2\ntest -e late\npython main.py seed=3\n"
+    )
+    sub.project.write(**{"job.sh": f"#SBATCH --time=5\n{lines}"})
+    sub("job.sh", code=1)
+    sub.project.write(early="")
+    sub("job.sh", code=1)
+    (sub.project.dir / "early").unlink()
+    sub.project.write(late="")
+    sub("job.sh")
+    assert sub.submitted() == ["seed=1", "seed=2", "seed=3"]
+
+
+def test_with_anew_an_interrupted_call_is_forgotten(sub: Sub) -> None:
+    """Bug: a script that always ends with an error, and cannot be submitted a second time."""
+    sub.project.write(**{"job.sh": "#SBATCH --time=5\npython main.py seed=1\nexit 3\n"})
+    sub("job.sh", code=3)
+    assert "1 (before)" in sub("job.sh", code=3).stdout
+    assert sub.submitted() == ["seed=1"]
+    sub("--anew", "job.sh", code=3)
+    assert sub.submitted() == ["seed=1", "seed=1"]
+
+
+def test_a_refused_submission_is_said_and_made_by_the_same_command(sub: Sub) -> None:
+    """Bug: an exit code of 0 from a script whose last line succeeded."""
+    lines = "python main.py seed=1\npython main.py seed=2\necho fine\n"
+    sub.project.write(**{"job.sh": f"#SBATCH --time=5\n{lines}"})
+    done = sub("job.sh", code=1, REFUSE_AFTER="1")
+    assert "line 3 of job.sh" in done.stderr
+    sub("job.sh")
+    assert [sub.project.job_id(run) for run in (1, 2)] == ["1", "3"]
+    assert sub.submitted() == ["seed=1", "seed=2"]
+
+
+def test_ctrl_c_stops_the_script_and_the_same_command_submits_the_rest(sub: Sub, tmp_path: Path) -> None:
+    """Bug: a loop that goes on with the next program after Ctrl-C; a submission made twice."""
+    lines = "for s in 1 2; do\n  python main.py seed=$s\n  touch flag$s\n  until [ -e go ]; do sleep 0.1; done\ndone\n"
+    sub.project.write(**{"job.sh": f"#SBATCH --time=5\ntrap : INT\n{lines}"})
+    process = sub.start("job.sh")
+    until((sub.project.dir / "flag1").exists)
+    os.killpg(process.pid, signal.SIGINT)
+    until(lambda: list(tmp_path.glob("mlxpsub-*/stopped")))
+    sub.project.write(go="")
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert sub.submitted() == ["seed=1"]
+    assert not list(tmp_path.glob("mlxpsub-*"))
+    sub("job.sh")
+    assert sub.submitted() == ["seed=1", "seed=2"]
+
+
+def test_killed_between_two_programs_it_submits_the_rest_when_called_again(sub: Sub) -> None:
+    """Bug: a record that is written at the end alone."""
+    lines = "python main.py seed=1\ntouch flag\n[ -e go ] || sleep 60\npython main.py seed=2\n"
+    sub.project.write(**{"job.sh": f"#SBATCH --time=5\n{lines}"})
+    process = sub.start("job.sh")
+    until((sub.project.dir / "flag").exists)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    sub.project.write(go="")
+    sub("job.sh")
+    assert sub.submitted() == ["seed=1", "seed=2"]
+
+
+def test_a_program_that_outlives_mlxpsub_submits_nothing(sub: Sub) -> None:
+    """Bug: mlxpsub is killed, its script goes on, and the same command again submits all of it beside it."""
+    lines = "python main.py seed=1\ntouch flag\nuntil [ -e go ]; do sleep 0.1; done\npython main.py seed=2\n"
+    sub.project.write(**{"job.sh": f"#SBATCH --time=5\n{lines}echo $? >code\n"})
+    process = sub.start("job.sh")
+    until((sub.project.dir / "flag").exists)
+    process.kill()
+    process.wait()
+    sub.project.write(go="")
+    until((sub.project.dir / "code").exists)
+    assert "has ended" in process.communicate(timeout=60)[1]
+    assert sub.submitted() == ["seed=1"]
+    sub("job.sh")
+    assert sub.submitted() == ["seed=1", "seed=2"]
+
+
+def test_a_second_mlxpsub_of_the_same_script_waits_for_nobody_and_says_so(sub: Sub) -> None:
+    """Bug: a second Enter that submits everything twice."""
+    lines = "touch flag\nwhile [ ! -e go ]; do sleep 0.05; done\npython main.py seed=1\n"
+    sub.project.write(**{"job.sh": f"#SBATCH --time=5\n{lines}"})
+    process = sub.start("job.sh")
+    until((sub.project.dir / "flag").exists)
+    assert "another mlxpsub is at job.sh" in sub("job.sh", code=1).stderr
+    sub.project.write(go="")
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert sub.submitted() == ["seed=1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("python main.py", "has no directives of a scheduler"),
+        ("#SBATCH --time=5\n", "has no commands"),
+        ("#!/usr/bin/perl\n#SBATCH --time=5\nprint 1\n", "run by a shell"),
+        ("#SBATCH --time=5\n#BSUB -W 5\npython main.py", None),
+    ],
+)
+def test_a_script_that_cannot_be_submitted_is_refused_before_it_runs(sub: Sub, text: str, said: str | None) -> None:
+    """Bug: a traceback; a script for two sites that is refused where only one of its schedulers is."""
+    sub.project.write(**{"job.sh": text})
+    if said is None:
+        sub("job.sh")
+        assert sub.project.submission(1)["scheduler"] == "slurm"
+    else:
+        assert said in sub("job.sh", code=1).stderr
+        assert sub.submitted() == []
+
+
+def test_a_command_that_takes_variables_of_a_job_is_refused_where_they_would_be_lost(sub: Sub) -> None:
+    """Bug: an empty SLURM_NTASKS frozen into every job of a loop."""
+    sub.project.write(
+        **{"job.sh": "#SBATCH --time=5\nfor s in 1; do OMP_NUM_THREADS=$SLURM_NTASKS python main.py; done\n"}
+    )
+    done = sub("job.sh", code=1)
+    assert "$SLURM_NTASKS, which only a job has" in done.stderr
+    assert sub.submitted() == []
+
+
+def test_ranks_of_an_unknown_starter_do_not_submit_each(sub: Sub, tmp_path: Path) -> None:
+    """Bug: four processes of torchrun, and four times the sweep."""
+    starter = tmp_path / "tools" / "torchrun"
+    starter.write_text('#!/bin/sh\nfor rank in 0 1; do LOCAL_RANK=$rank python "$@"; done\n')
+    starter.chmod(0o755)
+    sub.project.write(**{"job.sh": "#SBATCH --time=5\ntorchrun main.py seed=1,2\n"})
+    assert "$LOCAL_RANK is set" in sub("job.sh", code=1).stderr
+    assert sub.submitted() == []
+
+
+def test_at_a_terminal_a_script_asks_once_which_code_is_to_run(sub: Sub) -> None:
+    """Bug: the same question for each of the programs of a loop."""
+    sub.project.write(
+        **{"job.sh": "#SBATCH --time=5\nfor s in 1 2; do python main.py seed=$s; done\n", "new.txt": "new\n"}
+    )
+    command = Mlxp(sub.project, Path(sub.environment["HOME"]))
+    command.environment = {**sub.environment, "TERM": "xterm"}
+    command.PROGRAM = MLXPSUB
+    code, shown = command.in_terminal("job.sh", answer="r\n")
+    assert code == 0, shown
+    assert shown.count("Which code should the jobs run?") == 1
+    assert sub.submitted() == ["seed=1", "seed=2"]
+
+
+@pytest.mark.slurm
+def test_a_script_of_a_real_slurm(project: Project, tmp_path: Path) -> None:
+    """Bug: an allocation while the script is read; srun with what it has here; a job without its variables."""
+    text = """\
+#!/bin/bash -l
+#SBATCH --time=5
+#SBATCH --mem=50
+set -eu
+export WHERE=$PWD A="${SLURM_JOB_ID:-none}"
+srun --ntasks=$SLURM_NTASKS VENV/python -u main.py optimizer.lr=1,2 "msg='a, b'"
+for s in 7; do srun -n1 VENV/python main.py seed=$s; done
+echo "in $SLURM_JOB_ID with $A from $WHERE"
+""".replace("VENV", str(BIN))
+    text = text.replace("=50", "=50\n#SBATCH --ntasks=1")
+    project.write(**{"my job.sh": text})
+    project.commit()
+    sub = Sub(project, {**project.environment, "XDG_STATE_HOME": str(tmp_path / "state")})
+    done = sub("--wait", "my job.sh")
+    assert sub.submitted() == ["optimizer.lr=1 msg='a, b'", "optimizer.lr=2 msg='a, b'", "seed=7"]
+    assert "my job.sh: 3 jobs submitted" in done.stdout
+    for run in (1, 2, 3):
+        assert project.status(run) == "COMPLETE"
+        said, last = (project.logs / str(run) / "log.stdout").read_text().splitlines()
+        assert json.loads(said)["msg"] == ("hello" if run == 3 else "a, b")
+        words = last.split(maxsplit=5)
+        assert words[1] == words[3] != "none"
+        assert words[5] == str(project.dir)
+
+
+LISTING = """\
+#!/bin/bash
+
+#OAR -l core=1, walltime=6:00:00
+#OAR -t besteffort
+#OAR -t idempotent
+#OAR -p gpumem>'16000'
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "count"),
+    [
+        ("python main.py optimizer.lr=10.,1.,0.1 seed=1,2,3,4\n", 12),
+        ("python main.py optimizer.lr=10.,1. seed=1,2\npython main.py optimizer=adam,sgd seed=1,2\n", 8),
+    ],
+    ids=["Listing 2", "Listing 4"],
+)
+def test_the_listings_of_the_paper_run_as_printed(sub: Sub, tmp_path: Path, lines: str, count: int) -> None:
+    """Bug: a directive changed, left out, or taken for something to run."""
+    oarsub = tmp_path / "tools" / "oarsub"
+    oarsub.write_text('#!/bin/sh\necho . >>"$SUBMISSIONS"\necho "OAR_JOB_ID=$(wc -l <"$SUBMISSIONS")"\n')
+    oarsub.chmod(0o755)
+    sub.project.write(**{"script.sh": LISTING + lines})
+    done = sub("script.sh")
+    assert len(sub.submitted()) == count
+    assert f"script.sh: {count} jobs submitted" in done.stdout
+    for directive in LISTING.splitlines()[2:6]:
+        assert f"\n{directive}\n" in sub.script(count)
+    assert sub.project.submission(1)["scheduler"] == "oar"
+
+
+def test_pbs_directives_are_those_of_the_pbs_that_answers(sub: Sub, tmp_path: Path) -> None:
+    """Bug: TORQUE's `-t` for PBS Pro, or the other way round."""
+    sub.project.write(**{"job.sh": "#PBS -l walltime=1:00\npython main.py seed=1\n"})
+    for says, scheduler in (("pbs_version = 2022.1.1", "pbs"), ("Version: 6.1.2", "torque")):
+        qstat = tmp_path / "tools" / "qstat"
+        qstat.write_text(f"#!/bin/sh\necho '{says}'\n")
+        qstat.chmod(0o755)
+        assert f"1 {scheduler} jobs" in sub("--dry-run", "job.sh").stdout
+
+
+def test_the_scheduler_can_be_said(sub: Sub) -> None:
+    """Bug: a script without directives that cannot be tried on this machine."""
+    sub.project.write(**{"job.sh": "python main.py seed=1,2\n"})
+    sub("--scheduler", "local", "--wait", "job.sh")
+    assert [sub.project.status(run) for run in (1, 2)] == ["COMPLETE"] * 2
+
+
+def test_wait_fails_where_a_job_does(sub: Sub) -> None:
+    """Bug: `mlxpsub --wait job.sh && publish`."""
+    sub.project.write(**{"job.sh": "#LOCAL --job-name=x\npython main.py do=raise,null\n"})
+    assert "run 1: FAILED" in sub("--wait", "job.sh", code=1).stdout
+
+
+def test_a_launch_without_m_submits_its_one_job_where_that_is_asked_for(project: Project) -> None:
+    """Bug: a plain run that is submitted by nobody; `hydra.sweeper.params` that makes a sweep of it; a job of a job."""
+    config = (project.dir / "conf" / "config.yaml").read_text()
+    params = "hydra:\n  sweeper:\n    params:\n      seed: 1,2\n  launcher:\n    single: submit\n    wait: true\n"
+    project.write(
+        **{
+            "conf/config.yaml": config.replace("  - _self_", "  - override hydra/launcher: mlxp_local\n  - _self_")
+            + params
+        }
+    )
+    project.commit()
+    done = project.run("msg='a,b'")
+    assert "1 jobs submitted" in done.stdout
+    assert project.runs() == ["1"]
+    assert project.said(1)["msg"] == "a,b"
+    assert read_yaml(project.logs / "1" / "metadata" / "info.yaml")["status"] == "COMPLETE"
+    assert "nothing is submitted" in project.run("hydra.launcher.single=run").stdout
+    assert "single=sumbit" in project.run("hydra.launcher.single=sumbit", code=1).stderr
+    failed = project.run("hydra.launcher.template=nosuch", code=1)
+    assert "cannot be read" in failed.stderr
+    assert project.runs() == ["1", "2"]
