@@ -113,7 +113,7 @@ def test_a_failed_job_fails_the_launch_that_waits_and_names_its_logs(project: Pr
     """Bug: exit code 0 after a sweep of failures."""
     done = project.run(*WAIT, "do=null,raise,exit3", code=1)
     assert statuses(project) == ["COMPLETE", "FAILED", "FAILED"]
-    assert "run 2 : FAILED" in done.stdout
+    assert "run 2: FAILED" in done.stdout
     assert f"run {project.logs / '2'} is FAILED" in done.stderr
     assert "log.stderr" in done.stderr
     assert "Traceback" not in done.stderr
