@@ -629,3 +629,22 @@ def test_a_launch_without_m_submits_its_one_job_where_that_is_asked_for(project:
     failed = project.run("hydra.launcher.template=nosuch", code=1)
     assert "cannot be read" in failed.stderr
     assert project.runs() == ["1", "2"]
+
+
+def test_a_sweep_that_is_completed_or_complete_is_no_failure(sub: Sub) -> None:
+    """Bug: exit code 1 and "nothing submitted" for runs that run again, or where all is there; a dry run that writes."""
+    sweeper = "hydra/sweeper=mlxp 'hydra.sweeper.skip=[COMPLETE,PENDING]' hydra.sweeper.resume=true"
+    (sub.project.dir / "job.sh").write_text(f"#SBATCH -n 1\npython main.py seed=1,2 {sweeper}\n")
+    assert "2 jobs would be submitted" in sub("--dry-run", "job.sh").stdout
+    assert not sub.project.logs.exists()
+    assert "2 jobs submitted" in sub("job.sh").stdout
+    said = sub("job.sh").stdout
+    assert "skipped 2 jobs, for there is a run that is PENDING: run 1-2" in said
+    assert said.endswith("job.sh: 0 jobs submitted\n")
+    failing = "import sys, pathlib; from mlxp_core import layout, recording; run = layout.RunDir(pathlib.Path(sys.argv[1]))"
+    failing += "; recording.end(recording.begin(run, config=None), RuntimeError())"
+    subprocess.run([sys.executable, "-c", failing, sub.project.logs / "2"], check=True, env=sub.project.environment)
+    said = sub("job.sh").stdout
+    assert "\n2     2     slurm 2  " in said
+    assert said.endswith("job.sh: 1 job submitted\n")
+    assert sub.project.runs() == ["1", "2"]

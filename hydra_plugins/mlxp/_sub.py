@@ -79,6 +79,10 @@ class Program:
     def submitted(self, identity: str, runs: Sequence[Submitted]) -> None:
         """Tell what has been submitted, and have a later call know it."""
         self.session.keep(identity, runs)
+        self.again(runs)
+
+    def again(self, runs: Sequence[Submitted]) -> None:
+        """Tell which runs are submitted that have folders already, which tell a later call that they are: or none."""
         self.session.tell("submitted", **self.told, runs=to_plain(runs), before=False)
 
     def would_submit(self, template: Template, jobs: Sequence[Sequence[str]], words: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
 from omegaconf import OmegaConf
 
+from hydra_plugins.mlxp import _sub
 from hydra_plugins.mlxp._compose import Composer, Job
 from hydra_plugins.mlxp._folders import settle_sweep
 from hydra_plugins.mlxp._points import load_points
@@ -23,6 +24,7 @@ from mlxp_core.combinations import Axis, Overrides
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.launches import fingerprint
 from mlxp_core.layout import LogDir, RunDir
+from mlxp_core.notes import Submitted
 from mlxp_core.snapshot import AUTO, NONE
 
 if TYPE_CHECKING:
@@ -42,7 +44,10 @@ def sweep(sweeper: MlxpSweeper, arguments: list[str]) -> list[Sequence[JobReturn
     jobs = _wanted(sweeper, arguments, composer)
     _save(sweeper)
     returns: list[Sequence[JobReturn]] = []
-    if options.skip or options.resume:
+    if (options.skip or options.resume) and _sub.is_dry():
+        log.info("a dry run does not look which of these jobs hydra.sweeper.skip and resume would leave out")
+        again = _Again(sweeper)
+    elif options.skip or options.resume:
         jobs, again = _without_what_is_there(sweeper, jobs, composer)
         returns = [again.submit()] if again.runs else []
     else:
@@ -56,6 +61,8 @@ def sweep(sweeper: MlxpSweeper, arguments: list[str]) -> list[Sequence[JobReturn
         results = launcher.launch(batch, initial_job_idx=start)
         _raise_failures(results)
         returns.append(results)
+    if not jobs and isinstance(launcher, MlxpLauncher):
+        _tell_script([])  # so that it is known not to have failed
     if again.runs:
         returns[0] = again.results()
         _raise_failures(returns[0])
@@ -66,6 +73,12 @@ def _composer(sweeper: MlxpSweeper) -> Composer:
     if isinstance(sweeper.launcher, MlxpLauncher):
         return sweeper.launcher.composer  # what is composed here is not composed there
     return Composer(sweeper.hydra_context.config_loader, sweeper.config)
+
+
+def _tell_script(submitted: Sequence[Submitted]) -> None:
+    """Tell mlxpsub, if it has started this program, what the launcher does not."""
+    if (sub := _sub.current()) is not None:
+        sub.again(submitted)
 
 
 def _save(sweeper: MlxpSweeper) -> None:
@@ -189,6 +202,7 @@ class _Again:
         by_run = {one.run: one for one in done.submitted}
         self._jobs = [job for job, run in zip(self._jobs, self.runs, strict=True) if run in by_run]
         self._submitted = [by_run[run] for run in self.runs if run in by_run]
+        _tell_script(self._submitted)
         _launch.tell(self._jobs, self._submitted, LogDir(self.runs[0].path.parent))
         return _launch.handles(self._jobs, self._submitted)
 

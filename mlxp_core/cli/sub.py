@@ -111,7 +111,7 @@ def _run(script: _Script, *, dry_run: bool, anew: bool) -> tuple[int, list[Submi
         if not (code or failed or dry_run):
             session.record.unlink(missing_ok=True)
         runs = [run for one in submitted for run in from_plain(one["runs"])]
-        nothing = not (runs or session.events("would"))
+        nothing = not (submitted or session.events("would"))
         if nothing and not code and not failed:
             print(f"mlxpsub: no Hydra program in {script.path} has submitted anything", file=sys.stderr)
         return code or int(bool(failed) or nothing), runs
@@ -152,14 +152,16 @@ def _tell(script: _Script, submitted: Sequence[dict[str, Any]]) -> None:
         return
     rows = [("line", "runs", "jobs", "where")]
     for one in submitted:
+        if not one["runs"]:  # a sweep that is complete
+            continue
         runs = from_plain(one["runs"])
         jobs = ", ".join(dict.fromkeys(run.job_id for run in runs))
         where = ", ".join(dict.fromkeys(str(run.run.path.parent) for run in runs))
         names = in_short([run.run for run in runs]) + (" (before)" if one["before"] else "")
         rows.append((str(script.cut.line_number(one["number"])), names, f"{script.scheduler} {jobs}", where))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
     print()
-    for row in rows:
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for row in rows if len(rows) > 1 else ():
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         print("  ".join([*cells, row[-1]]))
     new = sum(len(one["runs"]) for one in submitted if not one["before"])
