@@ -7,14 +7,19 @@ file) can run code that its writer put there, so it happens only when a caller a
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlxp_core.errors import ArtifactError
-from mlxp_core.files import whole
+from mlxp_core.files import NOT_THERE, Stamp, stamp_at, whole
+from mlxp_core.layout import RunDir
+
+_HOME = os.fspath(RunDir(Path()).artifacts)
+_MOST_FILES = 10_000  # of one run; a dataset put there by mistake must not become columns without end
 
 Save = Callable[[Any, str], None]  # the object, and the path of a file to make
 Load = Callable[[str], Any]
@@ -131,3 +136,42 @@ def save_artifact(kind: ArtifactType, artifact: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path, durable=True) as temporary:
         kind.save(artifact, str(temporary))
+
+
+class ArtifactFiles(NamedTuple):
+    """The artifacts of a run, as its folders list them."""
+
+    names: tuple[str, ...]  # "<type>/<name>" each, sorted
+    folders: tuple[tuple[str, Stamp], ...]  # those that were listed, and how each stood before
+    problems: tuple[tuple[str, str], ...]  # a folder, and what is wrong with it
+
+
+def artifact_files(run: str) -> ArtifactFiles:
+    """List every artifact of the run in this folder; none is opened."""
+    names: list[str] = []
+    folders: list[tuple[str, Stamp]] = []
+    problems: list[tuple[str, str]] = []
+    left = [_HOME]
+    while left and len(names) <= _MOST_FILES:
+        folder = left.pop()
+        try:
+            stamp = stamp_at(f"{run}/{folder}")
+            folders.append((folder, stamp))
+            if stamp == NOT_THERE:
+                continue
+            with os.scandir(f"{run}/{folder}") as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):  # being written, or another writer's own
+                        continue
+                    name = f"{folder}/{entry.name}"
+                    if entry.is_dir(follow_symlinks=False):  # a link may lead round in a circle
+                        left.append(name)
+                    elif folder != _HOME and entry.is_file():
+                        names.append(name.removeprefix(f"{_HOME}/"))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            problems.append((folder, f"its artifacts cannot be listed: {error}"))
+    if left:
+        problems.append((_HOME, f"more than {_MOST_FILES} artifacts: the others are in no column"))
+    return ArtifactFiles(tuple(sorted(names[:_MOST_FILES])), tuple(folders), tuple(problems))

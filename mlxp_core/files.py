@@ -5,9 +5,10 @@ A file is written beside its place and renamed onto it, so a reader sees the old
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,71 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
+# ctime, size and inode: as long as these stay, so does what a file holds, or which names a folder has
+Stamp = tuple[int, int, int]
+NOT_THERE: Stamp = (0, 0, 0)
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """How a file or a folder stands."""
+    return status.st_ctime_ns, status.st_size, status.st_ino
+
+
+def stamp_at(path: str | Path) -> Stamp:
+    """How what is at ``path`` stands. Raises OSError for what cannot be known."""
+    try:
+        return stamp_of(os.stat(path))  # noqa: PTH116  (not all callers have a Path: for every run)
+    except (FileNotFoundError, NotADirectoryError):
+        return NOT_THERE
+
+
+def checksum(content: bytes) -> str:
+    """By what the content of a file is known again, wherever it has been copied to."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def load_bytes(path: str, *, folder: int | None = None, most: int | None = None) -> bytes:
+    """Read a file, or the first bytes of it; ``path`` may be relative to the directory that is open as ``folder``.
+
+    In a third of the time that a file object takes, for those who read thousands; and no pipe is waited for.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder)
+    try:
+        pieces = []
+        left = most
+        while piece := os.read(descriptor, 1 << 16 if left is None else min(left, 1 << 16)):
+            pieces.append(piece)
+            if left is not None:
+                left -= len(piece)
+        return b"".join(pieces)
+    finally:
+        os.close(descriptor)
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Put ``content`` at ``path``, whole or not at all."""
     # a script may name files that are no UTF-8: their bytes go through as they are
     data = content.encode(errors="surrogateescape") if isinstance(content, str) else content
     with whole(path) as temporary:
-        try:
-            temporary.write_bytes(data)
-        except OSError as error:  # of a write, such as a full disk's, does not say where
-            raise OSError(error.errno, error.strerror, str(path)) from error
+        _write(temporary, data, path)
+
+
+def write_stamped(path: Path, content: bytes) -> Stamp:
+    """As write_whole; give the stamp of what was put there, even if something else is there by now."""
+    with ExitStack() as stack:
+        with whole(path) as temporary:
+            _write(temporary, content, path)
+            # held open, so that its inode is not another file's; a renaming changes the ctime
+            descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, descriptor)
+        return stamp_of(os.fstat(descriptor))
+
+
+def _write(temporary: Path, data: bytes, path: Path) -> None:
+    try:
+        temporary.write_bytes(data)
+    except OSError as error:  # of a write, such as a full disk's, does not say where
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextmanager

@@ -90,6 +90,11 @@ class RunDir:
         return self.metadata / "info.yaml"
 
     @property
+    def digest(self) -> Path:
+        """What config.yaml and info.yaml say, in JSON, and what a run has logged that has ended; see digest.py."""
+        return self.metadata / "digest.jsonl"
+
+    @property
     def submission(self) -> Path:
         """Scheduler, job id, array index, what the scheduler last said; written by the submitting side."""
         return self.metadata / "submission.yaml"
@@ -118,6 +123,16 @@ class RunDir:
     def diff(self) -> Path:
         """What the run's code has changed of the commit that it was taken from, where it has."""
         return self.metadata / "uncommitted.diff"
+
+    @property
+    def returned(self) -> Path:
+        """What the task function returned, as JSON, where it is a plain value."""
+        return self.metadata / "return_value.json"
+
+    @property
+    def payload(self) -> Path:
+        """The job's own part of a task function that is no program: its configuration, pickled."""
+        return self.metadata / "payload.pkl"
 
     def earlier(self, attempt: int) -> RunDir:
         """What an earlier attempt left, laid out like a run: its metrics, its ``metadata/info.yaml``."""
@@ -193,9 +208,14 @@ class LogDir:
         return self.own / "code"
 
     @property
+    def payloads(self) -> Path:
+        """Task functions that are no programs, pickled; each once, named by its hash."""
+        return self.own / "payloads"
+
+    @property
     def reader_index(self) -> Path:
-        """What the reader keeps of runs that have ended; a cache."""
-        return self.own / "reader-index.json"
+        """What the reader keeps of runs that do not change; a cache."""
+        return self.own / "reader-index"
 
     def run(self, run_id: int) -> RunDir:
         """The folder of one run."""
@@ -217,8 +237,16 @@ class ExitCode(NamedTuple):
 def read_exit_code(run: RunDir) -> ExitCode | None:
     """What script.sh recorded of the job's command; None where there is nothing, or nothing whole."""
     try:
-        numbers = [int(word) for word in run.exit_code.read_text(encoding="ascii").split()]
-    except (OSError, ValueError):
+        return exit_code_of(run.exit_code.read_bytes())
+    except OSError:
+        return None
+
+
+def exit_code_of(text: bytes) -> ExitCode | None:
+    """What this text, of the file that script.sh writes, says."""
+    try:
+        numbers = [int(word) for word in text.decode("ascii").split()]
+    except ValueError:
         return None
     return ExitCode(*numbers) if 1 <= len(numbers) <= 2 else None  # noqa: PLR2004
 

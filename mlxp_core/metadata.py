@@ -17,9 +17,9 @@ def now() -> str:
     return datetime.now().astimezone().isoformat()
 
 
-def pending(layout: RunDir, facts: Mapping[str, Any]) -> dict[str, Any]:
+def pending(layout: RunDir, facts: Mapping[str, Any], attempt: int) -> dict[str, Any]:
     """Info of a run that is about to be submitted."""
-    return {"status": str(Status.PENDING), "attempt": 1, "submit_time": now(), **facts, "logger": _logger(layout)}
+    return {"status": str(Status.PENDING), "attempt": attempt, "submit_time": now(), **facts, "logger": _logger(layout)}
 
 
 def running(

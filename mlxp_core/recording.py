@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlxp_core import active, metadata, signals
+from mlxp_core import active, digest, metadata, returned, signals
 from mlxp_core.environment import take_environment, user_name
 from mlxp_core.files import load_yaml_if_there, write_yaml
 from mlxp_core.layout import RunDir, Status
@@ -47,10 +47,11 @@ def begin(
     if before.get("status") not in {None, Status.PENDING}:
         _put_aside(layout, attempt, before, with_config=config is not None)
         attempt += 1
+    written = None
     if config is None:
         attempt = max(attempt, _counted_by_script())
     else:
-        write_yaml(layout.config, metadata.to_plain(config))
+        written = digest.write_config(layout, metadata.to_plain(config))
         if config_unresolved is not None:
             write_yaml(layout.config_unresolved, metadata.to_plain(config_unresolved))
     distributions = {"distributions": installed().frozen, "lock_files": lock_files(code) if code else {}}
@@ -59,21 +60,32 @@ def begin(
     info = metadata.requiring(info, installed().requirements(list(sys.modules)))
     run = Run(layout, attempt, launch_dir or Path.cwd())
     run.open()  # before the folder says that the attempt is there, and another one can move it aside
-    write_yaml(layout.info, info)
+    if written is None:  # its readers have had the digest of the submission; while it runs, they read info.yaml
+        write_yaml(layout.info, info)
+    else:
+        digest.write_info(layout, info, config=written)
     signals.watch(run, lambda name: finish(run, *metadata.ended_by(name), stop_signal=name))
     active.enter(run)
     active.remember_failure(None)
     return run
 
 
-def end(run: Run, error: BaseException | None) -> None:
-    """Write how the run ended, by what its program came to: an exception, or none."""
+def end(run: Run, error: BaseException | None, value: Any = None) -> None:
+    """Write how the run ended, by what its program came to: an exception, or none, and what it returned."""
     stop_signal = signals.told_to_stop(run)
-    finish(run, *metadata.verdict(error, stopping=stop_signal is not None), stop_signal=stop_signal)
+    status, described = metadata.verdict(error, stopping=stop_signal is not None)
+    finish(run, status, described, stop_signal=stop_signal, value=value)
 
 
-def finish(run: Run, status: Status, error: Mapping[str, Any] | None = None, *, stop_signal: str | None = None) -> None:
-    """Write how the run ended; it is no longer the current one."""
+def finish(
+    run: Run,
+    status: Status,
+    error: Mapping[str, Any] | None = None,
+    *,
+    stop_signal: str | None = None,
+    value: Any = None,
+) -> None:
+    """Write how the run ended, and what it returned; it is no longer the current one."""
     active.leave(run)
     if os.getpid() != run.pid:
         return  # a forked child that comes to an end of its own; the run is its parent's
@@ -82,8 +94,10 @@ def finish(run: Run, status: Status, error: Mapping[str, Any] | None = None, *, 
         before = load_yaml_if_there(run.layout.info)
         attempt = before.get("attempt")
         if attempt == run.attempt:
+            if status is Status.COMPLETE:
+                returned.keep(run.layout, value)
             info = metadata.requiring(before, installed().requirements(list(sys.modules)))
-            write_yaml(run.layout.info, metadata.ended(info, status, error, stop_signal))
+            digest.write_info(run.layout, metadata.ended(info, status, error, stop_signal), ended=True)
         else:
             # a node believed dead lets two attempts run at once; the later one owns the folder
             log.warning("%r: attempt %s has taken over, this one (%s) records nothing more", run, attempt, run.attempt)
@@ -96,7 +110,7 @@ def close_for_dead_child(layout: RunDir, error: BaseException) -> None:
     info = load_yaml_if_there(layout.info)
     ours = info.get("parent_process_id") == os.getpid()
     if ours and info.get("status") == Status.RUNNING and is_alive(info) is False:
-        write_yaml(layout.info, metadata.ended(info, *metadata.verdict(error)))
+        digest.write_info(layout, metadata.ended(info, *metadata.verdict(error)), ended=True)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -237,3 +237,20 @@ def _time(text: object) -> datetime | None:
 
 def _first_line(text: str) -> str:
     return text.strip().split("\n", 1)[0].strip()
+
+
+def in_short(runs: Iterable[RunDir]) -> str:
+    """Runs as a user would name them: ``1-3, 7, baseline``."""
+    distinct = set(runs)
+    ids = sorted(run.id for run in distinct if run.id is not None)
+    names = sorted(run.path.name for run in distinct if run.id is None)
+    return ", ".join([*_ranges(ids), *names]) or "none"
+
+
+def _ranges(ids: Sequence[int]) -> Iterator[str]:
+    start = 0
+    for at, number in enumerate(ids, start=1):
+        if at == len(ids) or ids[at] != number + 1:
+            first = ids[start]
+            yield str(first) if first == number else f"{first}-{number}"
+            start = at

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mlxp_core import metadata, script
+from mlxp_core import digest, metadata, script
 from mlxp_core.environment import user_name
 from mlxp_core.errors import (
     CommandError,
@@ -147,12 +147,12 @@ def write_runs(planned: Iterable[Planned]) -> None:
         config = dump_yaml(one.config)
         as_written = one.config_unresolved == one.config
         run.metadata.mkdir(parents=True, exist_ok=True)
-        write_whole(run.config, config)
+        part = digest.write_config(run, one.config, config)
         write_whole(run.config_unresolved, config if as_written else dump_yaml(one.config_unresolved))
         write_whole(run.settings, settings_text)
         write_whole(run.script, script.render_job(one.job, one.template, scheduler))
         run.script.chmod(0o755)
-        write_yaml(run.info, metadata.pending(run, one.facts))
+        digest.write_info(run, metadata.pending(run, one.facts, read_attempts_started(run) + 1), config=part)
 
 
 def _not_submitted(error: BaseException) -> dict[str, str]:

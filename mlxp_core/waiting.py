@@ -15,12 +15,20 @@ from mlxp_core.standing import status_of
 log = logging.getLogger(__name__)
 
 
-def wait(submitted: Sequence[Submitted], on_end: Callable[[RunDir, Status], None]) -> list[Status]:
+def wait(
+    submitted: Sequence[Submitted],
+    on_end: Callable[[RunDir, Status], None],
+    on_look: Callable[[Sequence[RunDir]], None] = lambda _: None,
+    ended: dict[RunDir, Status] | None = None,
+) -> list[Status]:
     """Give the statuses of runs once all have ended, in order; ``on_end`` is called for each when it has.
+
+    ``on_look`` gets those that have not, each time that they were looked at. ``ended`` is filled with those that have:
+    given again, after an interruption, these are not looked at again.
 
     The scheduler is asked for jobs that may have ended without a word: cancelled while queued, killed with their node.
     """
-    ended: dict[RunDir, Status] = {}
+    ended = {} if ended is None else ended
     every = max(load_scheduler(one.scheduler).ask_every for one in submitted)
     asked, pause = time.monotonic(), 0.05
     while True:
@@ -41,5 +49,6 @@ def wait(submitted: Sequence[Submitted], on_end: Callable[[RunDir, Status], None
                     ended[run] = status
                     on_end(run, status)
             asked = time.monotonic()
+        on_look([one.run for one in submitted if one.run not in ended])
         time.sleep(pause)
         pause = min(1.0, pause * 1.5)

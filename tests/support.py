@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
+import signal
 import subprocess
 import sys
 import time
@@ -179,6 +181,13 @@ object.__setattr__(load_scheduler({scheduler!r}), "ask_every", 0.3)
             start_new_session=new_session,
         )
 
+    def popen_and_end(self, command: list[str], code: int = 0) -> str:
+        """Run any command as the project's user; give what it printed, errors too."""
+        process = self.popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        out, _ = process.communicate(timeout=100)
+        assert process.returncode == code, out
+        return str(out)
+
     def popen(
         self, command: list[str], environment: dict[str, str] | None = None, **more: Any
     ) -> subprocess.Popen[str]:
@@ -224,6 +233,43 @@ object.__setattr__(load_scheduler({scheduler!r}), "ask_every", 0.3)
         for run in runs:
             path = self.logs / str(run) / "metadata" / "exit_code"
             until(path.exists, limit, f"end of run {run}: {self.dir}")
+
+
+class Terminal:
+    """The program at a terminal, and somebody who types when asked."""
+
+    def __init__(self, project: Project, *arguments: str) -> None:
+        self.shown = ""
+        self.pid, self.master = pty.fork()
+        if self.pid == 0:
+            os.chdir(project.dir)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # pytest's workers ignore it
+            os.execve(sys.executable, [*project.command, *arguments], {**project.environment, "TERM": "xterm"})
+
+    def answer(self, question: str, text: str) -> None:
+        """Wait for a question, and type."""
+        end = time.monotonic() + 60
+        while question not in self.shown:
+            assert time.monotonic() < end, self.shown
+            self._read(1.0)
+        self.shown = self.shown.split(question, 1)[1]
+        os.write(self.master, text.encode())
+
+    def end(self) -> tuple[int, str]:
+        """Exit code, and what was shown since the last answer."""
+        while self._read(60.0):
+            pass
+        os.close(self.master)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]), self.shown
+
+    def _read(self, limit: float) -> bool:
+        ready, _, _ = select.select([self.master], [], [], limit)
+        try:
+            piece = os.read(self.master, 4096) if ready else b""
+        except OSError:  # the program has gone
+            return False
+        self.shown += piece.decode(errors="replace")
+        return bool(ready)
 
 
 class Mlxp:

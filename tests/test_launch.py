@@ -462,8 +462,30 @@ def test_a_sweep_subdir_of_the_users_own_names_the_folders(project: Project) -> 
     project.run(*arguments)
     for number in (0, 1):
         assert read_yaml(project.dir / "mine" / f"job-{number}" / "metadata" / "info.yaml")["status"] == "COMPLETE"
+    (project.dir / "mine/job-0/artifacts/model").mkdir(parents=True)
+    project.run(*arguments)
+    for number in (0, 1):
+        folder = project.dir / "mine" / f"job-{number}"
+        info = read_yaml(folder / "metadata/info.yaml")
+        assert (info["status"], info["attempt"]) == ("COMPLETE", 2)
+        earlier = folder / "metadata/attempts/1"
+        assert read_yaml(earlier / "metadata/info.yaml")["status"] == "COMPLETE"
+        assert read_yaml(earlier / "metadata/config.yaml")["seed"] == number + 1
+        assert (earlier / "metadata/exit_code").read_text() == "0 1\n"
+        assert (earlier / "log.stdout").exists()
+    assert (project.dir / "mine/job-0/metadata/attempts/1/artifacts/model").is_dir()
+    assert not (project.dir / "mine/job-0/artifacts/model").exists()
+
+
+def test_a_folder_in_which_a_run_goes_on_is_not_given_to_another(project: Project, tmp_path: Path) -> None:
+    """Bug: two runs that write into one folder."""
+    flag = tmp_path / "flag"
+    arguments = ("-m", "hydra/launcher=mlxp_local", "do=hold", f"flag='{flag}'", "hydra.sweep.subdir=mine")
+    project.run(*arguments)
     done = project.run(*arguments, code=1)
-    assert "holds a run already" in done.stderr
+    assert "holds a run already, which this one would overwrite: it is " in done.stderr
+    flag.touch()
+    until(lambda: read_yaml(project.logs / "mine/metadata/info.yaml")["status"] == "COMPLETE")
 
 
 def test_the_value_of_a_job_that_was_left_cannot_be_taken_for_a_number() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support import Mlxp, Project, read_yaml, until
+from support import MAIN, Mlxp, Project, read_yaml, until
 
 BIN = Path(sys.executable).parent
 MLXPSUB = BIN / "mlxpsub"
@@ -631,20 +631,22 @@ def test_a_launch_without_m_submits_its_one_job_where_that_is_asked_for(project:
     assert project.runs() == ["1", "2"]
 
 
-def test_a_sweep_that_is_completed_or_complete_is_no_failure(sub: Sub) -> None:
-    """Bug: exit code 1 and "nothing submitted" for runs that run again, or where all is there; a dry run that writes."""
-    sweeper = "hydra/sweeper=mlxp 'hydra.sweeper.skip=[COMPLETE,PENDING]' hydra.sweeper.resume=true"
-    (sub.project.dir / "job.sh").write_text(f"#SBATCH -n 1\npython main.py seed=1,2 {sweeper}\n")
-    assert "2 jobs would be submitted" in sub("--dry-run", "job.sh").stdout
-    assert not sub.project.logs.exists()
-    assert "2 jobs submitted" in sub("job.sh").stdout
-    said = sub("job.sh").stdout
-    assert "skipped 2 jobs, for there is a run that is PENDING: run 1-2" in said
-    assert said.endswith("job.sh: 0 jobs submitted\n")
-    failing = "import sys, pathlib; from mlxp_core import layout, recording; run = layout.RunDir(pathlib.Path(sys.argv[1]))"
-    failing += "; recording.end(recording.begin(run, config=None), RuntimeError())"
-    subprocess.run([sys.executable, "-c", failing, sub.project.logs / "2"], check=True, env=sub.project.environment)
-    said = sub("job.sh").stdout
-    assert "\n2     2     slurm 2  " in said
-    assert said.endswith("job.sh: 1 job submitted\n")
-    assert sub.project.runs() == ["1", "2"]
+def test_a_sweep_that_completes_itself_does_so_in_a_script(project: Project, tmp_path: Path) -> None:
+    """Bug: a dry run that submits, or does not see what is there; a script whose sweep is complete that fails."""
+    flag = tmp_path / "flag"
+    body = f"    if cfg.seed == 2 and not os.path.exists({str(flag)!r}):\n        raise ValueError\n"
+    project.write(**{"main.py": MAIN.replace("    run = current_run()\n", f"    run = current_run()\n{body}", 1)})
+    options = "hydra/sweeper=mlxp 'hydra.sweeper.skip=[COMPLETE]' hydra.sweeper.resume=true"
+    project.write(**{"job.sh": f"#!/bin/bash\n{BIN}/python main.py seed=1,2 {options}\n"})
+    project.commit()
+    sub = Sub(project, {**project.environment, "XDG_STATE_HOME": str(tmp_path / "state")})
+    assert "run 2: FAILED" in sub("--scheduler", "local", "--wait", "job.sh", code=1).stdout
+    flag.touch()
+    said = sub("--scheduler", "local", "--dry-run", "job.sh")
+    assert "job.sh: 0 jobs would be submitted" in said.stdout
+    assert "in the folders of their unfinished runs: run 2" in said.stdout
+    assert (project.status(2), project.info(2)["attempt"]) == ("FAILED", 1)
+    assert "run 2: COMPLETE" in sub("--scheduler", "local", "--wait", "job.sh").stdout
+    assert (project.status(2), project.info(2)["attempt"]) == ("COMPLETE", 2)
+    assert "0 of 2 jobs new" in sub("--scheduler", "local", "--wait", "job.sh").stdout
+    assert project.runs() == ["1", "2"]

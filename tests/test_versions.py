@@ -5,19 +5,16 @@ from __future__ import annotations
 import os
 import pty
 import pwd
-import select
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 import venv
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from backends import readable_packages
-from support import Project, git, read_yaml, until
+from support import Project, Terminal, git, read_yaml, until
 
 LOCAL = ("-m", "hydra/launcher=mlxp_local")
 WAIT = (*LOCAL, "hydra.launcher.wait=true")
@@ -94,43 +91,6 @@ def test_every_answer_can_be_given_beforehand(
         assert project.info(1)["version_manager"]["commit_hash"] == project.commit_hash()
     else:
         assert project.commit_hash() == before
-
-
-class Terminal:
-    """The program at a terminal, and somebody who types when asked."""
-
-    def __init__(self, project: Project, *arguments: str) -> None:
-        self.shown = ""
-        self.pid, self.master = pty.fork()
-        if self.pid == 0:
-            os.chdir(project.dir)
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # pytest's workers ignore it
-            os.execve(sys.executable, [*project.command, *arguments], {**project.environment, "TERM": "xterm"})
-
-    def answer(self, question: str, text: str) -> None:
-        """Wait for a question, and type."""
-        end = time.monotonic() + 60
-        while question not in self.shown:
-            assert time.monotonic() < end, self.shown
-            self._read(1.0)
-        self.shown = self.shown.split(question, 1)[1]
-        os.write(self.master, text.encode())
-
-    def end(self) -> tuple[int, str]:
-        """Exit code, and what was shown since the last answer."""
-        while self._read(60.0):
-            pass
-        os.close(self.master)
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]), self.shown
-
-    def _read(self, limit: float) -> bool:
-        ready, _, _ = select.select([self.master], [], [], limit)
-        try:
-            piece = os.read(self.master, 4096) if ready else b""
-        except OSError:  # the program has gone
-            return False
-        self.shown += piece.decode(errors="replace")
-        return bool(ready)
 
 
 @pytest.fixture

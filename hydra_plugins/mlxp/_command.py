@@ -7,12 +7,15 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra._internal.utils import get_args_parser
 
 from hydra_plugins.mlxp._folders import quote
-from mlxp_core.errors import ConfigurationError
 from mlxp_core.layout import RunDir, is_run_id
+
+if TYPE_CHECKING:
+    from hydra_plugins.mlxp._compose import Job
 
 # decided at the submission, and said anew on a job's command line or of no meaning there
 _NOT_PASSED_ON = re.compile(r"[+~]*hydra\.(launcher|sweeper|sweep|run\.dir|mode|job\.num|job\.id)(?=[.=@]|$)")
@@ -43,11 +46,15 @@ class Program:
             flags += [flag, str(place(path)) if path.is_absolute() else value]
         return [python, *self.options, *what, *flags]
 
+    def arguments(self, given: Sequence[str], job: Job, run: RunDir) -> list[str]:
+        """The overrides of one job; ``given`` are those of Hydra's own configuration."""
+        return job_overrides(given, job.overrides, run=run, number=job.number)
 
-def find_program(overrides: Sequence[str]) -> Program:
+
+def find_program(overrides: Sequence[str]) -> Program | None:
     """Tell how this Hydra program was started, from the interpreter's own record.
 
-    Raises ConfigurationError where it was not started as a program of its own: a notebook, a test, ``python -c``.
+    None where it was not started as a program of its own: a notebook, a test, ``python -c``.
     """
     arguments = sys.argv[1:]
     head = sys.orig_argv[1 : len(sys.orig_argv) - len(arguments)]
@@ -58,11 +65,7 @@ def find_program(overrides: Sequence[str]) -> Program:
     given = {override for override in overrides if not override.startswith(added)}
     whole = sys.orig_argv[len(sys.orig_argv) - len(arguments) :] == arguments and given <= set(arguments)
     if not head or file is None or not whole:
-        raise ConfigurationError(
-            "the launchers of hydra-mlxp run a job by the command line of its program, and this Hydra application was "
-            f"not started by one of its own (sys.orig_argv is {sys.orig_argv}). Start it as `python main.py -m …` or "
-            "`python -m package.main -m …`."
-        )
+        return None
     known, _ = get_args_parser().parse_known_args(arguments)
     flags = [
         ("--config-path", known.config_path),

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from hydra_plugins.mlxp import _config, _sub
-from hydra_plugins.mlxp._command import Program, find_program
 from hydra_plugins.mlxp._compose import Composer, Job
+from hydra_plugins.mlxp._payload import Payload, program_of
 from mlxp_core import question
 from mlxp_core.errors import ConfigurationError, SnapshotError
 from mlxp_core.layout import LogDir
 from mlxp_core.snapshot import AUTO, COMMIT, NONE, WORKTREE, Code, Version, Wish, record_version, take_snapshot
 
 if TYPE_CHECKING:
+    from hydra_plugins.mlxp._command import Program
     from hydra_plugins.mlxp.config import LauncherConf
     from hydra_plugins.mlxp.launcher import MlxpLauncher
 
@@ -37,7 +38,7 @@ def freeze(launcher: MlxpLauncher, jobs: Sequence[Job], log_dir: LogDir) -> None
     if launcher.code is not None or launcher.version is not None:
         return
     config, options = launcher.config, launcher.options
-    program = find_program([*_config.overrides(config, "hydra"), *_config.overrides(config, "task")])
+    program = program_of(launcher)
     if options.snapshot == NONE:
         launcher.version = _in_place(program, log_dir)
         return
@@ -65,7 +66,7 @@ def freeze(launcher: MlxpLauncher, jobs: Sequence[Job], log_dir: LogDir) -> None
     launcher.code, launcher.version = code, version
 
 
-def _in_place(program: Program, log_dir: LogDir) -> Version | None:
+def _in_place(program: Program | Payload, log_dir: LogDir) -> Version | None:
     """What is known of the files that jobs will find without a copy; they may be others when a job starts."""
     try:
         known = record_version(program.file, log_dir, COMMIT)

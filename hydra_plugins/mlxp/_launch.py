@@ -19,13 +19,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.mlxp import _config, _sub
-from hydra_plugins.mlxp._command import Program, find_program, job_overrides
 from hydra_plugins.mlxp._compose import Job
 from hydra_plugins.mlxp._folders import settle_sweep
 from hydra_plugins.mlxp._freeze import freeze, wish
+from hydra_plugins.mlxp._payload import Payload, program_of
 from hydra_plugins.mlxp._progress import shown
-from hydra_plugins.mlxp.config import RUN_ID
-from mlxp_core import __version__, script, submission
+from hydra_plugins.mlxp.config import RUN_ID, SWEEPER
+from mlxp_core import __version__, returned, reuse, script, submission
 from mlxp_core.errors import ConfigurationError, JobFailedError
 from mlxp_core.importing import python_path
 from mlxp_core.launches import Launch, fingerprint, note_launch, take_up
@@ -38,13 +38,15 @@ from mlxp_core.snapshot import Code
 from mlxp_core.store import RunStore
 from mlxp_core.submission import Order, Planned
 from mlxp_core.template import Template, add_header, add_setup, read_template
-from mlxp_core.waiting import wait
 
 if TYPE_CHECKING:
+    from hydra_plugins.mlxp._command import Program
     from hydra_plugins.mlxp.config import LauncherConf
     from hydra_plugins.mlxp.launcher import MlxpLauncher
 
 log = logging.getLogger(__name__)
+
+_BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
 class JobDidNotCompleteError(JobFailedError, CompactHydraException):
@@ -58,6 +60,7 @@ class SubmittedJob:
         """Say where the job is."""
         self.run_id, self.run_dir = run.id, run.path
         self.scheduler, self.job_id, self.array_index = scheduler, job_id, array_index
+        self.missing = ""  # why its value is not known although it has ended
 
     def __repr__(self) -> str:
         """Name the run and the job."""
@@ -66,6 +69,8 @@ class SubmittedJob:
 
     def __float__(self) -> float:
         """Refuse to be the objective that a sweeper optimises."""
+        if self.missing:
+            raise TypeError(f"{self!r} returned what is no number, and was not kept: {self.missing}")
         raise TypeError(
             f"{self!r} has no value yet: the launcher submitted it and left. A sweeper that needs the values of its "
             "jobs needs hydra.launcher.wait=true."
@@ -79,7 +84,7 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     settle_sweep(config)  # which the callback has done, unless the user took it away
     # what can be wrong is found out before anything is written
-    program = find_program([*_config.overrides(config, "hydra"), *_config.overrides(config, "task")])
+    program = program_of(launcher)
     template = _read_template(launcher, program)
     takes = enumerate(shown(overrides, "composing"), start=initial_job_idx)
     jobs = [launcher.composer.take(job, number) for number, job in takes]
@@ -100,6 +105,8 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
     identity = _identity(launcher, program, jobs, code=launcher.code)
     earlier = take_up(log_dir, identity)
     runs = list(earlier.runs) if earlier else _folders(jobs, log_dir)
+    if not earlier:  # before the launch is noted: what it notes, it takes for its own
+        reuse.put_aside([run for run in runs if run.info.exists()])
     noted = earlier or note_launch(log_dir, identity, runs)
     # a first launch is the only one that knows its runs; `mlxp rerun` may be at those of an earlier one
     with submitting_again(log_dir) if earlier else nullcontext():
@@ -109,6 +116,8 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
             common = _Common.of(launcher, program)
             planned = [_plan(common, jobs[at], runs[at], template=templates[at], order=orders[at]) for at in rest]
             submission.write_runs(shown(planned, "writing the run folders"))
+            if isinstance(program, Payload):
+                program.write([(jobs[at], runs[at]) for at in rest], log_dir, launcher.code)
             if launcher.code:
                 for one in planned:
                     launcher.code.keep_diff(one.job.run)
@@ -127,7 +136,15 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
 
 def results(launcher: MlxpLauncher, jobs: Sequence[Job], submitted: Sequence[Submitted]) -> list[JobReturn]:
     """What Hydra is given for submitted jobs: once they have ended, if the launcher waits."""
-    return _wait(jobs, submitted) if launcher.options.wait and submitted else handles(jobs, submitted)
+    return _wait(jobs, submitted) if submitted and _waits(launcher) else handles(jobs, submitted)
+
+
+def _waits(launcher: MlxpLauncher) -> bool:
+    """Whether to stay until the jobs have ended: with ``auto``, where the sweeper goes by what they return."""
+    wait = launcher.options.wait
+    if isinstance(wait, bool):
+        return wait
+    return launcher.config.hydra.sweeper.get("_target_") not in {SWEEPER, _BASIC_SWEEPER}
 
 
 def handles(jobs: Sequence[Job], submitted: Sequence[Submitted]) -> list[JobReturn]:
@@ -139,10 +156,12 @@ def _python(options: LauncherConf) -> str:
     return options.python or sys.executable
 
 
-def _read_template(launcher: MlxpLauncher, program: Program) -> Template:
+def _read_template(launcher: MlxpLauncher, program: Program | Payload) -> Template:
     options = launcher.options
     scheduler, sub = load_scheduler(options.scheduler), _sub.current()
     wish(options).check("hydra.launcher")
+    if not isinstance(options.wait, bool) and options.wait != "auto":
+        raise ConfigurationError(f"hydra.launcher.wait={options.wait} is none of auto, true, false")
     if options.max_parallel is not None and options.max_parallel < 1:
         raise ConfigurationError(f"hydra.launcher.max_parallel={options.max_parallel}: at least one job must run")
     template = Template()
@@ -206,7 +225,7 @@ def _order(launcher: MlxpLauncher, template: Template) -> Order:
     )
 
 
-def _identity(launcher: MlxpLauncher, program: Program, jobs: Sequence[Job], *, code: Code | None) -> str:
+def _identity(launcher: MlxpLauncher, program: Program | Payload, jobs: Sequence[Job], *, code: Code | None) -> str:
     """By what a launch is the same as an earlier one: its command, its code and its configurations.
 
     Not by how it is submitted: what a header was refused for may have been put right since.
@@ -259,10 +278,10 @@ def _folders(jobs: Sequence[Job], log_dir: LogDir) -> list[RunDir]:
             runs[0].path.parent,
         )
     for run in runs:
-        if run.info.exists():
+        if run.info.exists() and (why := reuse.why_not(run)):
             raise ConfigurationError(
-                f"{run.path} holds a run already, which this one would overwrite. Leave hydra.sweep.subdir as it is, "
-                "so that every run gets a number of its own, or make it name a new folder."
+                f"{run.path} holds a run already, which this one would overwrite: {why}. Leave hydra.sweep.subdir as "
+                "it is, so that every run gets a number of its own, or make it name a new folder."
             )
     return runs
 
@@ -271,6 +290,7 @@ def _folders(jobs: Sequence[Job], log_dir: LogDir) -> list[RunDir]:
 class _Common:
     """What all jobs of a launch have in common."""
 
+    program: Program | Payload
     words: list[str]  # the command up to the overrides
     hydra_overrides: list[str]
     work_dir: str
@@ -279,10 +299,11 @@ class _Common:
     settings: dict[str, Any]
 
     @classmethod
-    def of(cls, launcher: MlxpLauncher, program: Program) -> _Common:
+    def of(cls, launcher: MlxpLauncher, program: Program | Payload) -> _Common:
         options, code, cwd = launcher.options, launcher.code, Path(launcher.config.hydra.runtime.cwd)
         place = code.place if code else Path
         return cls(
+            program=program,
             words=program.words(_python(options), place),
             hydra_overrides=[*_config.overrides(launcher.config, "hydra"), *_sub.chosen(launcher.config)],
             work_dir=str(place(cwd) if place(cwd).is_dir() else cwd),  # else a folder that git does not know
@@ -298,8 +319,7 @@ class _Common:
 def _plan(common: _Common, job: Job, run: RunDir, *, template: Template, order: Order) -> Planned:
     name, job_name = run.path.name, job.hydra("job.name")
     job.settled |= {"job.id": name, "sweep.subdir": name, "runtime.output_dir": str(run.path)}
-    overrides = job_overrides(common.hydra_overrides, job.overrides, run=run, number=job.number)
-    command = (*common.words, *overrides)
+    command = (*common.words, *common.program.arguments(common.hydra_overrides, job, run))
     copied = {key: os.environ[key] for key in job.hydra("job.env_copy") if key in os.environ}
     return Planned(
         job=script.Job(
@@ -345,16 +365,19 @@ def tell(jobs: Sequence[Job], submitted: Sequence[Submitted], log_dir: LogDir) -
 
 
 def _wait(jobs: Sequence[Job], submitted: Sequence[Submitted]) -> list[JobReturn]:
+    from mlxp_core.following import follow  # noqa: PLC0415
+
     log.info("waiting for them")
-    try:
-        statuses = wait(submitted, lambda run, status: log.info("run %s : %s", run.path.name, status))
-    except KeyboardInterrupt:
-        log.warning("no longer waiting; the jobs go on")
-        raise
+    what = {one.run: " ".join(job.overrides) for job, one in zip(jobs, submitted, strict=True)}
     returns: list[JobReturn] = []
-    for job, one, status in zip(jobs, submitted, statuses, strict=True):
+    for job, one, status in zip(jobs, submitted, follow(submitted, what, log.info), strict=True):
         result = _Submitted(job, one)
-        if status is not Status.COMPLETE:
+        if status is Status.COMPLETE:
+            try:
+                result.return_value = returned.read(one.run)
+            except returned.NotKeptError as error:
+                result.return_value.missing = str(error)
+        else:
             result.status = JobStatus.FAILED
             result.return_value = JobDidNotCompleteError(
                 f"run {one.run.path} is {status}. What it printed: {one.run.stderr} and {one.run.stdout.name}; "

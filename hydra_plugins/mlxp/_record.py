@@ -126,7 +126,7 @@ def on_job_start(config: DictConfig, task_function: Callable[..., Any] | None, s
         _open.append(begin(run, config=None, facts=facts, code=code, launch_dir=launch_dir))
         return
     full, raw = _config.resolved(config), _config.unresolved(config)
-    program = _program(task_function, launch_dir)
+    program = program_file(task_function, launch_dir)
     version = _version(program, run.path.parent, snapshot)
     if version is not None:
         facts["version_manager"] = version.facts
@@ -140,19 +140,22 @@ def version_here(
     task_function: Callable[..., Any] | None, launch_dir: Path, log_dir: Path, snapshot: str
 ) -> Version | None:
     """Which version the runs of this process are said to run; None where it is not known."""
-    return _version(_program(task_function, launch_dir), log_dir, snapshot)
+    return _version(program_file(task_function, launch_dir), log_dir, snapshot)
 
 
 @_remembers_failure
 def on_job_end(job_return: JobReturn) -> None:
     """Close the run, by what its task function came to."""
-    failed = job_return.status is not JobStatus.COMPLETED
-    _close(job_return._return_value if failed else None)  # noqa: SLF001  (the property raises it)
+    value = job_return._return_value  # noqa: SLF001  (the property raises that of a job that failed)
+    if job_return.status is JobStatus.COMPLETED:
+        _close(None, value)
+    else:
+        _close(value)
 
 
-def _close(error: BaseException | None) -> None:
+def _close(error: BaseException | None, value: Any = None) -> None:
     if _open:
-        end(_open.pop(), error)
+        end(_open.pop(), error, value)
 
 
 def _is_launched(run: RunDir) -> bool:
@@ -174,8 +177,13 @@ def _take_over(config: DictConfig, run: RunDir) -> None:
             ),
         )
     settings = load_yaml(run.settings)
-    _check_modules(run)
     config.hydra.runtime.cwd = settings["launcher"]["launch_dir"]  # what hydra.utils.get_original_cwd() answers
+    take_values_over(config, run)
+
+
+def take_values_over(config: DictConfig, run: RunDir) -> None:
+    """Have the code and the values that were submitted; interpolations might come to others here."""
+    _check_modules(run)
     pinned = _config.pin(config, load_yaml(run.config))
     if pinned:
         log.debug("as at the submission, and not as they would be resolved now: %s", ", ".join(pinned))
@@ -209,7 +217,7 @@ def _frozen(run: RunDir) -> tuple[Path | None, Path | None]:
     return (Path(repo), Path(copy)) if isinstance(repo, str) and isinstance(copy, str) else (None, None)
 
 
-def _program(task_function: Callable[..., Any] | None, launch_dir: Path) -> Path:
+def program_file(task_function: Callable[..., Any] | None, launch_dir: Path) -> Path:
     """The file of the program, in a worker of another launcher too, where __main__ is the worker's."""
     function = inspect.unwrap(task_function) if task_function is not None else None
     code = getattr(function, "__code__", None)

@@ -21,6 +21,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.types import RunMode
 from omegaconf import DictConfig, flag_override
 
+from hydra_plugins.mlxp import _config
 from mlxp_core import jobscript
 from mlxp_core.jobscript import COMMAND, IN_A_JOB, SESSION, STARTERS, Reached
 from mlxp_core.notes import Submitted
@@ -49,6 +50,7 @@ class Program:
         for name in set(variables) - set(own):
             del os.environ[name]
         os.environ["PATH"] = own.get("PATH", os.defpath)
+        self.log_dir: str | None = None  # of a dry run, which writes elsewhere
         self.told = {"process": this_process(), "number": self.number, "command": sys.orig_argv}
         # the text of its command, which is its own process's: an `exec` may follow
         session.tell("started", **self.told)
@@ -79,11 +81,15 @@ class Program:
     def submitted(self, identity: str, runs: Sequence[Submitted]) -> None:
         """Tell what has been submitted, and have a later call know it."""
         self.session.keep(identity, runs)
-        self.again(runs)
-
-    def again(self, runs: Sequence[Submitted]) -> None:
-        """Tell which runs are submitted that have folders already, which tell a later call that they are: or none."""
         self.session.tell("submitted", **self.told, runs=to_plain(runs), before=False)
+
+    def submitted_again(self, runs: Sequence[Submitted]) -> None:
+        """Tell which runs have been submitted again in their own folders."""
+        self.session.tell("submitted", **self.told, runs=to_plain(runs), before=False)
+
+    def complete(self) -> None:
+        """Tell that nothing is left to be submitted."""
+        self.session.tell("complete", **self.told)
 
     def would_submit(self, template: Template, jobs: Sequence[Sequence[str]], words: Sequence[str]) -> None:
         """Tell what would be."""
@@ -115,6 +121,7 @@ def is_dry() -> bool:
 def redirect(config: DictConfig) -> None:
     """Have what sweepers write into a multirun's folder go where it is removed again."""
     if _program is not None:
+        _program.log_dir = str(config.hydra.sweep.dir)
         with flag_override(config.hydra, ["struct", "readonly"], [False, False]):
             config.hydra.sweep.dir = str(_program.session.folder / "sweep")
 
@@ -140,9 +147,11 @@ def once(ask: Ask) -> Ask:
 
 def chosen(config: DictConfig) -> list[str]:
     """What jobs must be told, because they do not have it from mlxpsub: the launcher."""
+    if _program is None:
+        return []
     name = config.hydra.runtime.choices.get("hydra/launcher")
-    said = any(override.startswith("hydra/launcher=") for override in config.hydra.overrides.hydra)
-    return [] if _program is None or said else [f"hydra/launcher={name}"]
+    said = any(override.startswith("hydra/launcher=") for override in _config.overrides(config, "hydra"))
+    return [] if said else [f"hydra/launcher={name}"]
 
 
 def watch() -> None:

@@ -24,8 +24,8 @@ from mlxp_core.combinations import Axis, Overrides
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.launches import fingerprint
 from mlxp_core.layout import LogDir, RunDir
-from mlxp_core.notes import Submitted
 from mlxp_core.snapshot import AUTO, NONE
+from mlxp_core.standing import in_short
 
 if TYPE_CHECKING:
     from hydra_plugins.mlxp.sweeper import MlxpSweeper
@@ -44,14 +44,13 @@ def sweep(sweeper: MlxpSweeper, arguments: list[str]) -> list[Sequence[JobReturn
     jobs = _wanted(sweeper, arguments, composer)
     _save(sweeper)
     returns: list[Sequence[JobReturn]] = []
-    if (options.skip or options.resume) and _sub.is_dry():
-        log.info("a dry run does not look which of these jobs hydra.sweeper.skip and resume would leave out")
-        again = _Again(sweeper)
-    elif options.skip or options.resume:
+    if options.skip or options.resume:
         jobs, again = _without_what_is_there(sweeper, jobs, composer)
-        returns = [again.submit()] if again.runs else []
+        returns = [again.submit()] if again.runs and not _sub.is_dry() else []
     else:
         again = _Again(sweeper)
+    if (program := _sub.current()) is not None and not jobs:
+        program.complete()
     size = options.max_batch_size or max(len(jobs), 1)
     for start in range(0, len(jobs), size):
         batch = jobs[start : start + size]
@@ -61,9 +60,7 @@ def sweep(sweeper: MlxpSweeper, arguments: list[str]) -> list[Sequence[JobReturn
         results = launcher.launch(batch, initial_job_idx=start)
         _raise_failures(results)
         returns.append(results)
-    if not jobs and isinstance(launcher, MlxpLauncher):
-        _tell_script([])  # so that it is known not to have failed
-    if again.runs:
+    if again.runs and not _sub.is_dry():
         returns[0] = again.results()
         _raise_failures(returns[0])
     return returns
@@ -73,12 +70,6 @@ def _composer(sweeper: MlxpSweeper) -> Composer:
     if isinstance(sweeper.launcher, MlxpLauncher):
         return sweeper.launcher.composer  # what is composed here is not composed there
     return Composer(sweeper.hydra_context.config_loader, sweeper.config)
-
-
-def _tell_script(submitted: Sequence[Submitted]) -> None:
-    """Tell mlxpsub, if it has started this program, what the launcher does not."""
-    if (sub := _sub.current()) is not None:
-        sub.again(submitted)
 
 
 def _save(sweeper: MlxpSweeper) -> None:
@@ -202,7 +193,8 @@ class _Again:
         by_run = {one.run: one for one in done.submitted}
         self._jobs = [job for job, run in zip(self._jobs, self.runs, strict=True) if run in by_run]
         self._submitted = [by_run[run] for run in self.runs if run in by_run]
-        _tell_script(self._submitted)
+        if (program := _sub.current()) is not None and self._submitted:
+            program.submitted_again(self._submitted)
         _launch.tell(self._jobs, self._submitted, LogDir(self.runs[0].path.parent))
         return _launch.handles(self._jobs, self._submitted)
 
@@ -221,7 +213,9 @@ def _without_what_is_there(
     skip = history.statuses(options.skip)
     if options.resume and not isinstance(launcher, MlxpLauncher):
         raise ConfigurationError("hydra.sweeper.resume needs one of the launchers mlxp_*: hydra/launcher=mlxp_local")
-    log_dir = LogDir(Path(sweeper.config.hydra.runtime.cwd, str(sweeper.config.hydra.sweep.dir)))
+    program = _sub.current()
+    where = program.log_dir if program and program.log_dir else str(sweeper.config.hydra.sweep.dir)
+    log_dir = LogDir(Path(sweeper.config.hydra.runtime.cwd, where))
     jobs = [composer.remember(job) for job in shown(overrides, "composing")]
     wish = history.Wish(
         skip=skip,
@@ -289,17 +283,3 @@ def _by_reason(runs: Mapping[RunDir, str]) -> dict[str, str]:
     for run, why in runs.items():
         by_reason[why].append(run)
     return {why: in_short(group) for why, group in by_reason.items()}
-
-
-def in_short(runs: Iterable[RunDir]) -> str:
-    """Runs as a user would name them: ``1-3, 7, baseline``."""
-    distinct = set(runs)
-    ids = sorted(run.id for run in distinct if run.id is not None)
-    parts: list[tuple[int, int]] = []
-    for at, number in enumerate(ids):
-        if at and ids[at - 1] == number - 1:
-            parts[-1] = (parts[-1][0], number)
-        else:
-            parts.append((number, number))
-    words = [str(first) if first == last else f"{first}-{last}" for first, last in parts]
-    return ", ".join([*words, *sorted(run.path.name for run in distinct if run.id is None)]) or "none"

@@ -56,8 +56,8 @@ class LauncherConf:
     code_dir: Optional[str] = None  # noqa: UP045
     # the Python of the jobs; null: the one that launches
     python: Optional[str] = None  # noqa: UP045
-    # stay until the jobs have ended, and fail if one of them did
-    wait: bool = False
+    # stay until the jobs have ended, and fail if one of them did; auto: for a sweeper that goes by what they return
+    wait: Any = "auto"
     # what a launch without -m does: run, here; or submit, its one job
     single: str = "run"
     # seconds that one command of the scheduler may take

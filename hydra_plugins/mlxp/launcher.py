@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from hydra.types import HydraContext, TaskFunction
     from omegaconf import DictConfig
 
+    from hydra_plugins.mlxp._command import Program
     from hydra_plugins.mlxp._compose import Composer
+    from hydra_plugins.mlxp._payload import Payload
     from mlxp_core.snapshot import Code, Version
 
 
@@ -37,6 +39,7 @@ class MlxpLauncher(Launcher):
         self._given = options
         self.code: Code | None = None  # taken once: all batches of a sweep run the same
         self.version: Version | None = None
+        self.program: Program | Payload | None = None
 
     @cached_property
     def options(self) -> LauncherConf:

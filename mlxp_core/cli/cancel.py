@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from mlxp_core.cli.choose import LOGS, Folder, Names, Query, choose, in_short, insist, matching, open_log_dir
+from mlxp_core.cli.choose import LOGS, Folder, Names, Query, choose, insist, matching, open_log_dir
+from mlxp_core.standing import in_short
 
 
 def cancel(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +11,7 @@ import typer
 
 from mlxp_core.errors import StoreError
 from mlxp_core.layout import LogDir, RunDir
-from mlxp_core.standing import list_runs
+from mlxp_core.standing import in_short, list_runs
 
 Names = Annotated[
     list[str] | None,
@@ -66,14 +66,6 @@ def matching(log_dir: LogDir, runs: Sequence[RunDir], query: str | None) -> list
     return [run for run in runs if valid_text(str(run.path)) in paths]
 
 
-def in_short(runs: Iterable[RunDir]) -> str:
-    """Runs as a user would name them: ``1-3, 7, baseline``."""
-    ids, names = [], []
-    for run in runs:
-        names.append(run.path.name) if run.id is None else ids.append(run.id)
-    return ", ".join([*_ranges(sorted(ids)), *names]) or "none"
-
-
 def _named(log_dir: LogDir, runs: Sequence[RunDir], name: str) -> Iterator[RunDir]:
     by_name = RunDir(log_dir.path / name)
     if by_name in runs or (by_name.path != log_dir.path and by_name.info.exists()):
@@ -90,12 +82,3 @@ def _named(log_dir: LogDir, runs: Sequence[RunDir], name: str) -> Iterator[RunDi
         if not chosen:
             raise StoreError(f"there is no run {part.strip()} in {log_dir.path}; there is {in_short(runs)}")
         yield from chosen
-
-
-def _ranges(ids: Sequence[int]) -> Iterator[str]:
-    start = 0
-    for at, number in enumerate(ids, start=1):
-        if at == len(ids) or ids[at] != number + 1:
-            first = ids[start]
-            yield str(first) if first == number else f"{first}-{number}"
-            start = at

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlxp_core.cli.choose import LOGS, Folder, Names, Query, choose, in_short, insist, matching, open_log_dir
+from mlxp_core.cli.choose import LOGS, Folder, Names, Query, choose, insist, matching, open_log_dir
+from mlxp_core.standing import in_short
 
 if TYPE_CHECKING:
     from mlxp_core.layout import RunDir
@@ -53,13 +54,12 @@ def rerun(
     _say("cannot be submitted again", result.unable)
     failed = bool(result.unable)
     if wait and result.submitted:
+        from mlxp_core.following import follow  # noqa: PLC0415
         from mlxp_core.layout import Status  # noqa: PLC0415
-        from mlxp_core.waiting import wait as wait_for  # noqa: PLC0415
 
         try:
-            ends = wait_for(result.submitted, lambda run, status: print(f"run {run.path.name}: {status}", flush=True))
+            ends = follow(result.submitted, {}, lambda text: print(text, flush=True))
         except KeyboardInterrupt:
-            print("no longer waiting; the jobs go on", file=sys.stderr)
             raise typer.Exit(130) from None
         failed |= any(end is not Status.COMPLETE for end in ends)
     if failed:

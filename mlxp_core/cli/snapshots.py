@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlxp_core.cli.choose import LOGS, Folder, in_short, open_log_dir
+from mlxp_core.cli.choose import LOGS, Folder, open_log_dir
+from mlxp_core.standing import in_short
 
 if TYPE_CHECKING:
     from mlxp_core import queues

@@ -18,7 +18,6 @@ import typer
 
 from mlxp_core import jobscript, shell, standin
 from mlxp_core.cli import run_app
-from mlxp_core.cli.choose import in_short
 from mlxp_core.dialect import scheduler_of
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.jobscript import JobScript
@@ -26,6 +25,7 @@ from mlxp_core.layout import Status
 from mlxp_core.notes import Submitted
 from mlxp_core.process import is_alive, this_process
 from mlxp_core.scheduler import load_scheduler
+from mlxp_core.standing import in_short
 from mlxp_core.subsession import Session, from_plain, record_of
 
 _INTERRUPTED = 130
@@ -111,7 +111,7 @@ def _run(script: _Script, *, dry_run: bool, anew: bool) -> tuple[int, list[Submi
         if not (code or failed or dry_run):
             session.record.unlink(missing_ok=True)
         runs = [run for one in submitted for run in from_plain(one["runs"])]
-        nothing = not (submitted or session.events("would"))
+        nothing = not (runs or session.events("would") or session.events("complete"))
         if nothing and not code and not failed:
             print(f"mlxpsub: no Hydra program in {script.path} has submitted anything", file=sys.stderr)
         return code or int(bool(failed) or nothing), runs
@@ -152,16 +152,14 @@ def _tell(script: _Script, submitted: Sequence[dict[str, Any]]) -> None:
         return
     rows = [("line", "runs", "jobs", "where")]
     for one in submitted:
-        if not one["runs"]:  # a sweep that is complete
-            continue
         runs = from_plain(one["runs"])
         jobs = ", ".join(dict.fromkeys(run.job_id for run in runs))
         where = ", ".join(dict.fromkeys(str(run.run.path.parent) for run in runs))
         names = in_short([run.run for run in runs]) + (" (before)" if one["before"] else "")
         rows.append((str(script.cut.line_number(one["number"])), names, f"{script.scheduler} {jobs}", where))
-    print()
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    for row in rows if len(rows) > 1 else ():
+    print()
+    for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         print("  ".join([*cells, row[-1]]))
     new = sum(len(one["runs"]) for one in submitted if not one["before"])
@@ -187,13 +185,12 @@ def _tell_dry(script: _Script, session: Session) -> None:
 
 
 def _wait(submitted: Sequence[Submitted]) -> int:
-    from mlxp_core.waiting import wait  # noqa: PLC0415
+    from mlxp_core.following import follow  # noqa: PLC0415
 
     print("waiting for them", flush=True)
     try:
-        ends = wait(submitted, lambda run, status: print(f"run {run.path.name}: {status}", flush=True))
+        ends = follow(submitted, {}, lambda text: print(text, flush=True))
     except KeyboardInterrupt:
-        print("no longer waiting; the jobs go on", file=sys.stderr)
         return _INTERRUPTED
     return int(any(end is not Status.COMPLETE for end in ends))
 

@@ -6,10 +6,10 @@ import base64
 import datetime
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 from weakref import WeakValueDictionary
 
 # What a value is, as far as the type of a column depends on it: null, bool, int, float, text, big (an integer that
@@ -21,6 +21,8 @@ _MOST_VALUES = 100_000
 _MOST_DEPTH = 100
 _TOO_MUCH = f"holds more than {_MOST_VALUES} values or {_MOST_DEPTH} levels, or contains itself (a YAML alias?)"
 _KINDS: dict[type, Kind] = {str: "text", float: "float", bool: "bool", type(None): "null"}
+_KNOWN_BY_TYPE = frozenset({*_KINDS, int})
+_MOST_SHAPES = 1000
 _SIMPLE = frozenset({int, float, bool, type(None)})
 
 
@@ -41,14 +43,13 @@ class Shape:
         return cls._known.setdefault(items, cls(items)) if shape is None else shape
 
 
-@dataclass(frozen=True)
-class Fields:
+class Fields(NamedTuple):
     """The fields of one file of one run."""
 
     shape: Shape
     values: tuple[Any, ...]
 
-    def get(self, name: str) -> tuple[Kind, Any]:
+    def named(self, name: str) -> tuple[Kind, Any]:
         """Kind and value of a field; null where the run does not have it."""
         place = self.shape.place.get(name)
         if place is None:
@@ -73,6 +74,39 @@ def read_fields(prefix: str, content: Mapping[Any, Any]) -> tuple[Fields, list[s
         tuple((name, _KINDS.get(type(value)) or kind_of(value)) for name, (_, value) in flat.found.items())
     )
     return Fields(shape, tuple(value for _, value in flat.found.values())), flat.claimed_twice
+
+
+class Form:
+    """Names that many runs have values for, and the shapes that these have had."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """``names`` of the fields, in their order."""
+        self.names = tuple(names)
+        # by the types of the values; with it the places of whole numbers, which may be too large for their kind
+        self._shapes: dict[tuple[type, ...], tuple[Shape, tuple[int, ...]]] = {}
+
+    def fields(self, values: tuple[Any, ...], *, ascii_only: bool) -> Fields:
+        """Give the fields with these values, which JSON has words for; ``ascii_only``: all text in them is."""
+        types = tuple(map(type, values))
+        known = self._shapes.get(types) if ascii_only else None
+        if known is None:
+            return self._fields(values, types)
+        shape, whole = known
+        for place in whole:
+            if not -(2**63) <= values[place] < 2**63:
+                return self._fields(values, types)
+        return Fields(shape, values)
+
+    def _fields(self, values: tuple[Any, ...], types: tuple[type, ...]) -> Fields:
+        seen = count()
+        plain = tuple(_plain(value, 1, seen) for value in values)
+        shape = Shape.of(tuple(zip(self.names, map(kind_of, plain), strict=True)))
+        whole = tuple(place for place, kind in enumerate(types) if kind is int)
+        if _KNOWN_BY_TYPE.issuperset(types) and not any(shape.items[place][1] == "big" for place in whole):
+            if len(self._shapes) > _MOST_SHAPES:
+                self._shapes.clear()
+            self._shapes[types] = (shape, whole)
+        return Fields(shape, plain)
 
 
 @dataclass

@@ -8,16 +8,18 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from mlxp_core.files import Stamp, stamp_of
+
 T = TypeVar("T")
 
-# Two versions of a file can share size and time stamp if they are written within one tick of the clock (a jiffy on
+# Two versions of a file can share their stamp if they are written within one tick of the clock (a jiffy on
 # ext4, a second on old NFS), and even the inode, which is free again after a rename. So what was read sooner than
 # this after the last change is not kept. Git does the same with its index ("racy git").
 _SETTLED_NS = 2_000_000_000
 
 
 class FileCache(Generic[T]):
-    """Remembers what ``read`` made of a file for as long as its time, size and inode stay the same.
+    """Remembers what ``read`` made of a file for as long as its stamp stays the same (see files.py).
 
     One ``stat`` a look. Safe in threads: two that meet read the file twice, and keep the same.
     """
@@ -26,7 +28,7 @@ class FileCache(Generic[T]):
         """``most`` files are kept; then all are forgotten."""
         self._read = read
         self._most = most
-        self._kept: dict[str, tuple[tuple[int, int, int], T]] = {}
+        self._kept: dict[str, tuple[Stamp, T]] = {}
 
     def get(self, path: str) -> T | None:
         """What ``read`` makes of the file now; None where there is no file.
@@ -37,7 +39,7 @@ class FileCache(Generic[T]):
             status = os.stat(path)  # noqa: PTH116  (called for every file of every run; a Path costs more than the stat)
             if not stat.S_ISREG(status.st_mode):
                 raise OSError(f"{path} is no regular file")
-            signature = (status.st_mtime_ns, status.st_size, status.st_ino)
+            signature = stamp_of(status)
             kept = self._kept.get(path)
             if kept is not None and kept[0] == signature:
                 return kept[1]
@@ -47,8 +49,12 @@ class FileCache(Generic[T]):
         except (FileNotFoundError, NotADirectoryError):
             self._kept.pop(path, None)
             return None
-        if time.time_ns() - status.st_mtime_ns > _SETTLED_NS:
+        if time.time_ns() - status.st_ctime_ns > _SETTLED_NS:
             if len(self._kept) >= self._most:
                 self._kept.clear()
             self._kept[path] = (signature, value)
         return value
+
+    def forget(self, path: str) -> None:
+        """Free what is kept of a file."""
+        self._kept.pop(path, None)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from mlxp_core import files, process
+from mlxp_core.artifacts import artifact_files
 from mlxp_core.errors import StoreError
-from mlxp_core.layout import ENDED, RunDir, Status, derive_status, is_run_id, read_exit_code
+from mlxp_core.layout import ENDED, ExitCode, RunDir, Status, derive_status, exit_code_of, is_run_id
 from mlxp_core.reader import metricfile, settled
-from mlxp_core.reader.fields import NO_FIELDS, Fields, read_fields, valid_text
+from mlxp_core.reader.block import Signature
+from mlxp_core.reader.census import Census
+from mlxp_core.reader.digested import load_digest
+from mlxp_core.reader.fields import read_fields, valid_text
 from mlxp_core.reader.filecache import FileCache
 from mlxp_core.reader.plainyaml import read_plain
 from mlxp_core.reader.problem import Problem
-from mlxp_core.reader.record import Logs, RunRecord, interned
+from mlxp_core.reader.record import SCALARS, Document, Logs, RunRecord, interned
 
 # the layout's own names, as text relative to a run: see metricfile.py
 _INFO = os.fspath(RunDir(Path()).info)
@@ -24,54 +29,45 @@ _CONFIG = os.fspath(RunDir(Path()).config)
 _SUBMISSION = os.fspath(RunDir(Path()).submission)
 _EXIT_CODE = os.fspath(RunDir(Path()).exit_code)
 _ARTIFACTS = os.fspath(RunDir(Path()).artifacts)
-_MOST_ARTIFACTS = 10_000  # of one run; a dataset put there by mistake must not become columns without end
 
 STATUS = "info.status"
-_ENDED = frozenset(map(str, ENDED - {Status.LOST}))
+_ENDED = frozenset(map(str, ENDED))
+_SETTLED = frozenset(map(str, (ENDED - {Status.LOST}) | {Status.PENDING}))
 # what derive_status and process.is_alive look at
+_HIDDEN = "status"  # of info.yaml: the column holds the derived one
 _STATUS_FACTS = ("status", "attempt", "hostname", "process_id", "process_start", "state")
 
 
-@dataclass(frozen=True, slots=True)
-class _Document:
-    """What one YAML file holds."""
-
-    fields: Fields = NO_FIELDS
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    problems: tuple[Problem, ...] = ()
-    readable: bool = True
+_NOTHING = Document()
 
 
-def look(log_dir: str) -> list[RunRecord]:
-    """Read the metadata of every run there is now; ordered by id, then the folders that the user named, by name.
+def look(log_dir: str) -> Census:
+    """Look at every run there is now; the same object as before where nothing has changed.
 
     A run is a direct subfolder that holds metadata/info.yaml and whose name does not start with a dot. One whose YAML
     is corrupt is there, too, without the fields of that file and with a problem.
 
     Raises StoreError where the log directory cannot be read.
     """
-    kept = settled.runs_of(log_dir)
-    runs = [run for name in folder_names(log_dir) if (run := _look_at(log_dir, name, kept)) is not None]
-    kept.save()
-    return sorted(runs, key=lambda run: (run.id is None, run.id or 0, run.path))
+    with opened(log_dir) as folder:
+        return settled.runs_of(log_dir).look(_names(folder), folder, _read_run)
 
 
-def _look_at(log_dir: str, name: str, kept: settled.SettledRuns) -> RunRecord | None:
-    path = f"{log_dir}/{name}"
-    signature = settled.signature_of(path)  # before the files are read: see SettledRuns
-    run = kept.get(name, signature)
-    if run is None:
-        run = _read_run(path, name)
-        if run is not None and run.ended:
-            kept.keep(name, signature, run)
-    return run
+def count(log_dir: str) -> int:
+    """Count the runs without reading them. Raises StoreError."""
+    with opened(log_dir) as folder:
+        return sum(os.access(f"{name}/{_INFO}", os.F_OK, dir_fd=folder) for name in _names(folder))
 
 
-def folder_names(log_dir: str) -> list[str]:
-    """Names of the folders that may be runs. Raises StoreError."""
+@contextmanager
+def opened(log_dir: str) -> Iterator[int]:
+    """Open the log directory. Raises StoreError, also where it cannot be read in the block."""
     try:
-        with os.scandir(log_dir) as entries:
-            return [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+        folder = os.open(log_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield folder
+        finally:
+            os.close(folder)
     except OSError as error:
         raise StoreError(
             f"cannot read the log directory {log_dir}: {error.strerror}; "
@@ -79,46 +75,102 @@ def folder_names(log_dir: str) -> list[str]:
         ) from error
 
 
-def count(log_dir: str) -> int:
-    """Count the runs without reading them. Raises StoreError."""
-    return sum(os.path.exists(f"{log_dir}/{name}/{_INFO}") for name in folder_names(log_dir))  # noqa: PTH110
+def _names(folder: int) -> list[str]:
+    # what is no folder has no metadata, which is looked for next
+    return [name for name in os.listdir(folder) if not name.startswith(".")]
 
 
-def _read_run(path: str, name: str) -> RunRecord | None:
-    info = _document(_info_files, f"{path}/{_INFO}")
+def _read_run(path: str, name: str, signature: Signature, folder: int) -> RunRecord | None:
+    info = config = logs = artifacts = submission = None
+    unscripted = False
+    digest = load_digest(path, name, folder)
+    if digest is not None:
+        info = digest.document("info", signature[0:3], _STATUS_FACTS, _HIDDEN)
+        config = digest.document("config", signature[3:6])
+        if info is not None:  # it speaks of this attempt, not of an earlier one
+            unscripted = digest.unscripted
+            submission = None if unscripted else digest.submission()
+            logs, artifacts = digest.logs(signature[9:12]), digest.artifacts(signature[12:15])
+    info = info or _document(_info_files, f"{path}/{_INFO}")
     if info is None:
         return None
-    config = _document(_config_files, f"{path}/{_CONFIG}") or _Document()
-    submission = _document(_submission_files, f"{path}/{_SUBMISSION}") or _Document()
-    status = None
-    if info.readable:
-        state = submission.facts.get("state")
-        # most runs without a launcher, and all of MLXP, have none, and a look costs less than a Path
-        there = os.path.exists(f"{path}/{_EXIT_CODE}")  # noqa: PTH110
-        exit_code = read_exit_code(RunDir(Path(path))) if there else None
-        status = str(
-            derive_status(
-                info.facts,
-                exit_code=exit_code,
-                scheduler_state=state if isinstance(state, str) else None,
-                process_alive=process.is_alive,
-                said_attempt=submission.facts.get("attempt"),
-            )
-        )
-    artifacts, artifact_problems = artifact_names(path)
-    logs, log_problems = _logs(path)
+    config = config or _document(_config_files, f"{path}/{_CONFIG}") or _NOTHING
+    exit_code = None
+    if not unscripted:
+        submission = submission or _document(_submission_files, f"{path}/{_SUBMISSION}")
+        exit_code = _exit_code(name, folder)
+    submission = submission or _NOTHING
+    status = _status(info.facts, exit_code, submission.facts) if info.readable else None
+    problems = [*info.problems, *config.problems, *submission.problems]
+    if artifacts is None:
+        files = artifact_files(path)
+        artifacts = files.names
+        problems += (Problem(valid_text(f"{path}/{folder}"), what) for folder, what in files.problems)
+    if logs is None:
+        logs, log_problems = _logs(path)
+        problems += log_problems
+    # by its own word, which is the last that a job writes; of what only the scheduler or the process table says, the
+    # job may still come back
+    is_settled = info.facts.get("status") in _SETTLED and status == info.facts.get("status")
+    if is_settled:  # settled.py keeps it
+        if digest is None:
+            _info_files.forget(f"{path}/{_INFO}")
+            _config_files.forget(f"{path}/{_CONFIG}")
+        if submission is not _NOTHING:
+            _submission_files.forget(f"{path}/{_SUBMISSION}")
     return RunRecord(
         path=path,
+        name=name,
         id=int(name) if is_run_id(name) and int(name) < 2**63 else None,
         status=status,
         config=config.fields,
         info=info.fields,
-        problems=(*info.problems, *config.problems, *submission.problems, *artifact_problems, *log_problems),
+        problems=tuple(problems),
         artifacts=interned(artifacts),
         logs=interned(logs),
-        # by its own word, which is the last that a job writes; of what only the scheduler or the process table says,
-        # the job may still come back
-        ended=info.facts.get("status") in _ENDED and status == info.facts.get("status"),
+        settled=is_settled,
+    )
+
+
+def _exit_code(name: str, folder: int) -> ExitCode | None:
+    try:
+        return exit_code_of(files.load_bytes(f"{name}/{_EXIT_CODE}", folder=folder))
+    except OSError:
+        return None
+
+
+def _status(info: Mapping[str, Any], exit_code: ExitCode | None, submission: Mapping[str, Any]) -> str:
+    state, said_attempt = submission.get("state"), submission.get("attempt")
+    state = state if isinstance(state, str) else None
+    said_attempt = said_attempt if isinstance(said_attempt, int) else None
+    recorded, attempt = info.get("status"), info.get("attempt")
+    if isinstance(recorded, str) and recorded in _ENDED:
+        attempt = attempt if isinstance(attempt, int) else None
+        return _status_of_ended(recorded, attempt, exit_code, state, said_attempt)
+    return str(
+        derive_status(
+            info,
+            exit_code=exit_code,
+            scheduler_state=state,
+            process_alive=process.is_alive,
+            said_attempt=said_attempt,
+        )
+    )
+
+
+@lru_cache(maxsize=1000)
+def _status_of_ended(
+    status: str, attempt: int | None, exit_code: ExitCode | None, state: str | None, said_attempt: int | None
+) -> str:
+    """As derive_status says; thousands of runs have ended in the same way."""
+    return str(
+        derive_status(
+            {"status": status, "attempt": attempt},
+            exit_code=exit_code,
+            scheduler_state=state,
+            process_alive=lambda _: None,
+            said_attempt=said_attempt,
+        )
     )
 
 
@@ -137,75 +189,46 @@ def _logs(path: str) -> tuple[Logs, list[Problem]]:
     return tuple(logs), problems
 
 
-def artifact_path(run: str, file: str) -> str:
-    """Path of an artifact that is given as ``<type>/<name>``."""
-    return f"{run}/{_ARTIFACTS}/{file}"
+def artifact_path(file: str) -> str:
+    """Path of an artifact that is given as ``<type>/<name>``, in the run folder."""
+    return f"{_ARTIFACTS}/{file}"
 
 
-def artifact_names(path: str) -> tuple[tuple[str, ...], tuple[Problem, ...]]:
-    """``<type>/<name>`` of every artifact of a run; none is opened. What cannot be listed becomes a problem."""
-    found: list[str] = []
-    problems: list[Problem] = []
-    left = [_ARTIFACTS]
-    while left and len(found) <= _MOST_ARTIFACTS:
-        folder = left.pop()
-        try:
-            with os.scandir(f"{path}/{folder}") as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):  # being written, or another writer's own
-                        continue
-                    name = f"{folder}/{entry.name}"
-                    if entry.is_dir(follow_symlinks=False):  # a link may lead round in a circle
-                        left.append(name)
-                    elif folder != _ARTIFACTS and entry.is_file():
-                        found.append(name.removeprefix(f"{_ARTIFACTS}/"))
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:
-            problems.append(Problem(valid_text(f"{path}/{folder}"), f"its artifacts cannot be listed: {error}"))
-    if left:
-        what = f"more than {_MOST_ARTIFACTS} artifacts: the others are in no column"
-        problems.append(Problem(valid_text(f"{path}/{_ARTIFACTS}"), what))
-    return tuple(sorted(found[:_MOST_ARTIFACTS])), tuple(problems)
-
-
-def _document(cache: FileCache[_Document], path: str) -> _Document | None:
+def _document(cache: FileCache[Document], path: str) -> Document | None:
     try:
         return cache.get(path)
     except OSError as error:
         return _unreadable(path, error)
 
 
-def _unreadable(path: str, error: Exception) -> _Document:
+def _unreadable(path: str, error: Exception) -> Document:
     what = str(error) or type(error).__name__
-    return _Document(problems=(Problem(valid_text(path), f"cannot be read: {what}"),), readable=False)
+    return Document(problems=(Problem(valid_text(path), f"cannot be read: {what}"),), readable=False)
 
 
 def _load_yaml(path: str) -> dict[str, Any]:
-    with open(path, encoding="utf-8", newline="") as file:  # noqa: PTH123  (a Path costs as much as the parsing)
-        text = file.read()
+    text = files.load_bytes(path).decode("utf-8")
     content = read_plain(text)
     return files.read_yaml(text, Path(path)) if content is None else content
 
 
-def _load(path: str, prefix: str) -> _Document:
+def _load(path: str, prefix: str) -> Document:
     """Read one file. Raises FileNotFoundError; whatever else is wrong with it becomes a problem."""
     try:
         content = _load_yaml(path)
-        facts = {name: content[name] for name in _STATUS_FACTS if name in content}
-        if not isinstance(facts.get("status"), str):
-            facts.pop("status", None)
+        facts = {name: content[name] for name in _STATUS_FACTS if isinstance(content.get(name), SCALARS)}
+        if prefix == "submission":  # of which nothing becomes a column
+            return Document(facts=facts)
         if prefix == "info":
-            content.pop("status", None)  # the column holds the derived one
+            content.pop(_HIDDEN, None)
         fields, claimed_twice = read_fields(prefix, content)
+        return Document.of(path, fields, facts, claimed_twice)
     except FileNotFoundError:
         raise
     except Exception as error:  # noqa: BLE001
         # PyYAML's safe constructors let through what their conversions raise: KeyError for `!!bool x`, AttributeError
         # for `!!timestamp x`, IndexError for `!!int ''`. No file may take the other runs down with it.
         return _unreadable(path, error)
-    problems = (Problem(valid_text(path), f"two values claim {name}; the deeper one counts") for name in claimed_twice)
-    return _Document(fields, facts, tuple(problems))
 
 
 _info_files = FileCache(lambda path: _load(path, "info"))

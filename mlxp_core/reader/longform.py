@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import polars as pl
 
@@ -13,7 +14,6 @@ from mlxp_core.reader.fields import valid_text
 from mlxp_core.reader.folders import look
 from mlxp_core.reader.metricfile import Lines
 from mlxp_core.reader.predicate import split
-from mlxp_core.reader.record import RunRecord
 from mlxp_core.reader.scan import as_frame, column_of, load_lines, roots, warn
 from mlxp_core.reader.schema import MetricColumn, take_schema
 from mlxp_core.reader.suggest import close_to
@@ -58,6 +58,11 @@ def _type(column: MetricColumn) -> pl.DataType:
     return pl.Float64() if column.numeric else pl.String()
 
 
+class _Run(NamedTuple):
+    id: int | None
+    path: str
+
+
 @dataclass(frozen=True)
 class _LongSource:
     """What Polars calls to collect the frame."""
@@ -87,17 +92,15 @@ class _LongSource:
             if left == 0:
                 return
 
-    def _passing(self, condition: pl.Expr | None) -> list[RunRecord]:
-        runs = look(self.log_dir)
-        if condition is None:
-            return runs
-        ids = pl.DataFrame(
-            {"id": [run.id for run in runs], "path": [valid_text(run.path) for run in runs]}, schema=_OF_THE_RUN
-        )
-        return [runs[place] for place in ids.with_row_index(_PLACE).filter(condition)[_PLACE]]
+    def _passing(self, condition: pl.Expr | None) -> list[_Run]:
+        census = look(self.log_dir)
+        ids = pl.DataFrame([census.ids(), census.paths()]).with_row_index(_PLACE)
+        if condition is not None:
+            ids = ids.filter(condition)
+        return [_Run(run_id, census.path(place)) for place, run_id in zip(ids[_PLACE], ids["id"], strict=True)]
 
-    def _batches(self, runs: Sequence[RunRecord], most: int) -> Iterator[list[tuple[RunRecord, Lines]]]:
-        batch: list[tuple[RunRecord, Lines]] = []
+    def _batches(self, runs: Sequence[_Run], most: int) -> Iterator[list[tuple[_Run, Lines]]]:
+        batch: list[tuple[_Run, Lines]] = []
         held = 0
         for run in runs:
             lines = load_lines(run.path, self.log_name, warn)
@@ -111,7 +114,7 @@ class _LongSource:
         if batch:
             yield batch
 
-    def _table(self, names: Sequence[str], run: RunRecord, lines: Lines) -> pl.DataFrame:
+    def _table(self, names: Sequence[str], run: _Run, lines: Lines) -> pl.DataFrame:
         count = len(lines.rows)
         values: dict[str, pl.Series] = {}
         for name in names or ["line"]:

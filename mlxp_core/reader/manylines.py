@@ -1,8 +1,8 @@
 """Columns of numbers out of many metric files at once, by Polars' own parser: some times faster than line by line.
 
-Only for what is beyond doubt: every line one flat object, every value of the columns asked for a number. Anything else
-(NaN, text, null, nested values, broken lines, a key twice in a line, numbers beyond every float) is declined, and read
-line by line. What is not declined is the same as there, which a test compares.
+Only for what is beyond doubt: every line one object, every value of the columns asked for a number. Anything else (NaN,
+text, null, broken lines, a key twice in a line, numbers beyond every float) is declined, and read line by line. What is
+not declined is the same as there, which a test compares.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-_RUN = "run"
+_RUN = "run"  # no name of a metric column, which has a dot
 
 
 def columns_of(contents: Sequence[bytes | None], keys: Mapping[str, str]) -> list[pl.Series] | None:
@@ -21,9 +21,11 @@ def columns_of(contents: Sequence[bytes | None], keys: Mapping[str, str]) -> lis
     As ``Lines.column`` has it: null for a file that is not there (None) or has lines, but none with the key, and an
     empty list for one without lines. None for what is declined. ``contents`` end at a newline, or are empty.
     """
+    counts = [content.count(b"\n") if content else 0 for content in contents]
+    lines = sum(counts)
     text = b"".join(content for content in contents if content)
-    lines = text.count(b"\n")
-    if not text or not _is_flat(text, lines):
+    # a line that begins with a brace is one object for Polars, and a row, or an error
+    if not text.startswith(b"{") or text.count(b"\n{") != lines - 1:
         return None
     try:
         # with types given, Polars refuses text, true and false, lists, and numbers beyond a float
@@ -32,39 +34,46 @@ def columns_of(contents: Sequence[bytes | None], keys: Mapping[str, str]) -> lis
         return None
     if frame.height != lines:
         return None
-    for key in keys.values():
-        # as often as the key is in the text there is a number: so none is null, and none is there twice in a line
-        if lines - frame[key].null_count() != text.count(json.dumps(key).encode()):
-            return None
+    if not _are_there_once(text, frame):
+        return None
     values = {name: frame[key] for name, key in keys.items()}
-    counts = [content.count(b"\n") if content else 0 for content in contents]
     return _lists(values, contents, counts)
 
 
-def _is_flat(text: bytes, lines: int) -> bool:
-    """Whether every line begins with a brace, ends with one, and has no others."""
-    return (
-        text.startswith(b"{")
-        and text.count(b"\n{") == lines - 1
-        and text.count(b"}\n") == lines
-        and text.count(b"{") == lines
-        and text.count(b"}") == lines
+def _are_there_once(text: bytes, frame: pl.DataFrame) -> bool:
+    """Whether there is a number wherever one of the keys is in the text: so none is null, none twice in a line."""
+    there = [frame.height - column.null_count() for column in frame]
+    if frame.width > 1 and sum(there) == text.count(b":"):  # then there are no other keys
+        return True
+    # a key may be spelt with escapes
+    return b"\\" not in text and all(
+        text.count(json.dumps(key).encode()) == count for key, count in zip(frame.columns, there, strict=True)
     )
 
 
 def _lists(values: Mapping[str, pl.Series], contents: Sequence[bytes | None], counts: Sequence[int]) -> list[pl.Series]:
-    places = pl.Series(range(len(counts)), dtype=pl.UInt32)
-    run = places.repeat_by(pl.Series(counts, dtype=pl.UInt32)).explode(empty_as_null=False)
-    frame = pl.DataFrame([run.alias(_RUN), *(column.alias(f"column {name}") for name, column in values.items())])
-    lists = frame.group_by(_RUN, maintain_order=True).agg(pl.all())
-    every = places.alias(_RUN).to_frame().join(lists, on=_RUN, how="left", maintain_order="left")
+    if counts[0] and counts.count(counts[0]) == len(counts):  # as long as each other, as those of a sweep often are
+        every = pl.DataFrame({name: column.reshape((len(counts), counts[0])) for name, column in values.items()})
+        every = every.select(pl.all().arr.to_list())
+    else:
+        every = _ragged(values, counts)
     empty = pl.Series([content is not None and not count for content, count in zip(contents, counts, strict=True)])
-    result = []
-    for name in values:
-        column = every[f"column {name}"]
-        lacking = column.list.len() == column.list.eval(pl.element().is_null()).list.sum()
-        wanted = pl.select(
-            pl.when(empty).then(pl.lit([], dtype=pl.List(pl.Float64))).when(lacking).then(None).otherwise(column)
-        ).to_series()
-        result.append(wanted.alias(name))
-    return result
+    if empty.any():
+        every = every.select(pl.when(empty).then(pl.lit([], dtype=pl.List(pl.Float64))).otherwise(pl.all()).name.keep())
+    return [
+        every[name] if not column.null_count() else _without_lacking(every[name]) for name, column in values.items()
+    ]
+
+
+def _ragged(values: Mapping[str, pl.Series], counts: Sequence[int]) -> pl.DataFrame:
+    places = pl.Series(_RUN, range(len(counts)), dtype=pl.UInt32)
+    run = places.repeat_by(pl.Series(counts, dtype=pl.UInt32)).explode(empty_as_null=False).set_sorted()
+    frame = pl.DataFrame([run, *(column.alias(name) for name, column in values.items())])
+    lists = frame.group_by(_RUN, maintain_order=True).agg(pl.all())
+    return places.to_frame().join(lists, on=_RUN, how="left", maintain_order="left").drop(_RUN)
+
+
+def _without_lacking(column: pl.Series) -> pl.Series:
+    """Null where no line has the key."""
+    lacking = (column.list.len() > 0) & (column.list.len() == column.list.eval(pl.element().is_null()).list.sum())
+    return pl.select(pl.when(lacking).then(None).otherwise(column).alias(column.name)).to_series()

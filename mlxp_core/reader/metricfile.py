@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from mlxp_core.files import read_yaml
+from mlxp_core.files import load_bytes, read_yaml
 from mlxp_core.layout import RunDir
 from mlxp_core.reader.fields import text_of, valid_text
 from mlxp_core.reader.filecache import FileCache
@@ -243,22 +243,17 @@ def read_mlxp_keys(content: bytes) -> tuple[str, ...] | None:
 def load_content(run: str, log_name: str) -> bytes | None:
     """Read a metric file up to its last newline; None where there is none. Raises OSError."""
     try:
-        content = _content(metric_path(run, log_name))
+        content = load_bytes(metric_path(run, log_name))
     except (FileNotFoundError, NotADirectoryError):
         return None
     return content[: content.rfind(b"\n") + 1]
 
 
-def _content(path: str, most: int = -1) -> bytes:
-    with open(path, "rb") as file:  # noqa: PTH123
-        return file.read(most)
-
-
 def _cache(read: Callable[[bytes], Keys]) -> FileCache[Keys]:
-    return FileCache(lambda path: read(_content(path)))
+    return FileCache(lambda path: read(load_bytes(path)))
 
 
 _keys_files = _cache(read_keys)
 _metric_files = _cache(lambda content: keys_of(read_lines(content)))
-_mlxp_keys_files = FileCache(lambda path: read_mlxp_keys(_content(path)))
-_heads = FileCache(lambda path: read_head(_content(path, _HEAD)))
+_mlxp_keys_files = FileCache(lambda path: read_mlxp_keys(load_bytes(path)))
+_heads = FileCache(lambda path: read_head(load_bytes(path, most=_HEAD)))

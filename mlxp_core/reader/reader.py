@@ -7,23 +7,27 @@ from collections.abc import Collection
 
 import polars as pl
 
-from mlxp_core.reader.folders import count, folder_names, look
+from mlxp_core.reader.census import Census
+from mlxp_core.reader.folders import count, look, opened
 from mlxp_core.reader.problem import Problem
 from mlxp_core.reader.query import compile_query
-from mlxp_core.reader.record import RunRecord
 from mlxp_core.reader.runs import Runs
 from mlxp_core.reader.scan import frame_of
 from mlxp_core.reader.schema import Schema, take_schema
 
 
 class Reader:
-    """A log directory. Every call looks at it anew (what has not changed is not read again); nothing is written."""
+    """A log directory. Every call looks at it anew (what has not changed is not read again).
+
+    Nothing is written but a cache, where that is possible: see index.py.
+    """
 
     def __init__(self, log_dir: str | os.PathLike[str]) -> None:
         """Raises StoreError (an OSError) if there is no such directory, or it cannot be read."""
         self._log_dir = os.path.abspath(log_dir)  # noqa: PTH100  (see scan_runs)
         self._met: dict[str, Problem] = {}
-        folder_names(self._log_dir)
+        with opened(self._log_dir):
+            pass
 
     def __len__(self) -> int:
         """Count the runs."""
@@ -52,8 +56,8 @@ class Reader:
     @property
     def problems(self) -> list[Problem]:
         """What cannot be read: of the metadata as it is now, of metric files those that this reader has opened."""
-        runs, schema = self._look()
-        return [*(problem for run in runs for problem in run.problems), *schema.problems, *self._met.values()]
+        census, schema = self._look()
+        return [*census.problems, *schema.problems, *self._met.values()]
 
     def filter(self, query_string: str = "") -> Runs:
         """Give the runs for which a query holds; all of them for an empty one.
@@ -61,13 +65,14 @@ class Reader:
         ``reader.filter("info.status == 'COMPLETE' & config.optimizer.lr <= 1.")``; for the language see
         ``mlxp_core.reader.query``. Raises QueryError (a ValueError), which points at the place.
         """
-        _, schema = self._look()
+        census, schema = self._look()
         condition = compile_query(query_string, schema.polars, untyped=schema.untyped)
-        return Runs(frame_of(self._log_dir, schema, self._report).filter(condition), schema, self._report)
+        now = frame_of(self._log_dir, schema, self._report, census).filter(condition)
+        return Runs(frame_of(self._log_dir, schema, self._report).filter(condition), now, schema, self._report)
 
-    def _look(self) -> tuple[list[RunRecord], Schema]:
-        runs = look(self._log_dir)
-        return runs, take_schema(runs)
+    def _look(self) -> tuple[Census, Schema]:
+        census = look(self._log_dir)
+        return census, take_schema(census)
 
     def _report(self, problem: Problem) -> None:
         self._met[problem.path] = problem

@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
 
-from mlxp_core.reader.fields import Fields
+from mlxp_core.reader.fields import NO_FIELDS, Fields, valid_text
 from mlxp_core.reader.problem import Problem
 
 # log name, and the keys in it, each with whether it holds numbers only
 Logs = tuple[tuple[str, tuple[tuple[str, bool], ...]], ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)  # the same run looked at twice is the same object where nothing changed
+SCALARS = (str, int, float)
+
+
+class Document(NamedTuple):
+    """What one file of metadata holds."""
+
+    fields: Fields = NO_FIELDS
+    facts: Mapping[str, Any] = MappingProxyType({})  # some of its values, as they are, those that are SCALARS
+    problems: tuple[Problem, ...] = ()
+    readable: bool = True
+
+    @classmethod
+    def of(cls, path: str, fields: Fields, facts: Mapping[str, Any], claimed_twice: Iterable[str]) -> Document:
+        """``claimed_twice``: see read_fields."""
+        problems = (
+            Problem(valid_text(path), f"two values claim {name}; the deeper one counts") for name in claimed_twice
+        )
+        return cls(fields, facts, tuple(problems))
+
+
+# the same run looked at twice is the same object where nothing changed; frozen ones take three times as long to make
+@dataclass(slots=True, eq=False)
 class RunRecord:
-    """One run. ``status`` is derived, None where info.yaml cannot be read."""
+    """One run, never changed. ``status`` is derived, None where info.yaml cannot be read."""
 
     path: str
+    name: str  # of its folder
     id: int | None
     status: str | None
     config: Fields
@@ -24,7 +48,13 @@ class RunRecord:
     problems: tuple[Problem, ...]
     artifacts: tuple[str, ...] = ()  # "<type>/<name>" each, sorted
     logs: Logs = ()
-    ended: bool = False  # its job has said that it has ended
+    # it stays as it is for as long as nothing is put into its folders: it has ended, or waits for its start
+    settled: bool = False
+
+    @property
+    def order(self) -> tuple[bool, int, str]:
+        """What runs are ordered by: their ids, then those that the user named, by name."""
+        return self.id is None, self.id or 0, self.name
 
 
 T = TypeVar("T", bound=tuple[Any, ...])

@@ -78,19 +78,25 @@ class Run(Mapping[str, Any]):
 class Runs(Sequence[Run]):
     """The runs that passed a filter.
 
-    ``lazy()`` and ``collect()`` read the directory as it is when they are collected. Length, items, groups and what is
-    printed are those of the first look, so that ``runs[i]`` stays the same run; filter again for a new look.
+    ``lazy()`` and ``collect()`` read the directory as it is when they are collected. Length, items, groups, what is
+    aggregated and what is printed are the runs at the time of the filter, so that ``runs[i]`` stays the same run;
+    filter again for a new look. Metrics are read when they are asked for.
     """
 
     def __init__(
         self,
         frame: pl.LazyFrame,
+        first: pl.LazyFrame,
         schema: Schema,
         report: Callable[[Problem], None],
         columns: Sequence[str] | None = None,
     ) -> None:
-        """``frame`` holds the columns of ``schema`` of these runs; ``columns`` are those to show, or all."""
+        """``frame`` holds the columns of ``schema`` of these runs, ``first`` the same as they were when filtered.
+
+        ``columns`` are those to show, or all.
+        """
         self._frame = frame
+        self._first = first
         self._schema = schema
         self._report = report
         self._columns = list(schema.polars) if columns is None else list(columns)
@@ -134,13 +140,16 @@ class Runs(Sequence[Run]):
         for name in wanted:
             if name not in self._schema.polars:
                 raise QueryError(unknown_column(name, self._schema.polars))
-        return Runs(self._frame, self._schema, self._report, list(dict.fromkeys(wanted)))
+        return Runs(self._frame, self._first, self._schema, self._report, list(dict.fromkeys(wanted)))
 
     def sort(self, by: str | Sequence[str], *, descending: bool | Sequence[bool] = False) -> Runs:
         """The same runs ordered by metadata columns; missing values last. Raises QueryError."""
         names = self._metadata_columns(by, "sort", "sorted")
-        frame = self._frame.sort(names, descending=descending, nulls_last=True, maintain_order=True)
-        return Runs(frame, self._schema, self._report, self._columns)
+        frame, first = (
+            frame.sort(names, descending=descending, nulls_last=True, maintain_order=True)
+            for frame in (self._frame, self._first)
+        )
+        return Runs(frame, first, self._schema, self._report, self._columns)
 
     def diff(self, start_key: str = "config") -> dict[str, list[Any]]:
         """Name the columns that start so and are not the same in all runs, each with its values, missing ones as None.
@@ -164,16 +173,17 @@ class Runs(Sequence[Run]):
 
     def aggregate(self, aggregations: Aggregation | Sequence[Aggregation]) -> pl.LazyFrame:
         """One row for all of these runs: the columns of each aggregation. See GroupedRuns.aggregate."""
-        return aggregate(self._frame, self._schema.polars, [], aggregations)
+        return aggregate(self._first, self._schema.polars, [], aggregations)
 
     def where(self, condition: pl.Expr) -> Runs:
         """Give those of these runs for which a Polars expression is true."""
-        return Runs(self._frame.filter(condition), self._schema, self._report, self._columns)
+        frame, first = self._frame.filter(condition), self._first.filter(condition)
+        return Runs(frame, first, self._schema, self._report, self._columns)
 
     @cached_property
     def metadata(self) -> pl.DataFrame:
-        """All columns but the metrics, as at the first look."""
-        return self._frame.select(pl.col(list(self._schema.metadata))).collect()
+        """All columns but the metrics, as at the time of the filter."""
+        return self._first.select(pl.col(list(self._schema.metadata))).collect()
 
     def __len__(self) -> int:
         """Count the runs."""
@@ -235,7 +245,7 @@ class GroupedRuns(Mapping[tuple[Any, ...], Runs]):
         Nothing but the columns needed is read, once for all aggregations, when the frame is collected.
         Raises QueryError for a column that an aggregation cannot use, and for two columns of one name.
         """
-        frame = self._runs._frame  # noqa: SLF001
+        frame = self._runs._first  # noqa: SLF001
         if self._chosen is not None:  # one condition, which is pushed down, and so one look at the directory
             frame = frame.filter(pl.any_horizontal(pl.lit(value=False), *map(self._is, self._groups.values())))
         return aggregate(frame, self._schema.polars, self._keys, aggregations)

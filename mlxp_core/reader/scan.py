@@ -14,14 +14,12 @@ from typing import Any
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from mlxp_core.errors import SchemaChangedError
 from mlxp_core.reader import manylines, metricfile
-from mlxp_core.reader.columns import conversions
+from mlxp_core.reader.census import Census
 from mlxp_core.reader.fields import valid_text
 from mlxp_core.reader.folders import STATUS, artifact_path, look
 from mlxp_core.reader.predicate import split
 from mlxp_core.reader.problem import Problem
-from mlxp_core.reader.record import RunRecord
 from mlxp_core.reader.schema import MetricColumn, Schema, take_schema
 
 # columns, predicate, limit on the rows, and how many are wanted at once
@@ -58,16 +56,21 @@ def scan_runs(log_dir: str | os.PathLike[str]) -> pl.LazyFrame:
     SchemaChangedError if a field has turned into something that its column cannot hold.
     """
     folder = os.path.abspath(log_dir)  # noqa: PTH100  (a Path would resolve nothing more)
-    runs = look(folder)
-    schema = take_schema(runs)
-    for problem in (*(problem for run in runs for problem in run.problems), *schema.problems):
+    census = look(folder)
+    schema = take_schema(census)
+    for problem in (*census.problems, *schema.problems):
         warn(problem)
     return frame_of(folder, schema, warn)
 
 
-def frame_of(log_dir: str, schema: Schema, report: Callable[[Problem], None]) -> pl.LazyFrame:
-    """Give the frame with the columns of ``schema``; ``report`` is told what is wrong with the metric files."""
-    return as_frame(_Source(log_dir, schema, report), schema.polars, "runs", log_dir)
+def frame_of(
+    log_dir: str, schema: Schema, report: Callable[[Problem], None], census: Census | None = None
+) -> pl.LazyFrame:
+    """Give the frame with the columns of ``schema``; ``report`` is told what is wrong with the metric files.
+
+    Without a ``census`` the directory is looked at when the frame is collected.
+    """
+    return as_frame(_Source(log_dir, schema, report, census), schema.polars, "runs", log_dir)
 
 
 def as_frame(source: Source, schema: pl.Schema, name: str, log_dir: str) -> pl.LazyFrame:
@@ -88,62 +91,50 @@ def warn(problem: Problem) -> None:
 
 
 class _Table:
-    """The metadata of some runs: each column is made when it is first asked for, and kept."""
+    """The metadata of the runs: each column is made when it is first asked for, and kept."""
 
-    def __init__(self, runs: list[RunRecord], schema: Schema) -> None:
-        self.runs = runs
+    def __init__(self, census: Census, schema: Schema) -> None:
+        self.census = census
         self.schema = schema
         self._columns: dict[str, pl.Series] = {}
 
-    def column(self, name: str) -> pl.Series:
-        """Give a metadata column. Raises SchemaChangedError."""
-        column = self._columns.get(name)
-        if column is None:
-            column = self._columns[name] = self._column(name)
-        return column
+    def columns(self, names: Sequence[str]) -> list[pl.Series]:
+        """Give metadata columns. Raises SchemaChangedError."""
+        missing = [name for name in names if name not in self._columns]
+        self.census.prepare(missing)
+        for name in missing:
+            self._columns[name] = self._column(name)
+        return [self._columns[name] for name in names]
 
-    def passing(self, condition: pl.Expr | None) -> pl.Series:
-        """Give the places of the runs for which a condition on metadata is true."""
-        places = pl.Series(_PLACE, range(len(self.runs)), dtype=pl.UInt32)
+    def passing(self, condition: pl.Expr | None) -> pl.Series | None:
+        """Give the places of the runs for which a condition on metadata is true; None for all of them."""
         if condition is None:
-            return places
-        return pl.DataFrame([places, *map(self.column, roots(condition))]).filter(condition)[_PLACE]
+            return None
+        places = pl.int_range(len(self.census), dtype=pl.UInt32, eager=True).alias(_PLACE)
+        return pl.DataFrame([places, *self.columns(roots(condition))]).filter(condition)[_PLACE]
 
     def _column(self, name: str) -> pl.Series:
-        runs = self.runs
         if name == "id":
-            return pl.Series(name, [run.id for run in runs], dtype=pl.Int64)
+            return self.census.ids()
         if name == "path":
-            return pl.Series(name, [valid_text(run.path) for run in runs], dtype=pl.String)
+            return self.census.paths()
         if name == STATUS:
-            return pl.Series(name, [run.status for run in runs], dtype=pl.String)
+            return self.census.statuses(name)
         if (file := self.schema.artifacts.get(name)) is not None:
-            paths = [valid_text(artifact_path(run.path, file)) if file in run.artifacts else None for run in runs]
-            return pl.Series(name, paths, dtype=pl.String)
-        dtype = self.schema.metadata[name]
-        convert = conversions(dtype)
-        cells = []
-        for run in runs:
-            kind, value = (run.config if name.startswith("config.") else run.info).get(name)
-            if kind not in convert:
-                raise SchemaChangedError(
-                    f"{name} is {value!r} in {run.path}, but the column was {dtype} when the frame was built: "
-                    "the directory has changed since, call scan_runs (or Reader.filter) again"
-                )
-            cells.append(convert[kind](value))
-        return pl.Series(name, cells, dtype=dtype)
+            return self.census.artifacts(name, file, artifact_path(file))
+        return self.census.fields(name, self.schema.metadata[name])
 
 
 _MOST_TABLES = 4
 _tables: list[_Table] = []
 
 
-def _table_of(runs: list[RunRecord], schema: Schema) -> _Table:
+def _table_of(census: Census, schema: Schema) -> _Table:
     """Give the table, the same as before where the runs are the same and unchanged."""
     for table in _tables:
-        if table.schema is schema and table.runs == runs:  # records compare by identity
+        if table.schema is schema and table.census is census:
             return table
-    table = _Table(runs, schema)
+    table = _Table(census, schema)
     _tables.insert(0, table)
     del _tables[_MOST_TABLES:]
     return table
@@ -156,6 +147,7 @@ class _Source:
     log_dir: str
     schema: Schema
     report: Callable[[Problem], None]
+    census: Census | None = None
 
     def __call__(
         self, with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
@@ -166,8 +158,13 @@ class _Source:
         used = list(dict.fromkeys([*wanted, *roots(on_metrics)]))
         has_metrics = not self.schema.metrics.keys().isdisjoint(used)
 
-        table = _table_of(look(self.log_dir), self.schema)
+        table = _table_of(self.census or look(self.log_dir), self.schema)
         places = table.passing(on_metadata)
+        if places is None and not has_metrics and on_metrics is None and n_rows is None and batch_size is None:
+            yield pl.DataFrame(table.columns(wanted))
+            return
+        if places is None:
+            places = pl.int_range(len(table.census), dtype=pl.UInt32, eager=True)
         left = len(places) if n_rows is None else n_rows
         at_once = max(batch_size or len(places), 1)
         if has_metrics:
@@ -184,8 +181,8 @@ class _Source:
 
     def _rows(self, table: _Table, names: Sequence[str], places: pl.Series) -> pl.DataFrame:
         metrics = {name: self.schema.metrics[name] for name in names if name in self.schema.metrics}
-        columns = [table.column(name).gather(places) for name in names if name not in metrics]
-        paths = [table.runs[place].path for place in places] if metrics else []
+        columns = [column.gather(places) for column in table.columns([name for name in names if name not in metrics])]
+        paths = [table.census.path(place) for place in places] if metrics else []
         return pl.DataFrame([*columns, *self._metric_columns(metrics, paths)])
 
     def _metric_columns(self, columns: Mapping[str, MetricColumn], paths: Sequence[str]) -> list[pl.Series]:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import polars as pl
 
+from mlxp_core.reader.census import Census
 from mlxp_core.reader.columns import column_type, in_words, is_one_type
 from mlxp_core.reader.fields import Kind, valid_text
 from mlxp_core.reader.folders import STATUS
 from mlxp_core.reader.problem import Problem
-from mlxp_core.reader.record import RunRecord
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -62,31 +58,31 @@ class _Found:
 
 
 _MOST_KEPT = 4
-_kept: list[tuple[Sequence[RunRecord], Schema]] = []
+_kept: list[tuple[Census, Schema]] = []
 
 
-def take_schema(runs: Sequence[RunRecord]) -> Schema:
-    """Find all columns; the same object as before where the runs are the same and unchanged."""
+def take_schema(census: Census) -> Schema:
+    """Find all columns; the same object as before where the runs are."""
     for before, schema in _kept:
-        if before == runs:  # they compare by identity
+        if before is census:
             return schema
-    schema = _take_schema(runs)
-    _kept.insert(0, (runs, schema))
+    schema = _take_schema(census)
+    _kept.insert(0, (census, schema))
     del _kept[_MOST_KEPT:]
     return schema
 
 
-def _take_schema(runs: Sequence[RunRecord]) -> Schema:
+def _take_schema(census: Census) -> Schema:
     """Find all columns.
 
     Where two columns claim a name (log ``a.b`` with key
     ``c`` and log ``a`` with key ``b.c``; log ``config``), metadata comes before metrics and then the shorter log name;
     the other is left out, and a problem says so.
     """
-    fields = _metadata_columns(runs)
-    artifacts, problems = _artifact_columns(runs)
+    fields = _metadata_columns(census)
+    artifacts, problems = _artifact_columns(census)
     reserved = fields.keys() | artifacts.keys() | {"id", "path", STATUS}
-    metrics, metric_problems = _metric_columns(runs, reserved=reserved)
+    metrics, metric_problems = _metric_columns(census, reserved=reserved)
     types = {name: column_type(found.kinds) for name, found in fields.items()}
     types |= dict.fromkeys(artifacts, pl.String())
     return Schema(
@@ -104,9 +100,9 @@ def _take_schema(runs: Sequence[RunRecord]) -> Schema:
             **dict.fromkeys(metrics, "metric"),
         },
         runs_with={
-            "id": sum(run.id is not None for run in runs),
-            "path": len(runs),
-            STATUS: sum(run.status is not None for run in runs),
+            "id": _number_of(census.ids()),
+            "path": len(census),
+            STATUS: _number_of(census.statuses(STATUS)),
             **{name: found.runs for name, found in fields.items()},
             **{name: count for name, (_, count) in artifacts.items()},
             **{name: count for name, (_, count) in metrics.items()},
@@ -115,10 +111,10 @@ def _take_schema(runs: Sequence[RunRecord]) -> Schema:
     )
 
 
-def _metadata_columns(runs: Sequence[RunRecord]) -> dict[str, _Found]:
+def _metadata_columns(census: Census) -> dict[str, _Found]:
     """Collect kinds and counts of all fields, in the order they are met: those of info, then those of config."""
     columns: dict[str, _Found] = {}
-    for shape, count in (*_counted(run.info.shape for run in runs), *_counted(run.config.shape for run in runs)):
+    for shape, count in (*census.counted("info"), *census.counted("config")):
         for name, kind in shape.items:
             found = columns.setdefault(name, _Found())
             found.kinds.add(kind)
@@ -126,22 +122,16 @@ def _metadata_columns(runs: Sequence[RunRecord]) -> dict[str, _Found]:
     return columns
 
 
-def _counted(objects: Iterable[T]) -> list[tuple[T, int]]:
-    """Count identical objects: thousands of runs share a handful, which makes their columns cheap to collect."""
-    them: dict[int, T] = {}
-    counts: Counter[int] = Counter()
-    for one in objects:
-        them[id(one)] = one
-        counts[id(one)] += 1
-    return [(them[key], count) for key, count in counts.items()]
+def _number_of(column: pl.Series) -> int:
+    return len(column) - column.null_count()
 
 
-def _artifact_columns(runs: Sequence[RunRecord]) -> tuple[dict[str, tuple[str, int]], list[Problem]]:
+def _artifact_columns(census: Census) -> tuple[dict[str, tuple[str, int]], list[Problem]]:
     """``artifact.<type>.<name>`` for each file that any run has, and how many have it."""
     columns: dict[str, tuple[str, int]] = {}
     problems: list[Problem] = []
     counts: Counter[str] = Counter()
-    for files, count in _counted(run.artifacts for run in runs):
+    for files, count in census.counted("artifacts"):
         counts.update(dict.fromkeys(files, count))
     for file, count in counts.items():
         name = artifact_column(file)
@@ -158,13 +148,11 @@ def artifact_column(file: str) -> str:
     return valid_text(f"artifact.{kind}.{name}")
 
 
-def _metric_columns(
-    runs: Sequence[RunRecord], *, reserved: set[str]
-) -> tuple[dict[str, tuple[MetricColumn, int]], list[Problem]]:
+def _metric_columns(census: Census, *, reserved: set[str]) -> tuple[dict[str, tuple[MetricColumn, int]], list[Problem]]:
     numeric: dict[tuple[str, str], bool] = {}
     counts: dict[tuple[str, str], int] = {}
     problems: list[Problem] = []
-    for logs, count in _counted(run.logs for run in runs):
+    for logs, count in census.counted("logs"):
         for log_name, keys in logs:
             for key, is_number in keys:
                 place = (log_name, key)

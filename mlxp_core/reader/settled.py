@@ -1,198 +1,160 @@
-"""Runs that have ended and are not read again until their folder changes. The only module that keeps an index on disk.
+"""Which runs must be read, and which stay as they were. The only module that decides so, by what ``stat`` says.
 
-How it is known that they have not changed: a job says in info.yaml that it has ended, as the last thing that it writes.
-After that this package only ever replaces or adds files, which changes the time of their folder. So info.yaml,
-config.yaml and the folders metadata, metrics and artifacts, five ``stat`` calls in all, tell whether anything has
-happened: a later attempt, a submission again, an edit by hand, a metric file that arrives with a copy. What they do not
-tell is a submission.yaml or a list of keys of an ended run that was edited in place, by hand.
+A run is settled once its job has said in info.yaml that it has ended, as the last thing that it writes, or before it
+has started. It is read again when any of five things changes: the folders metadata, metrics and artifacts, and the
+files info.yaml and config.yaml. Their ctime counts, which no program can set. Whatever happens to a settled run, this
+package and script.sh put files into ``metadata`` by renaming them into place, which that folder shows: a start, an end,
+a submission, a later attempt, an exit code. The two files show edits in place, the other folders what arrives late with
+a copy. So a look is five ``stat`` calls for a settled run, and none of its files is opened.
 
-The index is a cache of the same, for the next process: in ``.mlxp`` of the log directory where that can be written, or
-else among the user's caches. One that is missing, torn, of another version or that of another directory is not used;
-each run in it is compared as above. It is JSON: nothing in it is executed.
+What none of them shows: a submission.yaml that was edited in place by hand, a key that is first logged after the run
+has said its end (by hand, or by another process of the job), and an artifact that was put by hand into a folder of its
+type that was there already.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
+import errno
+import gc
 import os
+import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import platformdirs
+import polars as pl
 
-from mlxp_core.files import write_whole
-from mlxp_core.layout import LogDir, RunDir
-from mlxp_core.reader.fields import Fields, Shape
-from mlxp_core.reader.problem import Problem
-from mlxp_core.reader.record import RunRecord, interned
-
-_logger = logging.getLogger(__name__)
+from mlxp_core.layout import RunDir
+from mlxp_core.reader.block import Block, Settled, Signature, fingerprint
+from mlxp_core.reader.census import Census
+from mlxp_core.reader.index import load_index, save_index
+from mlxp_core.reader.record import RunRecord
 
 _HOME = RunDir(Path())
-_FILES = tuple(os.fspath(path) for path in (_HOME.info, _HOME.config))
-_FOLDERS = tuple(os.fspath(path) for path in (_HOME.metadata, _HOME.metrics, _HOME.artifacts))
-_VERSION = "1"
+_COMPARED = [f"/{path}" for path in (_HOME.info, _HOME.config, _HOME.metadata, _HOME.metrics, _HOME.artifacts)]
 # as in filecache.py: what was read sooner than this after the last change is not kept
 _UNSETTLED_NS = 2_000_000_000
-# An index is written when so many runs, and so large a part of them, are new: reading fewer again takes less time.
+# Runs become columns, and an index, when so many of them, and so large a part, are new: reading fewer takes less time.
 _FEWEST_NEW = 32
 _SMALLEST_PART = 0.05
 _MOST_DIRECTORIES = 16
+_NO_RUN = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}  # a link that leads round in a circle is none, either
 
-Signature = tuple[int, ...]
+# gives a run as its folder has it now, None for a folder that is none; arguments: its path, its name, its signature,
+# and the log directory as it is open
+Read = Callable[[str, str, Signature, int], RunRecord | None]
 
 
-def signature_of(path: str) -> Signature:
-    """Say how a run folder stands: three numbers each for two files and three folders, zeros where there is none."""
-    numbers: list[int] = []
-    for name in (*_FILES, *_FOLDERS):
+def signature_of(run: str, folder: int | None = None) -> Signature:
+    """Say how a run folder stands: see ``block.Signature``; zeros for what is not there, -1 for what is out of reach.
+
+    ``run`` is a path, relative to the directory that is open as ``folder``.
+    """
+    numbers: Signature = ()
+    stat = os.stat
+    for name in _COMPARED:
         try:
-            status = os.stat(f"{path}/{name}")  # noqa: PTH116  (a Path costs more than the stat)
-        except OSError:
-            numbers += (0, 0, 0)
+            status = stat(run + name, dir_fd=folder)
+        except OSError as error:
+            numbers += (0, 0, 0) if error.errno in _NO_RUN else (-1, error.errno or 0, 0)
         else:
-            numbers += (status.st_mtime_ns, status.st_size, status.st_ino)
-    return tuple(numbers)
+            numbers += (status.st_ctime_ns, status.st_size, status.st_ino)
+    return numbers
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Keep Python's cycle collector from looking through all runs again and again, which are no garbage."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class SettledRuns:
-    """The runs of one log directory that are not read again until their signature changes.
+    """What is known of one log directory: runs that are not read again until their folders change.
 
-    The signature is taken before a run is read: if the run changes in between, the new content is kept under the old
-    signature, and the next look reads again. Safe in threads: two that meet read a run twice, and keep the same.
+    How a folder stands is taken before its files are read: if they change in between, the new content is kept with the
+    old signature, and the next look reads again. Safe in threads.
     """
 
     def __init__(self, log_dir: str) -> None:
         """Begin with what the index has."""
         self._log_dir = log_dir
-        self._runs: dict[str, tuple[Signature, RunRecord]] = {}
-        self._indexed: dict[str, tuple[Signature, list[Any]]] = {}
-        self._tables: _Tables = _Tables()
+        self._lock = threading.Lock()
+        self._kept: dict[str, Settled] = {}
         self._new = 0
-        for place in _places(log_dir):
-            if self._load(place):
-                break
+        self._block = load_index(log_dir)
+        self._census: Census | None = None
 
-    def get(self, name: str, signature: Signature) -> RunRecord | None:
-        """The run as it was read, or None if it has to be read (again)."""
-        kept = self._runs.get(name)
-        if kept is not None:
-            return kept[1] if kept[0] == signature else None
-        indexed = self._indexed.get(name)
-        if indexed is None or indexed[0] != signature:
+    def look(self, names: Sequence[str], folder: int, read: Read) -> Census:
+        """Give the runs among these folders of the log directory, which is open as ``folder``.
+
+        The same object as before where nothing has changed.
+        """
+        with self._lock, _without_collections():
+            rows: list[int] = []
+            runs: list[RunRecord] = []
+            known = {} if self._block is None else self._block.fingerprints
+            settled_before = time.time_ns() - _UNSETTLED_NS
+            for name in names:
+                signature = signature_of(name, folder)
+                place = known.get((name, fingerprint(signature))) if known else None
+                if place is not None:
+                    rows.append(place)
+                elif any(signature):  # or else what lies there is no run
+                    run = self._kept_run(name, signature)
+                    if run is None:
+                        run = read(f"{self._log_dir}/{name}", name, signature, folder)
+                        if run is None:
+                            continue
+                        if run.settled and max(signature[::3]) < settled_before:
+                            self._kept[name] = Settled(signature, run)
+                            self._new += 1
+                    runs.append(run)
+            if self._new >= max(_FEWEST_NEW, _SMALLEST_PART * (len(rows) + len(runs))):
+                rows, runs = self._absorb(rows, runs)
+            return self._as_before(rows, sorted(runs, key=lambda run: run.order))
+
+    def _kept_run(self, name: str, signature: Signature) -> RunRecord | None:
+        kept = self._kept.get(name)
+        if kept is None:
             return None
+        if kept.signature == signature:
+            return kept.run
+        del self._kept[name]
+        self._new -= 1
+        return None
+
+    def _absorb(self, rows: list[int], runs: list[RunRecord]) -> tuple[list[int], list[RunRecord]]:
+        """Make columns of the kept runs and those in the block, and an index; give rows and runs as they are then."""
+        there = {run.name for run in runs}
+        settled = [one for name, one in self._kept.items() if name in there]
+        self._kept = {one.run.name: one for one in settled}
+        self._new = 0  # if it does not work out, it is tried again when as many are new
         try:
-            run = self._tables.record(f"{self._log_dir}/{name}", indexed[1])
-        except (LookupError, TypeError, ValueError):  # JSON, and whole, but not as we write it
-            del self._indexed[name]
-            return None
-        self._runs[name] = signature, run
-        return run
+            added = Block.of(settled)
+            block = added if self._block is None or not rows else self._block.joined(sorted(rows), added)
+        except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):  # a name that is no UTF-8, perhaps
+            return rows, runs
+        self._block = block
+        save_index(self._log_dir, block)
+        absorbed, self._kept = self._kept, {}
+        return list(range(len(block))), [run for run in runs if run.name not in absorbed]
 
-    def keep(self, name: str, signature: Signature, run: RunRecord) -> None:
-        """Keep a run that has ended, unless it has only just changed."""
-        if time.time_ns() - max(signature[::3]) > _UNSETTLED_NS:
-            self._runs[name] = signature, run
-            self._new += 1
-        else:
-            self._runs.pop(name, None)
-            self._indexed.pop(name, None)
-
-    def save(self) -> None:
-        """Write the index, if that is worth it and there is a place that can be written."""
-        if self._new < max(_FEWEST_NEW, _SMALLEST_PART * len(self._runs)):
-            return
-        tables = _Tables()
-        # a copy: another thread may be looking, too
-        body = {name: [signature, tables.row(run)] for name, (signature, run) in list(self._runs.items())}
-        text = json.dumps({"runs": body, **tables.content()}, separators=(",", ":"))
-        self._new = 0
-        beside, cached = _places(self._log_dir)
-        for place in (beside, cached):
-            try:
-                # a log directory that has just been deleted must not come back
-                place.parent.mkdir(parents=place is cached, exist_ok=True)
-                write_whole(place, f"{_head(text)}\n{text}")
-            except (OSError, UnicodeEncodeError) as error:
-                _logger.debug("no index at %s: %s", place, error)
-            else:
-                return
-
-    def _load(self, place: Path) -> bool:
-        try:
-            head, _, text = place.read_text(encoding="utf-8", errors="surrogateescape").partition("\n")
-            if head != _head(text):
-                return False
-            content = json.loads(text)
-            self._tables = _Tables.load(content)
-            self._indexed = {name: (tuple(signature), row) for name, (signature, row) in content["runs"].items()}
-        except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            _logger.debug("no index from %s: %s", place, error)
-            return False
-        return True
-
-
-class _Tables:
-    """What many runs have in common, by number: names of fields, of logs and keys, of artifacts."""
-
-    def __init__(self) -> None:
-        self._shapes: dict[Shape, int] = {}
-        self._tuples: dict[Any, int] = {}
-        self._shape_at: list[Shape] = []
-        self._tuple_at: list[Any] = []
-
-    def row(self, run: RunRecord) -> list[Any]:
-        problems = [[problem.path, problem.what] for problem in run.problems]
-        config, info = (
-            [self._shapes.setdefault(fields.shape, len(self._shapes)), fields.values]
-            for fields in (run.config, run.info)
-        )
-        shared = [self._tuples.setdefault(one, len(self._tuples)) for one in (run.artifacts, run.logs)]
-        return [run.id, run.status, config, info, problems, *shared]
-
-    def content(self) -> dict[str, Any]:
-        return {"shapes": [shape.items for shape in self._shapes], "tuples": list(self._tuples)}
-
-    @classmethod
-    def load(cls, content: dict[str, Any]) -> _Tables:
-        tables = cls()
-        tables._shape_at = [Shape.of(_as_tuples(items)) for items in content["shapes"]]
-        tables._tuple_at = [interned(_as_tuples(items)) for items in content["tuples"]]
-        return tables
-
-    def record(self, path: str, row: list[Any]) -> RunRecord:
-        run_id, status, config, info, problems, artifacts, logs = row
-        return RunRecord(
-            path=path,
-            id=run_id,
-            status=status,
-            config=Fields(self._shape_at[config[0]], tuple(config[1])),
-            info=Fields(self._shape_at[info[0]], tuple(info[1])),
-            problems=tuple(Problem(where, what) for where, what in problems),
-            artifacts=self._tuple_at[artifacts],
-            logs=self._tuple_at[logs],
-            ended=True,
-        )
-
-
-def _as_tuples(value: Any) -> Any:
-    return tuple(_as_tuples(item) for item in value) if isinstance(value, list) else value
-
-
-def _head(text: str) -> str:
-    checksum = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
-    return f"hydra-mlxp reader index {_VERSION} {checksum}"
-
-
-def _places(log_dir: str) -> list[Path]:
-    name = hashlib.sha256(os.fsencode(log_dir)).hexdigest()[:32]
-    return [
-        LogDir(Path(log_dir)).reader_index,
-        Path(platformdirs.user_cache_dir("hydra-mlxp")) / "reader" / f"{name}.json",
-    ]
+    def _as_before(self, rows: list[int], runs: list[RunRecord]) -> Census:
+        block = self._block
+        places = None if block is None or len(rows) == len(block) else sorted(rows)
+        before = self._census
+        if before is not None and (before.block, before.rows, before.runs) == (block, places, runs):
+            return before
+        self._census = Census(self._log_dir, block, places, runs)
+        return self._census
 
 
 _directories: dict[str, SettledRuns] = {}

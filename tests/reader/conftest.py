@@ -61,6 +61,23 @@ class Logs:
             (run / f"metrics/.keys/{log_name}.json").write_text(text, encoding="utf-8")
 
     @contextlib.contextmanager
+    def files_opened(self) -> Iterator[list[str]]:
+        """List all files and folders in the log directory that are opened meanwhile; complete only afterwards."""
+        record: list[str] = []
+        opened: list[str] = []
+        _records.append(record)
+        try:
+            yield opened
+        finally:
+            _records.remove(record)
+            home = str(self.path)
+            for name in record:
+                if name == home or name.startswith(f"{home}/"):
+                    opened.append(name[len(home) + 1 :])
+                elif not name.startswith("/") and Path(home, name).exists():  # relative to the directory as it is open
+                    opened.append(name)
+
+    @contextlib.contextmanager
     def metric_files_opened(self) -> Iterator[list[str]]:
         """List the metric files, as ``run/log``, that are opened meanwhile; complete only afterwards."""
         record: list[str] = []

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 import threading
 
+import polars as pl
 import pytest
 
-from mlxp_core.reader import Reader, scan_runs, settled
+from mlxp_core.reader import Reader, filecache, index, scan_runs, settled
 
 LONG_AGO = 1_000_000_000
 
 
 def age(path):
-    """Let everything be old, so that nothing counts as just written."""
+    """Let everything be old, as far as a program may say so."""
     for folder, _, names in os.walk(path):
         for name in (".", *names):
             os.utime(os.path.join(folder, name), (LONG_AGO, LONG_AGO))
@@ -33,8 +35,10 @@ def forget():
 
 @pytest.fixture
 def forty(logs, monkeypatch, tmp_path):
-    """Forty runs that have ended long ago; x is the number of the run."""
+    """Forty runs that have ended, by which nothing counts as just written; x is the number of the run."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(settled, "_UNSETTLED_NS", 0)
+    monkeypatch.setattr(filecache, "_SETTLED_NS", 0)
     for number in range(1, 41):
         run = logs.run(number, {"x": number, "nan": float("nan")}, metrics={"train": [{"loss": number}]})
         if number == 3:
@@ -52,7 +56,7 @@ def look(logs):
 
 
 def index_of(logs):
-    return logs.path / ".mlxp/reader-index.json"
+    return logs.path / ".mlxp/reader-index"
 
 
 def yaml_files_read(work):
@@ -103,8 +107,14 @@ def replace(path, text):
     path.with_name("new").rename(path)
 
 
+def with_time_put_back(path, text):
+    """As a program does that keeps the times of files; the length stays, too."""
+    path.write_text(text)
+    os.utime(path, (LONG_AGO, LONG_AGO))
+
+
 @pytest.mark.parametrize("new_process", [True, False])
-@pytest.mark.parametrize("write", [replace, lambda path, text: path.write_text(text)])
+@pytest.mark.parametrize("write", [replace, lambda path, text: path.write_text(text), with_time_put_back])
 def test_a_run_that_has_ended_and_changes_is_seen(forty, write, new_process):
     """Bug: trust in an index, or in memory, over the folder: replaced files and such that were edited in place."""
     assert look(forty)[7] == ("COMPLETE", 7)
@@ -170,21 +180,22 @@ def test_a_run_under_way_is_never_in_the_index(logs, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda text: "",
-        lambda text: text[: len(text) // 2],
-        lambda text: text[:-2],
-        lambda text: text.replace('"COMPLETE"', '"FAILED"', 1),
-        lambda text: text.replace("index 1 ", "index 2 ", 1),
-        lambda text: "\x00" * 100,
-        lambda text: "[" * 100_000,
-        lambda text: settled._head("[1]") + "\n[1]",
-        lambda text: settled._head("{}") + "\n{}",
+        lambda content: b"",
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:-2],
+        lambda content: content[:-100] + bytes([content[-100] ^ 1]) + content[-99:],
+        lambda content: content.replace(b"index 3 ", b"index 2 ", 1),
+        lambda content: bytes(100),
+        lambda content: b"[" * 100_000,
+        lambda content: whole(b"[1]"),
+        lambda content: whole(b"[[], []]"),
+        lambda content: whole(b"[[], []]", b"PAR1"),
     ],
 )
 def test_an_index_that_is_not_whole_or_not_ours_is_not_used(forty, spoil):
     """Bug: a crash, or wrong answers, for a torn, foreign or edited index."""
     before = look(forty)
-    index_of(forty).write_text(spoil(index_of(forty).read_text()))
+    index_of(forty).write_bytes(spoil(index_of(forty).read_bytes()))
     after, count = yaml_files_read(lambda: look(forty))
     assert after == before
     assert count > 0
@@ -192,16 +203,33 @@ def test_an_index_that_is_not_whole_or_not_ours_is_not_used(forty, spoil):
     assert (again, count) == (before, 0)  # and a whole one has come in its place
 
 
-def test_an_index_with_rows_of_another_form_is_not_used(forty):
+def whole(head, parquet=b""):
+    """An index whose checksum is right."""
+    return f"{index._VERSION} {len(head)} {index._checksum(head + parquet)}\n".encode() + head + parquet
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda frame: frame.drop("status"),
+        lambda frame: frame.with_columns(pl.col("name").cast(pl.Binary)),
+        lambda frame: frame.with_columns(pl.lit(99, pl.UInt32).alias("logs")),
+        lambda frame: frame.with_columns(pl.lit(None, pl.UInt32).alias("config")),
+        lambda frame: frame.with_columns(pl.lit("1").alias("field int config.x")),
+        lambda frame: frame.with_columns(pl.lit("1").alias("other")),
+    ],
+)
+def test_an_index_with_columns_of_another_form_is_not_used(forty, change):
     """Bug: a whole file by its checksum, with something else in it."""
     before = look(forty)
-    content = json.loads(index_of(forty).read_text().partition("\n")[2])
-    for place, row in enumerate(content["runs"].values()):
-        row[1] = [[], row[1][:3], None, [*row[1][:6], 99]][place % 4]
-    text = json.dumps(content)
-    index_of(forty).write_text(f"{settled._head(text)}\n{text}")
-    forget()
-    assert look(forty) == before
+    content = index_of(forty).read_bytes()
+    block = index.read_index(content)
+    parquet = io.BytesIO()
+    change(block.frame).write_parquet(parquet)
+    index_of(forty).write_bytes(whole(json.dumps(block.tables.plain).encode(), parquet.getvalue()))
+    after, count = yaml_files_read(lambda: look(forty))
+    assert after == before
+    assert count > 0
 
 
 def test_a_deleted_index_is_made_again(forty):
@@ -217,8 +245,7 @@ def test_where_the_log_directory_cannot_be_written_the_users_cache_is(forty, tmp
     """Bug: an error on a read-only directory, or each process slow. (.mlxp is a file: root may write anywhere.)"""
     (forty.path / ".mlxp").write_text("in the way")
     before = look(forty)
-    (index,) = (tmp_path / "cache/hydra-mlxp/reader").iterdir()
-    assert index.suffix == ".json"
+    assert len(os.listdir(tmp_path / "cache/hydra-mlxp/reader")) == 1
     after, count = yaml_files_read(lambda: look(forty))
     assert (after, count) == (before, 0)
 
@@ -230,13 +257,62 @@ def test_where_nothing_can_be_written_reading_goes_on(forty, tmp_path):
     assert look(forty)[7] == ("COMPLETE", 7)
 
 
-def test_a_deleted_log_directory_does_not_come_back(forty, monkeypatch):
+def test_a_deleted_log_directory_does_not_come_back(forty):
     """Bug: an index written into folders that are made for it."""
-    kept = settled.SettledRuns(str(forty.path))
-    monkeypatch.setattr(kept, "_new", 1000)
+    look(forty)
+    block = index.load_index(str(forty.path))
     forty.path.rename(forty.path.with_name("elsewhere"))
-    kept.save()
+    index.save_index(str(forty.path), block)
     assert not forty.path.exists()
+
+
+def test_what_is_kept_of_ended_runs_is_kept_once(forty):
+    """Bug: half a gigabyte of parsed YAML beside the columns that were made of it."""
+    from mlxp_core.reader import folders
+
+    look(forty)
+    assert [path for path in folders._config_files._kept if path.startswith(str(forty.path))] == []
+
+
+def test_what_has_just_been_written_is_not_trusted(forty, monkeypatch):
+    """Bug: two versions within one tick of the clock, with the same times and sizes."""
+    monkeypatch.setattr(settled, "_UNSETTLED_NS", 3600 * 10**9)
+    look(forty)
+    assert not index_of(forty).exists()
+
+
+def test_old_rows_and_new_ones_are_one_index(forty, monkeypatch):
+    """Bug: rows out of order, or with values of others, once some runs came or changed after the index was written."""
+    monkeypatch.setattr(settled, "_FEWEST_NEW", 1)
+    look(forty)
+    replace(forty.path / "7/metadata/config.yaml", "x: [1, 2]\nlate: 1\n")
+    for number in (41, 42, 43):
+        forty.run(number, {"x": number, "late": 2.5}, metrics={"val": [{"acc": 1}]})
+    forty.run("named", {"x": 0})
+    (forty.path / "9/metadata/info.yaml").unlink()
+    forget()
+    first = scan_runs(forty.path).collect()
+    second, count = yaml_files_read(lambda: scan_runs(forty.path).collect())
+    assert count == 0
+    assert second.equals(first)
+    assert first["id"].to_list() == [*range(1, 9), *range(10, 44), None]
+    assert first["config.x"].to_list() == [*"123456", "[1, 2]", "8", *map(str, [*range(10, 44), 0])]
+    assert dict(zip(first["id"], first["config.late"], strict=True)) == {
+        **dict.fromkeys([*range(1, 9), *range(10, 41), None]),
+        7: 1.0,
+        **dict.fromkeys([41, 42, 43], 2.5),
+    }
+
+
+def test_a_directory_that_was_moved_is_read_by_its_index_and_says_where_it_is_now(forty, tmp_path):
+    """Bug: paths of before, of runs, artifacts or problems."""
+    look(forty)
+    forty.path = forty.path.rename(tmp_path / "moved")
+    frame, count = yaml_files_read(lambda: scan_runs(forty.path).collect())
+    assert count == 0
+    assert frame["path"].to_list()[2] == str(tmp_path / "moved/3")
+    assert frame["artifact.json.w"].to_list()[2] == str(tmp_path / "moved/3/artifacts/json/w")
+    assert [problem.path for problem in Reader(forty.path).problems] == [str(tmp_path / "moved/3/metadata/config.yaml")]
 
 
 def test_a_directory_that_takes_the_place_of_another_is_read(forty, new_logs):
@@ -247,7 +323,7 @@ def test_a_directory_that_takes_the_place_of_another_is_read(forty, new_logs):
         other.run(number, {"x": -number}, metrics={"train": [{"loss": number}]})
     age(other.path)
     (other.path / ".mlxp").mkdir()
-    index_of(other).write_text(index_of(forty).read_text())
+    index_of(other).write_bytes(index_of(forty).read_bytes())
     forget()
     assert look(other)[7] == ("COMPLETE", -7)
 
@@ -275,14 +351,18 @@ def test_five_stats_a_run_and_nothing_else_where_nothing_has_changed(forty):
     """Bug: files opened, or folders listed, run by run; on NFS each of these calls is a round trip."""
     look(forty)
     calls = []
-    stat, scandir = os.stat, os.scandir
-    opened = []
+    stat, scandir, listdir = os.stat, os.scandir, os.listdir
+    listed = []
     frame = scan_runs(forty.path).select("id", "config.x", "info.status")
+    forget()
     os.stat = lambda path, *rest, **more: calls.append(path) or stat(path, *rest, **more)
-    os.scandir = lambda path: opened.append(path) or scandir(path)
+    os.scandir = lambda path: listed.append(path) or scandir(path)
+    os.listdir = lambda path: listed.append(path) or listdir(path)
     try:
-        frame.collect()
+        with forty.files_opened() as opened:
+            frame.collect()
     finally:
-        os.stat, os.scandir = stat, scandir
-    assert opened == [str(forty.path)]
-    assert len([path for path in calls if str(path).startswith(str(forty.path))]) == 5 * 40
+        os.stat, os.scandir, os.listdir = stat, scandir, listdir
+    assert len(listed) == 1
+    assert sorted(opened) == ["", ".mlxp/reader-index"]
+    assert len([path for path in calls if str(path)[0].isdigit()]) == 5 * 40

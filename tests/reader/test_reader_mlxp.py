@@ -7,6 +7,7 @@ import marshal
 import math
 import pickle
 
+import mlxp_queries
 import polars as pl
 import pytest
 import yaml
@@ -72,6 +73,19 @@ def test_a_directory_of_mlxp_reads_as_ours(theirs):
     (row,) = runs.groupby("config.optimizer.lr").aggregate([AvgStd("train.loss")]).collect().iter_rows(named=True)
     assert row["train.loss_avg"] == [4.0, 5.0]
     assert scan_metrics(theirs.path, "train").filter(pl.col("id") == 2).collect()["loss"].to_list() == [3.0, 4.0]
+
+
+@pytest.fixture(scope="module")
+def queried_logs(tmp_path_factory):
+    path = tmp_path_factory.mktemp("queried") / "logs"
+    mlxp_queries.write(path)
+    return path
+
+
+@pytest.mark.parametrize("query", mlxp_queries.ANSWERS)
+def test_a_query_gives_the_runs_that_mlxps_reader_gives(queried_logs, query):
+    """Bug: other results after moving over: another precedence, 1 that is not 1.0, a missing field that passes."""
+    assert [run["id"] for run in Reader(queried_logs).filter(query)] == mlxp_queries.ANSWERS[query]
 
 
 def test_types_come_from_the_first_lines_and_the_rest_is_not_read(logs):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -118,6 +119,25 @@ def test_an_unreadable_file_is_a_problem_and_no_end(logs):
     assert frame.height == 4
     assert frame["train.loss"].to_list()[0] == [1.0]
     assert len(Reader(logs.path).problems) >= 1
+
+
+def test_a_folder_that_may_not_be_entered_is_a_run_with_a_problem(logs, monkeypatch):
+    """Bug: a colleague's runs missing without a word. (By hand, as root may enter everything.)"""
+    logs.run(1, {"x": 1})
+    logs.run(2, {"x": 2})
+    (logs.path / "circle").symlink_to("circle")
+    stat = os.stat
+
+    def closed(path, *rest, **more):
+        if str(path).startswith(("2/", f"{logs.path}/2/")):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, *rest, **more)
+
+    monkeypatch.setattr(os, "stat", closed)
+    assert scan_runs(logs.path).collect()["id"].to_list() == [1, 2]
+    problem, *_ = Reader(logs.path).problems
+    assert problem.path == str(logs.path / "2/metadata/info.yaml")
+    assert "Permission denied" in problem.what
 
 
 FILES = [

@@ -1,0 +1,105 @@
+"""The index of a log directory: what was read of runs that do not change, for the next process. A cache, on disk.
+
+It lies in ``.mlxp`` of the log directory where that can be written, or else among the user's caches. A line with
+version, lengths and checksum, then JSON, then Parquet; nothing in it is executed. One that is missing, torn or of
+another version is not used, and of one that is old only the runs are whose folders stand as they did: see settled.py.
+Several may write it at once: each puts a whole one into its place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import os
+import sys
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import platformdirs
+import polars as pl
+
+from mlxp_core.files import write_whole
+from mlxp_core.layout import LogDir
+from mlxp_core.reader.block import Block, Tables
+
+_logger = logging.getLogger(__name__)
+
+# with what the hashes of numbers depend on, which fingerprints are
+_VERSION = f"hydra-mlxp reader index 3 {sys.implementation.name} {sys.hash_info.width}"
+
+
+def load_index(log_dir: str) -> Block | None:
+    """Read the index of a log directory, if there is one that can be used."""
+    for path in places(log_dir):
+        try:
+            return read_index(path.read_bytes())
+        except (
+            OSError,
+            LookupError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            RecursionError,
+            pl.exceptions.PolarsError,
+        ) as error:
+            _logger.debug("no index from %s: %s", path, error)
+    return None
+
+
+def save_index(log_dir: str, block: Block) -> None:
+    """Write the index where that is possible."""
+    beside, cached = places(log_dir)
+    content: bytes | None = None
+    for path in (beside, cached):
+        try:
+            # a log directory that has just been deleted must not come back
+            path.parent.mkdir(parents=path is cached, exist_ok=True)
+            content = content or write_index(block)
+            write_whole(path, content)
+        except (OSError, UnicodeEncodeError) as error:
+            _logger.debug("no index at %s: %s", path, error)
+        else:
+            return
+
+
+def read_index(content: bytes) -> Block:
+    """Read what ``write_index`` made; fields are decoded when they are asked for. Raises ValueError and others."""
+    head, _, body = content.partition(b"\n")
+    version, length, checksum = head.decode("ascii").rsplit(" ", 2)
+    if version != _VERSION or checksum != _checksum(body):
+        raise ValueError("another version, or torn")
+    tables = Tables.read(json.loads(body[: int(length)]))
+    parquet = body[int(length) :]
+
+    def load(names: Sequence[str]) -> pl.DataFrame:
+        return pl.read_parquet(io.BytesIO(parquet), columns=list(names))
+
+    block = Block(pl.read_parquet_schema(io.BytesIO(parquet)), tables, load)
+    block.check()
+    return block
+
+
+def write_index(block: Block) -> bytes:
+    """Give the index as it stands in a file."""
+    head = json.dumps(block.tables.plain, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    parquet = io.BytesIO()
+    block.frame.write_parquet(parquet, compression="zstd", compression_level=1, statistics=False)
+    body = head + parquet.getvalue()
+    return f"{_VERSION} {len(head)} {_checksum(body)}\n".encode() + body
+
+
+def _checksum(content: bytes) -> str:
+    # both: zlib's is the faster one, but 32 bits meet by chance among many damaged files
+    return f"{zlib.crc32(content):08x}{len(content):x}"
+
+
+def places(log_dir: str) -> tuple[Path, Path]:
+    """Where an index may be: beside the runs, and among the user's caches."""
+    name = hashlib.sha256(os.fsencode(log_dir)).hexdigest()[:32]
+    return (
+        LogDir(Path(log_dir)).reader_index,
+        Path(platformdirs.user_cache_dir("hydra-mlxp")) / "reader" / name,
+    )
