@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,13 +37,13 @@ class Plan:
     not_resumed: list[Standing] = field(default_factory=list)  # unfinished, of other code, so left as they are
 
 
-def statuses(names: Iterable[str]) -> list[Status]:
-    """Status by name. Raises ConfigurationError."""
+def statuses(given: Any) -> list[Status]:
+    """Status by name, one or several. Raises ConfigurationError."""
     found = []
-    for name in names:
-        if name.upper() not in Status.__members__:
+    for name in given if isinstance(given, list) else [given] if given else []:
+        if str(name).upper() not in Status.__members__:
             raise ConfigurationError(f"hydra.sweeper.skip: {name!r} is none of {', '.join(Status.__members__)}")
-        found.append(Status[name.upper()])
+        found.append(Status[str(name).upper()])
     return found
 
 

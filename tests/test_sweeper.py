@@ -127,13 +127,13 @@ def test_lists_are_walked_together_repeated_and_filtered(swept: Swept) -> None:
 
 
 def test_points_are_given_inline_or_in_a_file(swept: Swept, tmp_path: Path) -> None:
-    """Bug: text of a YAML file read as a number; an empty cell set to nothing; a cell with a list cut at its comma."""
-    (tmp_path / "points.yaml").write_text("- {seed: 1, msg: '1'}\n- ['seed=2', '+x={a: [1, null]}']\n")
+    """Bug: text of a YAML file read as a number, or 1e-3 as text; an empty cell set to nothing; a list cut in two."""
+    (tmp_path / "points.yaml").write_text("- {seed: 1e-3, msg: '1'}\n- ['seed=2', '+x={a: [1, null]}']\n")
     (tmp_path / "points.csv").write_text('seed, +x\n5, "[1,2]"\n6,\n')
     assert swept(f"hydra.sweeper.points='{tmp_path}/points.yaml'", "optimizer=adam,sgd") == [
-        "optimizer=adam seed=1 msg='1'",
+        "optimizer=adam seed=0.001 msg='1'",
         "optimizer=adam seed=2 +x={a: [1, null]}",
-        "optimizer=sgd seed=1 msg='1'",
+        "optimizer=sgd seed=0.001 msg='1'",
         "optimizer=sgd seed=2 +x={a: [1, null]}",
     ]
     assert swept(f"hydra.sweeper.points='{tmp_path}/points.csv'") == ["seed=5 +x=[1,2]", "seed=6"]
@@ -165,6 +165,7 @@ def test_a_sample_is_the_same_each_time(swept: Swept) -> None:
         ("hydra.sweeper.repeat={do:0}", "a job is run once at least"),
         ('hydra.sweeper.include="config.sed > 1"', "did you mean 'config.seed'"),
         ("hydra.sweeper.skip=[DONE]", "'DONE' is none of PENDING, RUNNING, COMPLETE"),
+        ("hydra.sweeper.skip={a:b}", "{'a': 'b'} is none of PENDING, RUNNING, COMPLETE"),
         ("hydra.sweeper.resume=true", "hydra.sweeper.resume needs one of the launchers mlxp_*"),
         ("hydra.sweeper.sample=0", "at least one job must be left"),
         ("hydra.sweeper.sample=x", "hydra.sweeper.sample=x: Value 'x' of type 'str'"),
@@ -325,7 +326,7 @@ def test_what_runs_is_left_alone_and_what_no_launcher_made_is_run_anew(project: 
 
 def test_runs_of_other_launchers_have_a_version_too(swept: Swept) -> None:
     """Bug: complete runs of Hydra's own launcher run again, or results of edited code taken for those of the new."""
-    skip = "hydra.sweeper.skip=[COMPLETE]"
+    skip = "hydra.sweeper.skip=COMPLETE"
     assert swept("seed=1,2", skip) == ["seed=1", "seed=2"]  # the files are not committed: a captured version
     assert swept("seed=1,2,3", skip) == ["seed=3"]
     assert "skipped 2 jobs, for there is a run that is COMPLETE: run 1-2" in swept.said

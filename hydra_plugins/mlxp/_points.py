@@ -11,6 +11,8 @@ from typing import Any
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from mlxp_core.combinations import Axis
 from mlxp_core.errors import ConfigurationError
@@ -37,11 +39,13 @@ def load_points(given: Any, directory: Path, parser: OverridesParser) -> list[Ax
 def _read(path: Path) -> Any:
     try:
         if path.suffix in {".yaml", ".yml"}:
-            return yaml.safe_load(path.read_text(encoding="utf-8"))
+            # as Hydra reads its own: 1e-3 is a number
+            with path.open(encoding="utf-8") as file:
+                return OmegaConf.to_container(OmegaConf.load(file), resolve=False)
         if path.suffix == ".csv":
             with path.open(encoding="utf-8-sig", newline="") as file:
                 return [_row(row, path) for row in csv.DictReader(file, skipinitialspace=True)]
-    except (OSError, ValueError, yaml.YAMLError, csv.Error) as error:
+    except (OSError, ValueError, OmegaConfBaseException, yaml.YAMLError, csv.Error) as error:
         raise ConfigurationError(f"the points {path} (hydra.sweeper.points) cannot be read: {error}") from error
     raise ConfigurationError(f"hydra.sweeper.points={path}: a file of points is a .yaml or a .csv")
 

@@ -103,8 +103,8 @@ class SweeperConf:
     sample_seed: int = 0
     # how often each job is run, and by which key that counts from 0: {seed: 5}
     repeat: Optional[dict[str, int]] = None  # noqa: UP045
-    # statuses: no job whose configuration has such a run in the log directory, of the same code
-    skip: list[str] = field(default_factory=list)
+    # statuses, one or a list: no job whose configuration has such a run in the log directory, of the same code
+    skip: Any = field(default_factory=list)
     # a run of other code, or of code that is not known, counts as well
     skip_any_code: bool = False
     # a run that failed, was cancelled or lost, or ran out of time, runs again in its own folder
