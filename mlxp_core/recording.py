@@ -95,7 +95,7 @@ def finish(
         attempt = before.get("attempt")
         if attempt == run.attempt:
             if status is Status.COMPLETE:
-                returned.keep(run.layout, value)
+                _keep(run.layout, value)
             info = metadata.requiring(before, installed().requirements(list(sys.modules)))
             digest.write_info(run.layout, metadata.ended(info, status, error, stop_signal), ended=True)
         else:
@@ -103,6 +103,13 @@ def finish(
             log.warning("%r: attempt %s has taken over, this one (%s) records nothing more", run, attempt, run.attempt)
     finally:
         signals.forget(run)
+
+
+def _keep(layout: RunDir, value: Any) -> None:
+    try:
+        returned.keep(layout, value)
+    except OSError as error:  # a full disk is no reason for a run that is complete not to say so
+        log.warning("what the run returned is not kept: %s", error)
 
 
 def close_for_dead_child(layout: RunDir, error: BaseException) -> None:

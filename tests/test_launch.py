@@ -543,3 +543,55 @@ def test_runs_that_lie_deeper_than_anybody_looks_are_warned_of(project: Project)
     done = project.run(*LOCAL, "seed=1", "hydra.sweep.subdir='lr/${seed}'")
     assert "such as " + str(project.logs / "lr") in done.stdout + done.stderr
     project.wait_for_end("lr/1")
+
+
+OWN = """\
+import os
+from pathlib import Path
+
+from hydra.experimental.callback import Callback
+
+
+class Own(Callback):
+    def on_multirun_start(self, config, **more):
+        Path(config.hydra.runtime.cwd, "multirun-seen").write_text("yes")
+
+    def on_job_start(self, config, **more):
+        Path(config.hydra.runtime.output_dir, "job-seen").write_text(os.environ["OWN"])
+"""
+LOGGING = """\
+import logging
+import os
+
+import hydra
+
+
+@hydra.main(version_base=None, config_path="conf", config_name="config")
+def main(cfg):
+    logging.getLogger(__name__).info("hello from %s", os.getcwd())
+
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_the_users_own_settings_of_hydra_keep_their_meaning_in_a_job(project: Project) -> None:
+    """Bug: settings that the launcher drops or sets itself, or a callback that is called in one place only."""
+    project.write(**{"main.py": LOGGING, "own.py": OWN, "conf/config.yaml": "seed: 0\n"})
+    project.commit()
+    project.run(
+        *WAIT,
+        "hydra.output_subdir=settings",
+        "hydra.job.chdir=true",
+        "hydra.job.name=mine",
+        "+hydra.job.env_set.OWN=x y",
+        "hydra.job_logging.formatters.simple.format='mine: %(message)s'",
+        "+hydra.callbacks.own._target_=own.Own",
+    )
+    folder = project.logs / "1"
+    assert (folder / "mine.log").read_text() == f"mine: hello from {folder}\n"
+    assert (folder / "settings/config.yaml").read_text() == "seed: 0\n"
+    assert not (folder / ".hydra").exists()
+    assert (folder / "job-seen").read_text() == "x y"
+    assert (project.dir / "multirun-seen").exists()

@@ -11,7 +11,7 @@ import numpy
 import pytest
 from support import Project, Terminal, read_yaml, until
 
-from mlxp_core import returned
+from mlxp_core import recording, returned
 from mlxp_core.layout import RunDir
 
 SEARCHED = """\
@@ -204,3 +204,11 @@ def test_of_what_is_not_plain_it_is_said_what_it_was(tmp_path: Path, value: obje
     returned.keep(run, value)
     with pytest.raises(returned.NotKeptError, match=type(value).__name__):
         returned.read(run)
+
+
+def test_a_value_that_cannot_be_written_keeps_no_run_from_being_complete(tmp_path: Path) -> None:
+    """Bug: RUNNING for ever, for a disk that was full."""
+    run = recording.begin(RunDir(tmp_path / "1"), config={})
+    run.layout.returned.mkdir()
+    recording.end(run, None, 5)
+    assert read_yaml(run.layout.info)["status"] == "COMPLETE"
