@@ -165,7 +165,7 @@ def test_a_sample_is_the_same_each_time(swept: Swept) -> None:
         ("hydra.sweeper.repeat={do:0}", "a job is run once at least"),
         ('hydra.sweeper.include="config.sed > 1"', "did you mean 'config.seed'"),
         ("hydra.sweeper.skip=[DONE]", "'DONE' is none of PENDING, RUNNING, COMPLETE"),
-        ("hydra.sweeper.skip={a:b}", "{'a': 'b'} is none of PENDING, RUNNING, COMPLETE"),
+        ("hydra.sweeper.skip=5", "5 is none of PENDING, RUNNING, COMPLETE"),
         ("hydra.sweeper.resume=true", "hydra.sweeper.resume needs one of the launchers mlxp_*"),
         ("hydra.sweeper.sample=0", "at least one job must be left"),
         ("hydra.sweeper.sample=x", "hydra.sweeper.sample=x: Value 'x' of type 'str'"),
