@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mlxp_core.errors import SnapshotError
-from mlxp_core.repository import Change, Repository
+from mlxp_core.repository import BYTE_CODE, Change, Repository
 
 REFS = "refs/mlxp"
 _GITLINK = "160000"  # the mode of a submodule's entry
@@ -75,6 +75,7 @@ def _add(repository: Repository, index: Path, leave_out: Sequence[Path]) -> None
         repository.git(
             *("add", "--all", "--", "."),
             *(f":(exclude,top,literal){path}" for path in inside if path.parts),
+            f":(exclude,top,glob)**/{BYTE_CODE}/**",
             index=index,
         )
     except SnapshotError as error:

@@ -14,6 +14,7 @@ from typing import Any
 from mlxp_core.errors import SnapshotError, StoreError
 from mlxp_core.layout import RunDir
 from mlxp_core.remaking import code_of, find_again
+from mlxp_core.repository import BYTE_CODE
 from mlxp_core.snapshot import NONE, remove, write_files
 from mlxp_core.standing import Standing
 
@@ -82,7 +83,7 @@ def _write(facts: Mapping[str, Any], repository: Path | None, commit: str, folde
             ) from error
         remove(folder)
         # jobs leave byte code in a copy
-        shutil.copytree(copy, folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(copy, folder, symlinks=True, ignore=shutil.ignore_patterns(BYTE_CODE))
         _make_writable(folder)
         return str(error)
     return ""

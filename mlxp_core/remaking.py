@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from mlxp_core.errors import SnapshotError
-from mlxp_core.repository import Repository, find_repository
+from mlxp_core.repository import BYTE_CODE, Repository, find_repository
 from mlxp_core.snapshot import remove, write_files
 from mlxp_core.standing import Standing
 
 _LINK = "160000"  # the mode of a submodule's entry
-_BYTE_CODE = "__pycache__"  # what the jobs have added to a copy
 
 
 def code_of(one: Standing) -> Mapping[str, Any]:
@@ -122,8 +121,8 @@ def _difference(one: Path, other: Path) -> str:
     for folder, folders, files in os.walk(one):
         here = Path(folder)
         there = other / here.relative_to(one)
-        if sorted({*folders, *files} - {_BYTE_CODE}) != sorted(
-            {entry.name for entry in os.scandir(there)} - {_BYTE_CODE} if there.is_dir() else ()
+        if sorted({*folders, *files} - {BYTE_CODE}) != sorted(
+            {entry.name for entry in os.scandir(there)} - {BYTE_CODE} if there.is_dir() else ()
         ):
             return str(here.relative_to(one))
         for name in files:

@@ -35,6 +35,8 @@ _LOCAL = (
     "GIT_SHALLOW_FILE",
     "GIT_COMMON_DIR",
 )
+# what Python makes of the code as it imports it, the launch itself too: no change of the code, .gitignore or not
+BYTE_CODE = "__pycache__"
 # no optional lock: `git status` would refresh the user's index; no hook: read-tree runs post-index-change
 _ALWAYS = {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C", "LANGUAGE": "C"}
 _OPTIONS = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "advice.addEmbeddedRepo=false")
@@ -145,7 +147,7 @@ def read_status(text: str, top: Path, own: Path | None) -> Status:
             found.append(Change(fields[0].replace(".", " "), path))
             if kind == "2":
                 next(entries, None)  # the old name of what was renamed or copied
-        elif kind in {"?", "!"}:
+        elif kind in {"?", "!"} and not (kind == "?" and BYTE_CODE in Path(rest).parts):
             found.append(Change(kind * 2, rest))
     if own is not None:
         resolved = own.resolve()

@@ -35,7 +35,7 @@ def main(cfg):
     run = current_run()
     for step in range(3):
         run.log_metrics({"loss": cfg.optimizer.lr * step + cfg.seed, "step": step}, log_name="train")
-    print(json.dumps({"code": "A", "msg": cfg.msg, "cwd": os.getcwd(), "file": __file__}))
+    print(json.dumps({"code": "A", "msg": cfg.msg, "cwd": os.getcwd(), "file": __file__}), flush=True)
     if cfg.do == "exit3":
         sys.exit(3)
     if cfg.do == "exit0":

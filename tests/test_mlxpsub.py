@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -292,10 +293,10 @@ def test_what_surrounds_a_program_goes_into_its_jobs(sub: Sub) -> None:
     assert between(second, cd, "unset MLXP_SUB") == [*setup, "echo between"]
     assert between(third, cd, "unset MLXP_SUB") == [*setup, "echo between"]
     # its variable is the job's, and the value has the quotes of Hydra's grammar
-    assert f"B=$SLURM_JOB_ID srun -n 1 {python} -u " in sub.script(2, "sub")
+    assert f"B=$SLURM_JOB_ID srun -n 1 {shlex.quote(str(python))} -u " in sub.script(2, "sub")
     assert read_yaml(here / "sub/logs/2/metadata/config.yaml")["msg"] == "$x, y"
     assert "export C='c  d'" in third
-    assert next(line for line in third if "optimizer.lr=1" in line).startswith(f"exec {python} ")
+    assert next(line for line in third if "optimizer.lr=1" in line).startswith(f"exec {shlex.quote(str(python))} ")
     assert between(third, "export MLXP_SUB=in-a-job", "unset MLXP_SUB") == [*setup[1:], "echo between"]
     tail = third[len(third) - third[::-1].index("export MLXP_SUB=in-a-job") :]
     assert tail[0] == "echo after"
@@ -532,8 +533,8 @@ def test_a_script_of_a_real_slurm(project: Project, tmp_path: Path) -> None:
 #SBATCH --mem=50
 set -eu
 export WHERE=$PWD A="${SLURM_JOB_ID:-none}"
-srun --ntasks=$SLURM_NTASKS VENV/python -u main.py optimizer.lr=1,2 "msg='a, b'"
-for s in 7; do srun -n1 VENV/python main.py seed=$s; done
+srun --ntasks=$SLURM_NTASKS "VENV/python" -u main.py optimizer.lr=1,2 "msg='a, b'"
+for s in 7; do srun -n1 "VENV/python" main.py seed=$s; done
 echo "in $SLURM_JOB_ID with $A from $WHERE"
 """.replace("VENV", str(BIN))
     text = text.replace("=50", "=50\n#SBATCH --ntasks=1")
@@ -637,7 +638,7 @@ def test_a_sweep_that_completes_itself_does_so_in_a_script(project: Project, tmp
     body = f"    if cfg.seed == 2 and not os.path.exists({str(flag)!r}):\n        raise ValueError\n"
     project.write(**{"main.py": MAIN.replace("    run = current_run()\n", f"    run = current_run()\n{body}", 1)})
     options = "hydra/sweeper=mlxp 'hydra.sweeper.skip=[COMPLETE]' hydra.sweeper.resume=true"
-    project.write(**{"job.sh": f"#!/bin/bash\n{BIN}/python main.py seed=1,2 {options}\n"})
+    project.write(**{"job.sh": f"#!/bin/bash\n'{BIN}/python' main.py seed=1,2 {options}\n"})
     project.commit()
     sub = Sub(project, {**project.environment, "XDG_STATE_HOME": str(tmp_path / "state")})
     assert "run 2: FAILED" in sub("--scheduler", "local", "--wait", "job.sh", code=1).stdout

@@ -20,7 +20,7 @@ import hydra
 
 @hydra.main(version_base=None, config_path="conf", config_name="config")
 def main(cfg):
-    if cfg.do == "fail" and cfg.seed == 3:
+    if cfg.do == "fail" and cfg.seed > 2:
         raise ValueError("no luck")
     return (cfg.seed - 2) ** 2 + 0.5
 
@@ -28,7 +28,20 @@ def main(cfg):
 if __name__ == "__main__":
     main()
 """
-SEARCH = ("-m", "hydra/sweeper=optuna", "hydra/sweeper/sampler=grid", "hydra.sweeper.n_trials=5", "seed=range(0,5)")
+# by Python's and NumPy's generators, so that the same seeds are tried each time, some of them twice
+SEARCH = (
+    *("-m", "hydra/sweeper=optuna", "hydra/sweeper/sampler=random", "hydra.sweeper.sampler.seed=1"),
+    *("hydra.sweeper.n_trials=8", "hydra.sweeper.n_jobs=4", "seed=range(0,5)"),
+)
+
+
+def tried(project: Project) -> dict[int, str]:
+    """The runs' statuses by what was tried."""
+    folders = [project.logs / name for name in project.runs()]
+    return {
+        read_yaml(folder / "metadata/config.yaml")["seed"]: read_yaml(folder / "metadata/info.yaml")["status"]
+        for folder in folders
+    }
 
 
 @pytest.mark.parametrize("launcher", ["mlxp_local", pytest.param("mlxp_slurm", marks=pytest.mark.slurm)])
@@ -36,25 +49,28 @@ def test_optuna_finds_the_minimum_of_what_jobs_return(project: Project, launcher
     """Bug: handles instead of values; the values of other jobs; a launch that leaves before there are any."""
     project.write(**{"main.py": SEARCHED})
     project.commit()
-    project.run(*SEARCH, f"hydra/launcher={launcher}", "hydra.sweeper.n_jobs=5")
-    assert read_yaml(project.logs / "optimization_results.yaml") == {
-        "name": "optuna",
-        "best_params": {"seed": 2},
-        "best_value": 0.5,
-    }
+    project.run(*SEARCH, f"hydra/launcher={launcher}")
     expected = {0: 4.5, 1: 1.5, 2: 0.5, 3: 1.5, 4: 4.5}
     for name in project.runs():
         seed = read_yaml(project.logs / name / "metadata/config.yaml")["seed"]
         assert json.loads((project.logs / name / "metadata/return_value.json").read_text()) == {"value": expected[seed]}
+    assert len(project.runs()) == 8
+    found = read_yaml(project.logs / "optimization_results.yaml")
+    assert found["best_value"] == min(expected[seed] for seed in tried(project))
+    assert expected[found["best_params"]["seed"]] == found["best_value"]
 
 
 def test_a_trial_that_fails_is_one_for_optuna_too(project: Project) -> None:
     """Bug: one job that fails ends the search; or counts as a value."""
     project.write(**{"main.py": SEARCHED})
     project.commit()
-    command = (*SEARCH, "hydra/launcher=mlxp_local", "hydra.sweeper.n_jobs=5", "do=fail")
-    project.run(*command, "hydra.sweeper.max_failure_rate=0.3")
-    assert read_yaml(project.logs / "optimization_results.yaml")["best_params"] == {"seed": 2}
+    command = (*SEARCH, "hydra/launcher=mlxp_local", "do=fail")
+    project.run(*command, "hydra.sweeper.max_failure_rate=0.9")
+    statuses = tried(project)
+    assert statuses == {seed: "FAILED" if seed > 2 else "COMPLETE" for seed in statuses}
+    assert set(statuses.values()) == {"FAILED", "COMPLETE"}
+    best = min((seed - 2) ** 2 + 0.5 for seed in statuses if seed <= 2)
+    assert read_yaml(project.logs / "optimization_results.yaml")["best_value"] == best
     assert " is FAILED. What it printed: " in project.run(*command, code=1).stderr
 
 
