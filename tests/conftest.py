@@ -21,6 +21,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.xdist_group(cluster))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _known_plugins() -> None:
+    """Hydra's plugins register their configurations at their first import, which a test must not take back at its end."""
+    from hydra.core.plugins import Plugins
+
+    Plugins.instance()
+
+
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """Variables of a user's shell, with a local queue of the test's own."""
