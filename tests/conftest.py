@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _known_plugins() -> None:
-    """Hydra's plugins register their configurations at their first import, which a test must not take back at its end."""
+    """Hydra's plugins register their configurations at their first import: no test may take that back."""
     from hydra.core.plugins import Plugins
 
     Plugins.instance()

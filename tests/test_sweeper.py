@@ -81,7 +81,7 @@ BASIC = [
     (["optimizer=glob(*,exclude=a*)"], ["optimizer=sgd"]),
     (["msg='a,b','c d'"], ["msg='a,b'", "msg='c d'"]),
     (["+new={a:10},{a:20}"], ["+new={a:10}", "+new={a:20}"]),
-    (["~optimizer.old", "+x=[1,2],[3]"], ["~optimizer.old=null +x=[1,2]", "~optimizer.old=null +x=[3]"]),
+    (["~optimizer.old", "+x=[1,2],[3]"], ["~optimizer.old +x=[1,2]", "~optimizer.old +x=[3]"]),
     (["seed=1,2", "seed=3"], ["seed=3"]),
     (
         ["hydra.sweeper.params={seed:'1,2',msg:x}", "msg=y,z"],

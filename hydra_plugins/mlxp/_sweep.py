@@ -119,6 +119,8 @@ def _last_of_each(overrides: Sequence[Override]) -> list[Override]:
 
 def _axis(override: Override) -> Axis:
     key = override.get_key_element()
+    if override.is_delete() and "=" not in (override.input_line or "="):
+        return Axis((key,), ((key,),))  # with Hydra's own "=null" Hydra 1.4 would only delete what is null
     if not override.is_sweep_override():
         return Axis((key,), ((f"{key}={override.get_value_element_as_str()}",),))
     if not override.is_discrete_sweep():
