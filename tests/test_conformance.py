@@ -191,7 +191,8 @@ def test_a_template_with_the_users_own_name_and_output(backend: Backend, project
     assert "".join(lines.splitlines(keepends=True)[:2]) in script
     assert Path(project.submission(1)["script"]).read_text().count(f"{backend.directive} {name} ") == 1
     if backend.name != "torque":  # whose qsub takes no notice of -o
-        said = until(lambda: mine.exists() and mine.read_text().splitlines())
+        # its last line comes after the program, which is what the status is of
+        said = until(lambda: mine.exists() and "a  b" in (lines := mine.read_text().splitlines()) and lines)
         (program,) = [line for line in said if line.startswith("{")]  # LSF puts its report there as well
         assert json.loads(program)["code"] == "A"
         assert said[said.index(program) + 1] == "a  b"
