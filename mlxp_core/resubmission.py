@@ -20,7 +20,7 @@ from mlxp_core.queues import bring_up_to_date, cancel_jobs
 from mlxp_core.remaking import code_of, find_again
 from mlxp_core.settling import find_submitted
 from mlxp_core.snapshot import publish
-from mlxp_core.standing import Standing
+from mlxp_core.standing import Standing, in_short
 from mlxp_core.submission import Order, submit
 
 _PATIENCE = 300.0  # seconds that another one's submission of the same directory may take
@@ -93,10 +93,10 @@ def resubmit(log_dir: LogDir, runs: Sequence[RunDir], *, complete: bool = False,
 def _up_to_date(runs: Sequence[RunDir]) -> list[Standing]:
     standings = [Standing.load(run) for run in runs]
     silences = bring_up_to_date(standings)
-    unknown = ", ".join(one.run.path.name for one in standings if not one.current)
+    unknown = [one.run for one in standings if not one.current]
     if silences and unknown:
         raise CommandError(
-            f"it is not known where run {unknown} stands, so nothing is submitted:\n"
+            f"it is not known where run {in_short(unknown)} stands, so nothing is submitted:\n"
             + "\n".join(silence.why for silence in silences)
         )
     # one that is not current is another user's, or of another host's queue: nobody can look for it here

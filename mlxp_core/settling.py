@@ -22,6 +22,7 @@ from mlxp_core.notes import Submitted, is_unclear, load_note, submitted
 from mlxp_core.scheduler import _run, load_scheduler
 from mlxp_core.scheduler._base import NativeJob, Question
 from mlxp_core.scheduler._submit import find_job
+from mlxp_core.standing import in_short
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def find_submitted(runs: Sequence[RunDir], *, limit: float) -> dict[RunDir, Subm
         while left := [run for run in unclear if is_unclear(load_note(run))]:
             begun = max(datetime.fromisoformat(load_note(run)["time"]).timestamp() for run in left)
             over = time.time() > begun + limit
-            names = ", ".join(run.path.name for run in left)
+            names = in_short(left)
             try:
                 settle(left, _run.look(scheduler, scheduler.status, Question(user_name()), limit=limit))
             except CommandError as error:

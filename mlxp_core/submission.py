@@ -32,6 +32,7 @@ from mlxp_core.scheduler._base import Scheduler, plain_path
 from mlxp_core.scheduler._submit import Call, submit_once
 from mlxp_core.script import Job
 from mlxp_core.settling import find_started
+from mlxp_core.standing import in_short
 from mlxp_core.store import numbered_folder
 from mlxp_core.template import Template
 
@@ -361,10 +362,7 @@ def _unique(name: str, scheduler: Scheduler) -> str:
 
 
 def _what_became_of(submitted: Sequence[Submitted], failed: Sequence[RunDir], left: Sequence[RunDir]) -> str:
-    def names(runs: Sequence[RunDir]) -> str:
-        return ", ".join(run.path.name for run in runs) or "none"
-
     return (
-        f"Submitted: run {names([one.run for one in submitted])}. Failed: run {names(failed)}. "
-        f"Not submitted: run {names(left)}. The same command again, or `mlxp rerun`, submits exactly the rest."
+        f"Submitted: run {in_short(one.run for one in submitted)}. Failed: run {in_short(failed)}. "
+        f"Not submitted: run {in_short(left)}. The same command again, or `mlxp rerun`, submits exactly the rest."
     )

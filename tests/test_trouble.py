@@ -84,13 +84,13 @@ def test_after_a_refusal_in_the_middle_the_same_command_submits_exactly_the_rest
     cluster.does(3, REFUSED)
     done = project.run(*SINGLE, code=1)
     assert "Invalid qos specification" in done.stderr
-    assert "Submitted: run 1, 2. Failed: run 3. Not submitted: run 4, 5." in done.stderr
+    assert "Submitted: run 1-2. Failed: run 3. Not submitted: run 4-5." in done.stderr
     assert ids(project) == ["1", "2", None, None, None]
     assert [project.submission(name)["state"] for name in project.runs()] == [None, None, *["FAILED"] * 3]
     assert "Invalid qos" in project.submission(3)["error"]
     assert "after another" in project.submission(4)["error"]
     done = project.run(*SINGLE)
-    assert "2 of 5 are submitted already (1, 2)" in done.stdout
+    assert "2 of 5 are submitted already (1-2)" in done.stdout
     assert project.runs() == ["1", "2", "3", "4", "5"]
     assert ids(project) == ["1", "2", "4", "5", "6"]
     assert [project.submission(name)["state"] for name in project.runs()] == [None] * 5
@@ -181,7 +181,7 @@ def test_where_nothing_is_known_nothing_is_submitted_until_the_queue_answers(
     assert "The job may be there or not" in done.stderr
     assert [project.submission(name)["state"] for name in project.runs()] == [None, None]
     done = project.run(*SLURM, "seed=1,2", code=1)
-    assert "it is not known whether run 1, 2 is in the queue, so nothing is submitted" in done.stderr
+    assert "it is not known whether run 1-2 is in the queue, so nothing is submitted" in done.stderr
     assert cluster.calls == 1
     cluster.forget("squeue-any")
     project.run(*SLURM, "seed=1,2")

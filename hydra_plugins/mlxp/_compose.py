@@ -107,6 +107,7 @@ class Composer:
         self._parsed: dict[str, Override | None] = {}
         self._groups: dict[str, bool] = {}
         self._remembered: dict[tuple[str, ...], Job] = {}
+        self._given: Any = master.hydra.overrides.hydra
         self._of_hydra: list[str] = []
 
     def compose(self, overrides: Sequence[str]) -> Job:
@@ -130,8 +131,7 @@ class Composer:
         return (*self._hydra_overrides(), "", *overrides)
 
     def _hydra_overrides(self) -> list[str]:
-        # to which settle_sweep adds
-        if len(self._of_hydra) != len(self._master.hydra.overrides.hydra):
+        if len(self._of_hydra) != len(self._given):  # to which settle_sweep adds
             self._of_hydra = _config.overrides(self._master, "hydra")
         return self._of_hydra
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from functools import lru_cache
 from typing import Any
 
@@ -43,15 +44,25 @@ def resolved(config: DictConfig) -> Plain:
 
 def as_resolved(part: DictConfig) -> Plain:
     """A configuration with every interpolation that can be resolved in it; the others keep their text."""
+    values = container(part)
     with _parsed_once():
         try:
-            values: Any = OmegaConf.to_container(part, resolve=True, enum_to_str=True)
-        except OmegaConfBaseException:
-            values = container(part)
-            for path in _interpolations(values):
-                _holder(values, path)[path[-1]] = _resolve(part, path)
+            for path, _ in _interpolations(values):  # few, while OmegaConf would look at each value
+                _holder(values, path)[path[-1]] = _resolved_at(part, path)
+        except OmegaConfBaseException:  # no value, or a key that is an enum, and only its name in `values`
+            values = _resolved_where_possible(part)
     plain: Plain = to_plain(values)
     return plain
+
+
+def _resolved_where_possible(part: DictConfig) -> Any:
+    try:
+        return OmegaConf.to_container(part, resolve=True, enum_to_str=True)
+    except OmegaConfBaseException:
+        values = container(part)
+        for path, text in _interpolations(values):
+            _holder(values, path)[path[-1]] = _resolve(part, path, text)
+        return values
 
 
 def pin(config: DictConfig, submitted: Plain) -> list[str]:
@@ -62,10 +73,10 @@ def pin(config: DictConfig, submitted: Plain) -> list[str]:
     """
     part = application(config)
     changed = []
-    for path in _interpolations(container(part)):
+    for path, text in _interpolations(container(part)):
         value = _get(submitted, path)
         settled = value is not _ABSENT and not (isinstance(value, str) and "${" in value)
-        if settled and to_plain(_resolve(part, path)) != value:
+        if settled and to_plain(_resolve(part, path, text)) != value:
             holder = _holder(config, path)
             with flag_override(holder, ["struct", "readonly"], [False, False]):
                 holder[path[-1]] = value
@@ -145,14 +156,19 @@ def container(config: Any) -> Any:
     return OmegaConf.to_container(config, resolve=False, enum_to_str=True)
 
 
-def _resolve(config: DictConfig, path: _Path) -> Any:
+def _resolve(config: DictConfig, path: _Path, text: str) -> Any:
     """Resolve one node; give its text where that cannot be done."""
-    holder = _holder(config, path)
     try:
-        value = holder[path[-1]]
-        return OmegaConf.to_container(value, resolve=True, enum_to_str=True) if OmegaConf.is_config(value) else value
+        return _resolved_at(config, path)
     except OmegaConfBaseException:
-        return container(holder)[path[-1]]
+        return text
+
+
+def _resolved_at(config: DictConfig, path: _Path) -> Any:
+    value = _holder(config, path)[path[-1]]
+    if OmegaConf.is_config(value):
+        return OmegaConf.to_container(value, resolve=True, enum_to_str=True)
+    return value.name if isinstance(value, Enum) else value
 
 
 def _holder(values: Any, path: _Path) -> Any:
@@ -161,8 +177,8 @@ def _holder(values: Any, path: _Path) -> Any:
     return values
 
 
-def _interpolations(values: Any) -> list[_Path]:
-    return [path for path, value in _leaves(values) if isinstance(value, str) and "${" in value]
+def _interpolations(values: Any) -> list[tuple[_Path, str]]:
+    return [(path, value) for path, value in _leaves(values) if isinstance(value, str) and "${" in value]
 
 
 def _leaves(value: Any, path: _Path = ()) -> Iterator[tuple[_Path, Any]]:

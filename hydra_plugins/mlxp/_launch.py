@@ -35,6 +35,7 @@ from mlxp_core.resubmission import submitting_again
 from mlxp_core.scheduler import load_scheduler
 from mlxp_core.settling import find_submitted
 from mlxp_core.snapshot import Code
+from mlxp_core.standing import in_short
 from mlxp_core.store import RunStore
 from mlxp_core.submission import Order, Planned
 from mlxp_core.template import Template, add_header, add_setup, read_template
@@ -248,7 +249,7 @@ def _submitted_before(earlier: Launch, options: LauncherConf) -> dict[RunDir, Su
         earlier.time,
         len(found),
         len(earlier.runs),
-        ", ".join(run.path.name for run in found) or "none",
+        in_short(found),
     )
     return found
 

@@ -26,6 +26,7 @@ from mlxp_core import jobscript
 from mlxp_core.jobscript import COMMAND, IN_A_JOB, SESSION, STARTERS, Reached
 from mlxp_core.notes import Submitted
 from mlxp_core.process import is_alive, this_process
+from mlxp_core.standing import in_short
 from mlxp_core.subsession import Session, to_plain
 from mlxp_core.template import Template
 
@@ -69,11 +70,10 @@ class Program:
         if before is None:
             return None
         time, runs = before
-        names = ", ".join(one.run.path.name for one in runs)
         log.warning(
             "submitted already by the mlxpsub of %s, which did not come to its end: run %s (mlxpsub --anew forgets it)",
             time,
-            names,
+            in_short(one.run for one in runs),
         )
         self.session.tell("submitted", **self.told, runs=to_plain(runs), before=True)
         return runs
