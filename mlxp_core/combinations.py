@@ -27,6 +27,8 @@ def walk_together(axes: Sequence[Axis], groups: Sequence[Sequence[str]]) -> list
     """
     joined = list(axes)
     for group in groups:
+        if len(set(group)) < len(group):
+            raise ConfigurationError(f"hydra.sweeper.zip={list(group)} names a key twice: leave it out once")
         parts = [_find(joined, key) for key in group]
         lengths = {len(part.steps) for part in parts}
         if len(lengths) > 1:

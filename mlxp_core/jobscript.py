@@ -150,6 +150,8 @@ def template_of(script: JobScript, reached: Reached, directory: str) -> Template
     setup, rest = _trimmed(before), _trimmed(after)
     # what turns out to be a program in these lines has jobs of its own
     guard = f"export {SESSION}={IN_A_JOB}"
+    # the lines after the program find its exit code in $?, as they do in the script
+    guard_after = f'mlxp_status=$?; {guard}; (exit "$mlxp_status")'
     if _has_commands(setup):
         setup = (f"cd {shlex.quote(directory)} || exit", guard, *setup, f"unset {SESSION}")
     prefix = _prefix(script.text(script.parts[reached.number], comments=False), reached)
@@ -163,7 +165,7 @@ def template_of(script: JobScript, reached: Reached, directory: str) -> Template
         header=script.header,
         setup=setup,
         prefix=prefix.text,
-        after=(guard, *rest) if _has_commands(rest) else (),
+        after=(guard_after, *rest) if _has_commands(rest) else (),
         ignored=script.ignored,
     )
 
@@ -208,9 +210,20 @@ def _prefix(lines: Sequence[str], reached: Reached) -> _Prefix | None:
         places, size = [at for at, word in enumerate(command.words) if word == head[-1]], 1
     if len(places) != 1 or not _may_become(command.words[places[0] + size :], reached.arguments):
         return None
+    _check_arguments(command.words[places[0] + size :], reached)
     runners = [at for at in range(places[0]) if PurePath(command.words[at]).name in _RUNNERS]
     at = min([places[0], *runners])
     return _Prefix(line[: command.starts[at]].lstrip(), alone=bool(runners))
+
+
+def _check_arguments(words: Sequence[str], reached: Reached) -> None:
+    for word in words:
+        found = _JOB_VARIABLE.search(word)
+        if found and word not in reached.arguments:  # or else it was quoted
+            raise ConfigurationError(
+                f"{word} has ${found[1]}, which only a job has: the program's arguments are put together here, before "
+                f"there are jobs. Write '${{oc.env:{found[1]}}}', in single quotes: Hydra looks it up in the job."
+            )
 
 
 def _may_become(words: Sequence[str], arguments: Sequence[str]) -> bool:

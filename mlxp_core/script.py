@@ -70,6 +70,7 @@ _AGAIN = 99  # to the script that has packed several runs into one job
 
 _WORD = r"""(?:'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\])"""
 # variables, then the command; a substitution may hold spaces, which this does not understand
+_TRAP = re.compile(r"\btrap\b")
 _PREFIX = re.compile(rf"(?P<variables>(?:[A-Za-z_]\w*\+?={_WORD}*\s+)*)(?P<word>{_WORD}+)?", re.DOTALL)
 
 
@@ -124,7 +125,9 @@ def render_job(job: Job, template: Template, scheduler: Scheduler) -> str:
 def _program(job: Job, template: Template) -> list[str]:
     """The program's lines. Alone it takes the place of its shell; with lines after it, of one more."""
     command = shlex.join(job.command)
-    if not template.prefix and not template.after:
+    # what is set by trap is lost with the shell
+    stays = bool(template.after) or any(map(_TRAP.search, template.setup))
+    if not template.prefix and not stays:
         return [f"exec {command}"]
     found = _PREFIX.match(template.prefix)
     if found is None or "`" in template.prefix or "$(" in template.prefix:
@@ -146,8 +149,11 @@ def _program(job: Job, template: Template) -> list[str]:
         *start,
         ")",
     ]
-    if template.after:
-        lines += ["mlxp_code=$?", 'echo - >"$mlxp_pid"', *template.after, 'exit "$mlxp_code"']
+    if stays:
+        lines += ["mlxp_code=$?", 'echo - >"$mlxp_pid"']
+        if template.after:
+            lines += ['(exit "$mlxp_code")  # $? is that of the program', *template.after]
+        lines += ['exit "$mlxp_code"']
     return lines
 
 
@@ -191,8 +197,8 @@ def check_array(header: Sequence[str], scheduler: Scheduler) -> None:
     if not scheduler.array_on_command_line or "[" in (_own_name(scheduler, header) or ""):
         raise ConfigurationError(
             f"the header sets {' or '.join(array.yields_to)} itself, which is how the launcher submits a batch. "
-            "Take that line out (hydra.launcher.max_parallel limits how many run at once), or set "
-            "hydra.launcher.array=false."
+            "Take that line out (hydra.launcher.max_parallel limits how many run at once): each of its tasks would be "
+            "the same run."
         )
 
 

@@ -109,15 +109,14 @@ class Planned:
     settings: Mapping[str, Any]  # mlxp.yaml, but for the order
 
 
-def check(order: Order, count: int) -> None:
-    """Raise ConfigurationError for what would keep ``count`` such runs from being submitted; nothing is written."""
+def check(order: Order) -> None:
+    """Raise ConfigurationError for what would keep such runs from being submitted; nothing is written."""
     scheduler = load_scheduler(order.scheduler)
     if order.pack < 1:
         raise ConfigurationError(f"hydra.launcher.pack={order.pack}: at least one run is in each job")
     if order.max_parallel is not None:
         _check_max_parallel(order, scheduler)
-    if order.array and count > 1:
-        script.check_array(order.header, scheduler)
+    script.check_array(order.header, scheduler)
 
 
 def _check_max_parallel(order: Order, scheduler: Scheduler) -> None:

@@ -494,8 +494,11 @@ def test_the_value_of_a_job_that_was_left_cannot_be_taken_for_a_number() -> None
     from mlxp_core.layout import RunDir
 
     handle = SubmittedJob(RunDir(Path("/logs/3")), "slurm", "42", 3)
-    assert (handle.run_id, repr(handle)) == (3, "<SubmittedJob run 3, slurm job 42_3>")
-    with pytest.raises(TypeError, match=r"no value yet.*hydra\.launcher\.wait=true"):
+    assert (handle.run_id, repr(handle)) == (
+        3,
+        "<SubmittedJob run 3, slurm job 42_3; left without waiting for its value>",
+    )
+    with pytest.raises(TypeError, match=r"without waiting.*hydra\.launcher\.wait=true"):
         float(handle)  # type: ignore[arg-type]
 
 

@@ -298,8 +298,8 @@ def test_what_surrounds_a_program_goes_into_its_jobs(sub: Sub) -> None:
     assert "export C='c  d'" in third
     assert next(line for line in third if "optimizer.lr=1" in line).startswith(f"exec {shlex.quote(str(python))} ")
     assert between(third, "export MLXP_SUB=in-a-job", "unset MLXP_SUB") == [*setup[1:], "echo between"]
-    tail = third[len(third) - third[::-1].index("export MLXP_SUB=in-a-job") :]
-    assert tail[0] == "echo after"
+    tail = third[third.index("echo after") - 1 :]
+    assert "export MLXP_SUB=in-a-job;" in tail[0]
     assert str(here / "sub") not in first  # its work directory is the copy's
     assert "mlxpsub-" not in "".join(sub.script(run, "sub") for run in (1, 2, 3))
 
@@ -497,7 +497,31 @@ def test_a_command_that_takes_variables_of_a_job_is_refused_where_they_would_be_
     )
     done = sub("job.sh", code=1)
     assert "$SLURM_NTASKS, which only a job has" in done.stderr
+    sub.project.write(**{"job.sh": "#SBATCH --time=5\npython main.py msg=/scratch/${SLURM_JOB_ID}\n"})
+    done = sub("job.sh", code=1)
+    assert "$SLURM_JOB_ID, which only a job has" in done.stderr
+    assert "'${oc.env:SLURM_JOB_ID}'" in done.stderr
     assert sub.submitted() == []
+    sub.project.write(
+        **{"job.sh": "#SBATCH --time=5\npython main.py 'msg=${oc.env:SLURM_JOB_ID,}' '+a=\"$SLURM_JOB_ID\"'\n"}
+    )
+    sub("job.sh")
+    assert len(sub.submitted()) == 1
+
+
+def test_the_lines_after_the_program_see_how_it_ended(sub: Sub) -> None:
+    """Bug: a handler of failures that always finds 0, and a job that then ends as if all were well."""
+    sub.project.write(
+        **{
+            "job.sh": "#SBATCH --time=5\npython main.py\nstatus=$?\necho saw $status\nexit $status\n",
+            "main.py": "import hydra\n\n@hydra.main(version_base=None)\ndef main(_):\n    raise ValueError\n\nmain()\n",
+        }
+    )
+    sub("job.sh")
+    script = sub.project.logs / "1/script.sh"
+    done = subprocess.run(["bash", script], capture_output=True, text=True, check=False, env=sub.project.environment)
+    assert done.returncode == 1
+    assert done.stdout.endswith("saw 1\n")
 
 
 def test_ranks_of_an_unknown_starter_do_not_submit_each(sub: Sub, tmp_path: Path) -> None:

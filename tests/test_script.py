@@ -271,6 +271,18 @@ def test_the_exit_code_is_kept_however_the_command_or_the_set_up_ends(
     assert one.run.exit_code.read_text() == f"{code} 1\n"
 
 
+@pytest.mark.parametrize("code", [0, 6])
+def test_set_up_lines_and_those_after_the_program_see_its_end(tmp_path: Path, code: int) -> None:
+    """Bug: a trap that is lost with its shell, so that nothing is cleaned up; $? of a line of ours."""
+    command = ("sh", "-c", f"echo ran; exit {code}")
+    for prefix in ("", "FOO=1 "):
+        trapped = Template(setup=("trap 'echo bye $?' EXIT",), prefix=prefix)
+        assert execute(job(tmp_path / f"trap{prefix}", *command), trapped).stdout == f"ran\nbye {code}\n"
+    after = Template(after=("status=$?", "echo saw $status", "exit $status"))
+    done = execute(job(tmp_path / "after", *command), after)
+    assert (done.stdout, done.returncode) == (f"ran\nsaw {code}\n", code)
+
+
 def test_the_exit_code_of_an_earlier_attempt_is_gone_while_the_next_runs(tmp_path: Path) -> None:
     """Bug: a requeued job that runs is FAILED, by the exit code of the attempt before."""
     one = job(tmp_path / "1", "sh", "-c", f"test ! -e {tmp_path}/1/metadata/exit_code")

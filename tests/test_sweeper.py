@@ -155,6 +155,8 @@ def test_a_sample_is_the_same_each_time(swept: Swept) -> None:
     [
         ("hydra.sweeper.zip=[seed,msg]", "hydra.sweeper.zip: msg has one value, msg=x"),
         ("hydra.sweeper.zip=[seed,other]", "hydra.sweeper.zip: other is not swept; there is seed"),
+        ("hydra.sweeper.zip=[seed,seed]", "names a key twice: leave it out once"),
+        ("hydra.sweeper.include=3", "hydra.sweeper.include=3 is neither a query nor a list of queries"),
         ("hydra.sweeper.zip=[seed,[msg]]", "is neither a list of keys nor a list of such lists"),
         ("hydra.sweeper.points=none.csv", "none.csv (hydra.sweeper.points) cannot be read"),
         ("hydra.sweeper.points=none.txt", "a file of points is a .yaml or a .csv"),
@@ -177,6 +179,22 @@ def test_what_cannot_be_used_is_said(swept: Swept, argument: str, said: str) -> 
     """Bug: a sweep of something else, or a stack trace."""
     assert said in swept.refused("seed=1,2", "msg=x", argument)
     assert not (swept.project.logs / "1").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("do,do\n1,2\n", "has 'do' twice in its first row"),
+        ("do,\n1,2\n", "has a column without a name in its first row"),
+        ("do;optimizer\n1;adam\n", "must be separated by commas"),
+        ("do,optimizer\n1,adam\n2\n", "points.csv, line 3: another number of cells than in the first row: ['2']"),
+        ("do\na=b\n", "points.csv, point 1: "),
+    ],
+)
+def test_what_is_wrong_with_a_table_of_points_is_said_with_its_place(swept: Swept, text: str, said: str) -> None:
+    """Bug: the first of two columns is dropped; a stack trace, or what the parser says without file and line."""
+    swept.project.write(**{"points.csv": text})
+    assert said in swept.refused("hydra.sweeper.points=points.csv")
 
 
 def launched(project: Project, *arguments: str, code: int = 0) -> str:
@@ -228,6 +246,40 @@ def test_the_same_command_completes_a_sweep_with_failures(project: Project, tmp_
     assert "run anew although there is a run of the same configuration" in said
     assert project.runs() == [*names, "13", "14", "15"]
     assert "skipped 1 job" in launched(project, "seed=3", *SAME[1:], "hydra.sweeper.skip_any_code=true")
+
+
+SLOW = """\
+import time
+from pathlib import Path
+
+import hydra
+
+@hydra.main(version_base=None, config_path="conf", config_name="config")
+def main(cfg):
+    assert cfg.seed == 1
+    began = Path(FLAG)
+    if not began.exists():
+        began.touch()
+        raise ValueError("the first attempt")
+    limit = time.monotonic() + 60
+    while "FAILED" not in Path(OTHER).read_text() and time.monotonic() < limit:
+        time.sleep(0.05)
+    time.sleep(1)
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_runs_that_run_again_are_waited_for_where_a_new_one_fails(project: Project, tmp_path: Path) -> None:
+    """Bug: a launch that waits leaves with the first failure of the new jobs, and nobody hears of the others."""
+    other = project.logs / "2/metadata/info.yaml"
+    project.write(**{"main.py": SLOW.replace("FLAG", repr(str(tmp_path / "flag"))).replace("OTHER", repr(str(other)))})
+    project.commit()
+    launched(project, "seed=1", *SAME[1:], code=1)
+    launched(project, "seed=1,2", *SAME[1:], code=1)
+    assert [project.status(run) for run in (1, 2)] == ["COMPLETE", "FAILED"]
+    assert project.info(1)["attempt"] == 2
 
 
 # each job begins and ends by the code that records a job, in one program: 750 of Python and Hydra would take minutes

@@ -155,6 +155,17 @@ for job in results:
 """
 
 
+def test_a_value_that_cannot_be_kept_is_said(project: Project) -> None:
+    """Bug: handles where values were expected, and no word of why."""
+    project.write(**{"lib/amounts.py": "ONE = 1\n"})
+    project.commit()
+    code = NOTEBOOK.format(library=project.dir / "lib").replace('return {"y"', 'return {1} or {"y"')
+    done = project.popen_and_end([sys.executable, "-c", code, "hydra.launcher.wait=true"])
+    assert "not kept, of run 1-2: builtins.set: a set is no plain value. Return numbers" in done
+    assert done.splitlines()[-1].startswith("<SubmittedJob run 2, local job ")
+    assert done.splitlines()[-1].endswith("; what it returned was not kept: builtins.set: a set is no plain value>")
+
+
 @pytest.mark.parametrize("snapshot", ["auto", "none"])
 def test_a_task_function_without_a_program_travels(project: Project, snapshot: str) -> None:
     """Bug: a closure, a resolver, a module of the notebook's sys.path, or a value of the launch that gets lost."""

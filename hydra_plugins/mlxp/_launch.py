@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -64,18 +63,16 @@ class SubmittedJob:
         self.missing = ""  # why its value is not known although it has ended
 
     def __repr__(self) -> str:
-        """Name the run and the job."""
+        """Name the run and the job, and why there is no value: other sweepers than ours show nothing else."""
         index = "" if self.array_index is None else f"_{self.array_index}"
-        return f"<SubmittedJob run {self.run_dir.name}, {self.scheduler} job {self.job_id}{index}>"
+        why = f"what it returned was not kept: {self.missing}" if self.missing else "left without waiting for its value"
+        return f"<SubmittedJob run {self.run_dir.name}, {self.scheduler} job {self.job_id}{index}; {why}>"
 
     def __float__(self) -> float:
         """Refuse to be the objective that a sweeper optimises."""
         if self.missing:
-            raise TypeError(f"{self!r} returned what is no number, and was not kept: {self.missing}")
-        raise TypeError(
-            f"{self!r} has no value yet: the launcher submitted it and left. A sweeper that needs the values of its "
-            "jobs needs hydra.launcher.wait=true."
-        )
+            raise TypeError(f"{self!r} is no number")
+        raise TypeError(f"{self!r}: a sweeper that needs the values of its jobs needs hydra.launcher.wait=true")
 
 
 def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
@@ -93,8 +90,8 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
     templates = _alike(_with_own_lines(template, job, options) for job in jobs)
     by_template = {one: _order(launcher, one) for one in dict.fromkeys(templates)}
     orders = [by_template[one] for one in templates]
-    for order, count in Counter(orders).items():
-        submission.check(order, count)
+    for order in by_template.values():
+        submission.check(order)
     sub = _sub.current()
     in_script = _identity(launcher, program, jobs, code=None) if sub else ""
     if sub is not None and (before := sub.submitted_before(in_script)) is not None:
@@ -371,13 +368,14 @@ def _wait(jobs: Sequence[Job], submitted: Sequence[Submitted]) -> list[JobReturn
     log.info("waiting for them")
     what = {one.run: " ".join(job.overrides) for job, one in zip(jobs, submitted, strict=True)}
     returns: list[JobReturn] = []
+    not_kept: dict[RunDir, str] = {}
     for job, one, status in zip(jobs, submitted, follow(submitted, what, log.info), strict=True):
         result = _Submitted(job, one)
         if status is Status.COMPLETE:
             try:
                 result.return_value = returned.read(one.run)
             except returned.NotKeptError as error:
-                result.return_value.missing = str(error)
+                result.return_value.missing = not_kept[one.run] = str(error)
         else:
             result.status = JobStatus.FAILED
             result.return_value = JobDidNotCompleteError(
@@ -385,6 +383,13 @@ def _wait(jobs: Sequence[Job], submitted: Sequence[Submitted]) -> list[JobReturn
                 f"what is known of its end: {one.run.info}"
             )
         returns.append(result)
+    if not_kept:
+        log.warning(
+            "what the task function returned was not kept, of run %s: %s. "
+            "Return numbers, strings, lists or mappings of them; log the rest as artifacts.",
+            in_short(not_kept),
+            next(iter(not_kept.values())),
+        )
     return returns
 
 

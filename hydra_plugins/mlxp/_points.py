@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -44,16 +45,30 @@ def _read(path: Path) -> Any:
                 return OmegaConf.to_container(OmegaConf.load(file), resolve=False)
         if path.suffix == ".csv":
             with path.open(encoding="utf-8-sig", newline="") as file:
-                return [_row(row, path) for row in csv.DictReader(file, skipinitialspace=True)]
+                rows = csv.DictReader(file, skipinitialspace=True)
+                _check_header([key.strip() for key in rows.fieldnames or []], path)
+                return [_row(row, path, rows.line_num) for row in rows]
     except (OSError, ValueError, OmegaConfBaseException, yaml.YAMLError, csv.Error) as error:
         raise ConfigurationError(f"the points {path} (hydra.sweeper.points) cannot be read: {error}") from error
     raise ConfigurationError(f"hydra.sweeper.points={path}: a file of points is a .yaml or a .csv")
 
 
-def _row(row: Mapping[Any, Any], path: Path) -> list[str]:
+def _check_header(keys: Sequence[str], path: Path) -> None:
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice or "" in keys:
+        what = f"{twice[0]!r} twice" if twice and twice[0] else "a column without a name"
+        raise ConfigurationError(
+            f"{path} has {what} in its first row: {', '.join(map(repr, keys))}; it holds a key for each column"
+        )
+    if len(keys) == 1 and ";" in keys[0]:
+        raise ConfigurationError(f"{path}: the cells of {keys[0]!r} must be separated by commas, not by semicolons")
+
+
+def _row(row: Mapping[Any, Any], path: Path, line: int) -> list[str]:
     """A cell holds what stands behind the = of an override; an empty one leaves its key as it is."""
     if None in row or None in row.values():
-        raise ConfigurationError(f"{path}: a row with another number of cells than the header: {row}")
+        cells = [cell for cell in row.values() if isinstance(cell, str)] + list(row.get(None, []))
+        raise ConfigurationError(f"{path}, line {line}: another number of cells than in the first row: {cells}")
     return [f"{key.strip()}={cell.strip()}" for key, cell in row.items() if cell.strip()]
 
 
@@ -65,7 +80,10 @@ def _point(given: Any, where: str, parser: OverridesParser) -> list[Override]:
         lines = given
     else:
         raise ConfigurationError(f"{where} is neither a mapping nor a list of overrides: {given!r}")
-    overrides: Sequence[Override] = parser.parse_overrides(list(lines))
+    try:
+        overrides: Sequence[Override] = parser.parse_overrides(list(lines))
+    except HydraException as error:
+        raise ConfigurationError(f"{where}: {error}") from error
     for one in overrides:
         if one.is_sweep_override():
             raise ConfigurationError(f"{where}: {one.input_line} has several values; quote it if it is one")

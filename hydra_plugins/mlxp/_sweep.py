@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,21 @@ def sweep(sweeper: MlxpSweeper, arguments: list[str]) -> list[Sequence[JobReturn
         again = _Again(sweeper)
     if (program := _sub.current()) is not None and not jobs:
         program.complete()
-    size = options.max_batch_size or max(len(jobs), 1)
+    try:
+        returns += _launched(sweeper, jobs, composer)
+    except Exception:
+        if again.runs and not _sub.is_dry():
+            again.results()  # stays, where the launcher waits, until these have ended, too
+        raise
+    if again.runs and not _sub.is_dry():
+        returns[0] = again.results()
+        _raise_failures(returns[0])
+    return returns
+
+
+def _launched(sweeper: MlxpSweeper, jobs: Sequence[Overrides], composer: Composer) -> Iterator[Sequence[JobReturn]]:
+    launcher: Any = sweeper.launcher
+    size = sweeper.options.max_batch_size or max(len(jobs), 1)
     for start in range(0, len(jobs), size):
         batch = jobs[start : start + size]
         if not isinstance(launcher, MlxpLauncher):  # which composes all of them before it writes anything
@@ -59,11 +73,7 @@ def sweep(sweeper: MlxpSweeper, arguments: list[str]) -> list[Sequence[JobReturn
                 composer.compose(job)
         results = launcher.launch(batch, initial_job_idx=start)
         _raise_failures(results)
-        returns.append(results)
-    if again.runs and not _sub.is_dry():
-        returns[0] = again.results()
-        _raise_failures(returns[0])
-    return returns
+        yield results
 
 
 def _composer(sweeper: MlxpSweeper) -> Composer:
@@ -151,7 +161,7 @@ def _chosen(sweeper: MlxpSweeper, jobs: list[Overrides], composer: Composer) -> 
     chosen = set(range(len(jobs)))
     for name, given in (("include", options.include), ("exclude", options.exclude)):
         queries = [given] if isinstance(given, str) else given or []
-        if not all(isinstance(query, str) for query in queries):
+        if not isinstance(queries, Sequence) or not all(isinstance(query, str) for query in queries):
             raise ConfigurationError(f"hydra.sweeper.{name}={given} is neither a query nor a list of queries")
         for query in queries:
             those = matching(configs, values, query)

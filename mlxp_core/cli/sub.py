@@ -101,13 +101,14 @@ def _run(script: _Script, *, dry_run: bool, anew: bool) -> tuple[int, list[Submi
         for one in failed:
             print(
                 f"mlxpsub: line {script.cut.line_number(one['number'])} of {script.path}: "
-                f"{shlex.join(one['command'])} has not submitted all of its jobs",
+                f"{shlex.join(one['command'])} has not come to its end: not all of "
+                "its jobs are submitted, or it waited for one that failed (mlxp status tells)",
                 file=sys.stderr,
             )
         if code:
             print(f"mlxpsub: {script.path} ended with exit code {code}", file=sys.stderr)
         if (code or failed) and submitted and not dry_run:
-            print("mlxpsub: the same command again submits what is left", file=sys.stderr)
+            print("mlxpsub: the same command again submits what is left; with --anew, everything", file=sys.stderr)
         if not (code or failed or dry_run):
             session.record.unlink(missing_ok=True)
         runs = [run for one in submitted for run in from_plain(one["runs"])]

@@ -1,9 +1,10 @@
 """The index of a log directory: what was read of runs that do not change, for the next process. A cache, on disk.
 
 It lies in ``.mlxp`` of the log directory where that can be written, or else among the user's caches. A line with
-version, lengths and checksum, then JSON, then Parquet; nothing in it is executed. One that is missing, torn or of
-another version is not used, and of one that is old only the runs are whose folders stand as they did: see settled.py.
-Several may write it at once: each puts a whole one into its place.
+version, lengths and checksum, then JSON, then two Arrow IPC streams, the columns without rows and with them (Parquet
+takes five times as long for 1,000 runs); nothing in it is executed. One that is missing, torn or of another version is
+not used, and of one that is old only the runs are whose folders stand as they did: see settled.py. Several may write it
+at once: each puts a whole one into its place.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from mlxp_core.reader.block import Block, Tables
 _logger = logging.getLogger(__name__)
 
 # with what the hashes of numbers depend on, which fingerprints are
-_VERSION = f"hydra-mlxp reader index 3 {sys.implementation.name} {sys.hash_info.width}"
+_VERSION = f"hydra-mlxp reader index 4 {sys.implementation.name} {sys.hash_info.width}"
 
 
 def load_index(log_dir: str) -> Block | None:
@@ -71,23 +72,28 @@ def read_index(content: bytes) -> Block:
     version, length, checksum = head.decode("ascii").rsplit(" ", 2)
     if version != _VERSION or checksum != _checksum(body):
         raise ValueError("another version, or torn")
-    tables = Tables.read(json.loads(body[: int(length)]))
-    parquet = body[int(length) :]
+    schema_length, *plain = json.loads(body[: int(length)])
+    tables = Tables.read(plain)
+    end = int(length) + int(schema_length)
+    schema, stream = body[int(length) : end], body[end:]
 
     def load(names: Sequence[str]) -> pl.DataFrame:
-        return pl.read_parquet(io.BytesIO(parquet), columns=list(names))
+        return pl.read_ipc_stream(io.BytesIO(stream), columns=list(names))
 
-    block = Block(pl.read_parquet_schema(io.BytesIO(parquet)), tables, load)
+    block = Block(pl.read_ipc_stream(io.BytesIO(schema)).schema, tables, load)
     block.check()
     return block
 
 
 def write_index(block: Block) -> bytes:
     """Give the index as it stands in a file."""
-    head = json.dumps(block.tables.plain, separators=(",", ":")).encode("utf-8", "surrogatepass")
-    parquet = io.BytesIO()
-    block.frame.write_parquet(parquet, compression="zstd", compression_level=1, statistics=False)
-    body = head + parquet.getvalue()
+    frame = block.frame
+    schema, stream = io.BytesIO(), io.BytesIO()
+    frame.clear().write_ipc_stream(schema)  # by itself: to ask the stream for it would read all of it
+    frame.write_ipc_stream(stream, compression="zstd")
+    plain = [len(schema.getvalue()), *block.tables.plain]
+    head = json.dumps(plain, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    body = head + schema.getvalue() + stream.getvalue()
     return f"{_VERSION} {len(head)} {_checksum(body)}\n".encode() + body
 
 

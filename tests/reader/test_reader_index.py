@@ -184,12 +184,13 @@ def test_a_run_under_way_is_never_in_the_index(logs, monkeypatch, tmp_path):
         lambda content: content[: len(content) // 2],
         lambda content: content[:-2],
         lambda content: content[:-100] + bytes([content[-100] ^ 1]) + content[-99:],
-        lambda content: content.replace(b"index 3 ", b"index 2 ", 1),
+        lambda content: content.replace(b"index 4 ", b"index 3 ", 1),
         lambda content: bytes(100),
         lambda content: b"[" * 100_000,
         lambda content: whole(b"[1]"),
         lambda content: whole(b"[[], []]"),
-        lambda content: whole(b"[[], []]", b"PAR1"),
+        lambda content: whole(b"[0, [], []]"),
+        lambda content: whole(b"[4, [], []]", b"ARRO"),
     ],
 )
 def test_an_index_that_is_not_whole_or_not_ours_is_not_used(forty, spoil):
@@ -203,9 +204,9 @@ def test_an_index_that_is_not_whole_or_not_ours_is_not_used(forty, spoil):
     assert (again, count) == (before, 0)  # and a whole one has come in its place
 
 
-def whole(head, parquet=b""):
+def whole(head, tables=b""):
     """An index whose checksum is right."""
-    return f"{index._VERSION} {len(head)} {index._checksum(head + parquet)}\n".encode() + head + parquet
+    return f"{index._VERSION} {len(head)} {index._checksum(head + tables)}\n".encode() + head + tables
 
 
 @pytest.mark.parametrize(
@@ -224,9 +225,11 @@ def test_an_index_with_columns_of_another_form_is_not_used(forty, change):
     before = look(forty)
     content = index_of(forty).read_bytes()
     block = index.read_index(content)
-    parquet = io.BytesIO()
-    change(block.frame).write_parquet(parquet)
-    index_of(forty).write_bytes(whole(json.dumps(block.tables.plain).encode(), parquet.getvalue()))
+    frame, schema, stream = change(block.frame), io.BytesIO(), io.BytesIO()
+    frame.clear().write_ipc_stream(schema)
+    frame.write_ipc_stream(stream)
+    head = json.dumps([len(schema.getvalue()), *block.tables.plain]).encode()
+    index_of(forty).write_bytes(whole(head, schema.getvalue() + stream.getvalue()))
     after, count = yaml_files_read(lambda: look(forty))
     assert after == before
     assert count > 0
