@@ -34,6 +34,7 @@ _OF_ACCELERATE = ("ACCELERATE_MIXED_PRECISION",)
 
 _OF_A_JOB = r"(?:SLURMD?|OAR|PBS|SGE|LSB|MOAB)_\w+|JOB_ID|NSLOTS|PE_HOSTFILE"
 _JOB_VARIABLE = re.compile(rf"\$\{{?({_OF_A_JOB})\b")
+_VALUE_OF_A_JOB = re.compile(rf"\$(?:({_OF_A_JOB})\b|\{{({_OF_A_JOB})\}})")
 # what the shell puts in the place of a word is not known from its text
 _EXPANDS = re.compile(r"[$`*?\[~{]")
 _PRELUDE = (
@@ -217,12 +218,17 @@ def _prefix(lines: Sequence[str], reached: Reached) -> _Prefix | None:
 
 
 def _check_arguments(words: Sequence[str], reached: Reached) -> None:
+    """Raise ConfigurationError for a variable of a job that was nothing here; one that the script sets has a value."""
     for word in words:
-        found = _JOB_VARIABLE.search(word)
-        if found and word not in reached.arguments:  # or else it was quoted
+        found = _VALUE_OF_A_JOB.search(word)
+        if found is None or word in reached.arguments:  # it was quoted
+            continue
+        emptied = _VALUE_OF_A_JOB.sub("", word)
+        if emptied in reached.arguments or _EXPANDS.search(emptied):
+            name = found[1] or found[2]
             raise ConfigurationError(
-                f"{word} has ${found[1]}, which only a job has: the program's arguments are put together here, before "
-                f"there are jobs. Write '${{oc.env:{found[1]}}}', in single quotes: Hydra looks it up in the job."
+                f"{word} has ${name}, which only a job has: the program's arguments are put together here, before "
+                f"there are jobs. Write '${{oc.env:{name}}}', in single quotes: Hydra looks it up in the job."
             )
 
 

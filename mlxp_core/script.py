@@ -69,8 +69,8 @@ _PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: jobs that depend on this one's suc
 _AGAIN = 99  # to the script that has packed several runs into one job
 
 _WORD = r"""(?:'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\])"""
-# variables, then the command; a substitution may hold spaces, which this does not understand
 _TRAP = re.compile(r"\btrap\b")
+# variables, then the command; a substitution may hold spaces, which this does not understand
 _PREFIX = re.compile(rf"(?P<variables>(?:[A-Za-z_]\w*\+?={_WORD}*\s+)*)(?P<word>{_WORD}+)?", re.DOTALL)
 
 
@@ -123,9 +123,8 @@ def render_job(job: Job, template: Template, scheduler: Scheduler) -> str:
 
 
 def _program(job: Job, template: Template) -> list[str]:
-    """The program's lines. Alone it takes the place of its shell; with lines after it, of one more."""
+    """The program's lines. Alone it takes the place of its shell; where lines or a trap come after it, of one more."""
     command = shlex.join(job.command)
-    # what is set by trap is lost with the shell
     stays = bool(template.after) or any(map(_TRAP.search, template.setup))
     if not template.prefix and not stays:
         return [f"exec {command}"]

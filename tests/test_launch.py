@@ -207,6 +207,16 @@ def test_what_is_wrong_is_said_before_anything_is_written(
     assert runs == []
 
 
+@pytest.mark.parametrize("arguments", [(), ("hydra.launcher.array=false",)])
+def test_an_array_of_the_users_own_is_refused_for_a_single_job_too(
+    project: Project, arguments: tuple[str, ...]
+) -> None:
+    """Bug: each task of it is the same run, in one folder."""
+    done = project.run(*LOCAL, "hydra.launcher.header='#LOCAL --array=1-2'", *arguments, code=1)
+    assert "the header sets --array itself" in done.stderr
+    assert not (project.logs / "1").exists()
+
+
 def test_a_refused_submission_is_said_with_its_header_and_in_the_run_folders(project: Project) -> None:
     """Bug: runs that stay PENDING for ever, and a message without the line that was refused."""
     done = project.run(*LOCAL, "seed=1,2", "hydra.launcher.header='#LOCAL --foo=1'", code=1)

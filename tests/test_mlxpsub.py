@@ -507,6 +507,9 @@ def test_a_command_that_takes_variables_of_a_job_is_refused_where_they_would_be_
     )
     sub("job.sh")
     assert len(sub.submitted()) == 1
+    sub.project.write(**{"job.sh": "#SBATCH --time=5\nJOB_ID=mine\npython main.py msg=$JOB_ID\n"})
+    sub("job.sh")
+    assert sub.submitted()[1:] == ["msg=mine"]
 
 
 def test_the_lines_after_the_program_see_how_it_ended(sub: Sub) -> None:

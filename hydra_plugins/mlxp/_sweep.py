@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
 from hydra_plugins.mlxp import _sub
@@ -51,29 +51,29 @@ def sweep(sweeper: MlxpSweeper, arguments: list[str]) -> list[Sequence[JobReturn
         again = _Again(sweeper)
     if (program := _sub.current()) is not None and not jobs:
         program.complete()
-    try:
-        returns += _launched(sweeper, jobs, composer)
-    except Exception:
-        if again.runs and not _sub.is_dry():
-            again.results()  # stays, where the launcher waits, until these have ended, too
-        raise
+    returns += _launched(sweeper, jobs, composer)
     if again.runs and not _sub.is_dry():
         returns[0] = again.results()
-        _raise_failures(returns[0])
+    for results in returns:  # not sooner: where the launcher waits, it stays until those that run again have ended, too
+        for result in results:
+            _ = result.return_value  # raises that of a job that failed
     return returns
 
 
-def _launched(sweeper: MlxpSweeper, jobs: Sequence[Overrides], composer: Composer) -> Iterator[Sequence[JobReturn]]:
+def _launched(sweeper: MlxpSweeper, jobs: Sequence[Overrides], composer: Composer) -> list[Sequence[JobReturn]]:
+    """Launch the batches; none after one in which a job failed."""
     launcher: Any = sweeper.launcher
+    returns: list[Sequence[JobReturn]] = []
     size = sweeper.options.max_batch_size or max(len(jobs), 1)
     for start in range(0, len(jobs), size):
         batch = jobs[start : start + size]
         if not isinstance(launcher, MlxpLauncher):  # which composes all of them before it writes anything
             for job in shown(batch, "composing"):
                 composer.compose(job)
-        results = launcher.launch(batch, initial_job_idx=start)
-        _raise_failures(results)
-        yield results
+        returns.append(launcher.launch(batch, initial_job_idx=start))
+        if any(result.status is not JobStatus.COMPLETED for result in returns[-1]):
+            break
+    return returns
 
 
 def _composer(sweeper: MlxpSweeper) -> Composer:
@@ -87,11 +87,6 @@ def _save(sweeper: MlxpSweeper) -> None:
     folder = Path(sweeper.config.hydra.sweep.dir)
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(sweeper.config, folder / "multirun.yaml")
-
-
-def _raise_failures(results: Iterable[JobReturn]) -> None:
-    for result in results:
-        _ = result.return_value  # raises that of a job that failed
 
 
 def _wanted(sweeper: MlxpSweeper, arguments: list[str], composer: Composer) -> list[Overrides]:
