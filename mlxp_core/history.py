@@ -23,6 +23,7 @@ class Wish:
     any_code: bool
     resume: bool
     commit: str | None  # of the code that the jobs would run; None: it is not known
+    function_hash: str | None  # of a task function that is sent to them
     program: str  # as Hydra calls it
 
 
@@ -63,14 +64,14 @@ def plan(log_dir: LogDir, configs: Sequence[Mapping[str, Any]], wish: Wish) -> P
 
 
 def _decide(at: int, runs: Sequence[Standing], wish: Wish, made: Plan) -> None:
-    counting = [one for one in runs if wish.any_code or _is_of(one, wish.commit)]
+    counting = [one for one in runs if wish.any_code or _is_of(one, wish)]
     done = [one for one in counting if one.status in wish.skip]
     if done:
         made.left[at] = done[-1]
         return
     if wish.resume:
         # without a version there is none to be another one, where the user says that any will do
-        same = [one for one in counting if _is_of(one, wish.commit) or (wish.commit is None and _commit(one) is None)]
+        same = [one for one in counting if _code_of(one) == (wish.commit, wish.function_hash)]
         taken = set(made.again.values())
         unfinished = [one for one in same if _is_unfinished(one) and one.run not in taken]
         under_way = [one for one in same if one.status in {Status.PENDING, Status.RUNNING} and one not in unfinished]
@@ -89,16 +90,16 @@ def _is_unfinished(one: Standing) -> bool:
     return one.status in UNFINISHED or (one.status is Status.PENDING and not one.is_submitted)
 
 
-def _is_of(one: Standing, commit: str | None) -> bool:
-    return commit is not None and _commit(one) == commit
+def _is_of(one: Standing, wish: Wish) -> bool:
+    return wish.commit is not None and _code_of(one) == (wish.commit, wish.function_hash)
 
 
-def _commit(one: Standing) -> Any:
-    """The version that a run ran; None where it ran in place, on files that may have been any."""
+def _code_of(one: Standing) -> tuple[Any, Any]:
+    """The commit that a run ran, None where it ran in place, on files that may have been any; its function's hash."""
     version = one.info.get("version_manager")
-    if not isinstance(version, Mapping) or version.get("snapshot") == "none":
-        return None
-    return version.get("commit_hash")
+    if not isinstance(version, Mapping):
+        return None, None
+    return None if version.get("snapshot") == "none" else version.get("commit_hash"), version.get("function_hash")
 
 
 def _program(one: Standing) -> Any:

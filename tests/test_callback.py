@@ -183,6 +183,13 @@ def test_the_log_directory_can_be_chosen(project: Project) -> None:
     assert {"1", "2", "3", "4"} <= set(os.listdir(project.dir / "elsewhere" / "deep"))
 
 
+def test_the_jobs_of_hydras_own_launcher_go_where_their_configuration_says(project: Project) -> None:
+    """Bug: hydra.sweep.dir as the multirun's own configuration has it, for all of its jobs."""
+    project.run("-m", CALLBACK, "hydra.sweep.dir='{log_dir}/lr-${optimizer.lr}'", "optimizer.lr=1.5,2.5,1.5")
+    for place, lr in (("lr-1.5/1", 1.5), ("lr-2.5/1", 2.5), ("lr-1.5/2", 1.5)):
+        assert read_yaml(project.logs / place / "metadata" / "config.yaml")["optimizer"]["lr"] == lr
+
+
 def test_a_folder_of_the_users_own_may_have_numbers_as_well(project: Project) -> None:
     """Bug: {id} taken for a name."""
     project.run(CALLBACK, "hydra.run.dir='mine/{id}'")

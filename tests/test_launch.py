@@ -191,6 +191,7 @@ def test_a_templates_lines_run_in_every_job(project: Project) -> None:
         (("hydra.sweep.subdir=same",), "several jobs the same folder"),
         (("hydra.sweep.subdir='a\n${seed}'",), "a folder with a line break"),
         (("hydra.sweep.dir='a\nb'",), "has a line break in its path"),
+        (("hydra.sweep.dir='{log_dir}/a-${seed}'",), "is logs/a-1 for one job of this sweep, and logs/a-2 for another"),
         (("hydra.launcher.header='#LOCAL --array=1-2'",), "the header sets --array itself"),
         (("hydra.launcher.template=pipe.sh",), "is not a line that the launcher can replace"),
     ],
@@ -485,6 +486,15 @@ def test_a_sweep_subdir_of_the_users_own_names_the_folders(project: Project) -> 
         assert (earlier / "log.stdout").exists()
     assert (project.dir / "mine/job-0/metadata/attempts/1/artifacts/model").is_dir()
     assert not (project.dir / "mine/job-0/artifacts/model").exists()
+
+
+def test_a_sweep_dir_may_interpolate_what_all_jobs_agree_on(project: Project) -> None:
+    """Bug: the value of the multirun's own configuration, which no job has."""
+    project.run(*WAIT, "seed=7", "do=null,null", "hydra.sweep.dir='{log_dir}/seed-${seed}'")
+    for name in ("1", "2"):
+        metadata = project.logs / "seed-7" / name / "metadata"
+        assert read_yaml(metadata / "info.yaml")["status"] == "COMPLETE"
+        assert read_yaml(metadata / "config.yaml")["seed"] == 7
 
 
 def test_a_folder_in_which_a_run_goes_on_is_not_given_to_another(project: Project, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import ROOT, until
@@ -43,6 +44,25 @@ def test_a_refusal_is_shown_whole(clients: Path) -> None:
     assert "command: sbatch --parsable /x/array.sh" in text
     assert "exit code 255" in text
     assert "stderr: sbatch: error: Invalid --time specification" in text
+
+
+def test_an_interrupt_while_a_client_is_being_started_waits_for_its_answer(
+    clients: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: sbatch runs before Popen has returned; a Ctrl-C in between, and nobody hears which job it took."""
+    client(clients, "sbatch", "echo 77")
+
+    class Popen(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+    own = signal.getsignal(signal.SIGINT)
+    with pytest.raises(_run.InterruptedSubmission) as caught:
+        _run.submit(SLURM, Path("/x/array.sh"), limit=10)
+    assert caught.value.job_id == "77"
+    assert signal.getsignal(signal.SIGINT) is own
 
 
 TIMED_OUT = "echo 'Batch job submission failed: Socket timed out on send/recv operation' >&2; exit 1"

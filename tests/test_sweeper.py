@@ -454,7 +454,7 @@ def made(log_dir: LogDir, number: int, status: str, config: str = "lr: 1\nseed: 
     run = log_dir.run(number)
     run.metadata.mkdir(parents=True)
     run.config_unresolved.write_text(config)
-    version = {"commit_hash": info.pop("commit", COMMIT)}
+    version = {"commit_hash": info.pop("commit", COMMIT), **info.pop("version", {})}
     facts = {"status": status, "attempt": 1, "version_manager": version, "hydra": {"job_name": "main"}, **info}
     run.info.write_text(dump_yaml(facts))
     return run
@@ -462,7 +462,7 @@ def made(log_dir: LogDir, number: int, status: str, config: str = "lr: 1\nseed: 
 
 def planned(log_dir: LogDir, configs: Sequence[dict[str, Any]], **wish: Any) -> history.Plan:
     usual = {"skip": [Status.COMPLETE], "any_code": False, "resume": True, "commit": COMMIT, "program": "main"}
-    return history.plan(log_dir, configs, history.Wish(**{**usual, **wish}))
+    return history.plan(log_dir, configs, history.Wish(**{"function_hash": None, **usual, **wish}))
 
 
 CONFIG = {"lr": 1, "seed": 2}
@@ -505,6 +505,19 @@ def test_other_code_other_programs_and_unknown_code_do_not_count(tmp_path: Path)
     plan = planned(log_dir, [CONFIG], skip=[], any_code=True)
     assert (plan.again, [one.run for one in plan.not_resumed]) == ({}, [failed])
     assert planned(log_dir, [CONFIG], skip=[], commit=OTHER).again == {0: failed}
+
+
+def test_a_task_function_that_was_sent_is_a_part_of_the_code(tmp_path: Path) -> None:
+    """Bug: a notebook's function is changed, and `skip` keeps the results of the old one: the commit is the same."""
+    log_dir = LogDir(tmp_path)
+    failed = made(log_dir, 1, "FAILED", version={"function_hash": "c1"})
+    old = made(log_dir, 2, "COMPLETE", version={"function_hash": "d2"})
+    assert planned(log_dir, [CONFIG], function_hash="d2").left[0].run == old
+    assert planned(log_dir, [CONFIG], function_hash="c1").again == {0: failed}
+    for changed in ("e3", None):
+        plan = planned(log_dir, [CONFIG], function_hash=changed)
+        assert (plan.new, [one.run for one in plan.other_code]) == ([0], [old])
+    assert planned(log_dir, [CONFIG], function_hash="e3", any_code=True).left[0].run == old
 
 
 def test_equal_jobs_take_different_runs(tmp_path: Path) -> None:

@@ -183,6 +183,20 @@ def test_a_task_function_without_a_program_travels(project: Project, snapshot: s
         assert ("copy" in project.info(int(name))["version_manager"]) == (snapshot == "auto")
 
 
+def test_a_notebooks_function_that_was_changed_is_other_code(project: Project) -> None:
+    """Bug: results of the function before the change, for the commit is the same; and none, for a line was put in."""
+    project.write(**{"lib/amounts.py": "ONE = 1\n"})
+    project.commit()
+    code = NOTEBOOK.format(library=project.dir / "lib")
+    options = ["hydra.launcher.wait=true", "hydra/sweeper=mlxp", "hydra.sweeper.skip=[COMPLETE]"]
+    code = code.replace("(results,) = ", "").replace("in results:", "in []:")
+    changed = code.replace("factor * cfg.y", "factor - cfg.y")
+    assert changed != code
+    for text, runs in ((code, "12"), ("# a line more\n" + code, "12"), (changed, "1234")):
+        project.popen_and_end([sys.executable, "-c", text, *options])
+        assert project.runs() == list(runs)
+
+
 def test_what_cannot_be_pickled_is_said_before_anything_is_written(project: Project) -> None:
     """Bug: a stack trace of pickle; run folders without jobs."""
     code = NOTEBOOK.format(library=project.dir).replace("import amounts", "amounts = __import__('threading').Lock()")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from hydra._internal.utils import get_args_parser
 
@@ -29,6 +29,7 @@ class Program:
     file: Path  # absolute, of the script or the module
     module: str | None  # of `python -m`; None for a script
     flags: tuple[tuple[str, str], ...]  # --config-name, --config-path, --config-dir
+    function_hash: ClassVar[None] = None  # what it does is a matter of its files
 
     @property
     def called(self) -> str:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from hydra_plugins.mlxp._config import raw
 from hydra_plugins.mlxp.config import ID, LAUNCHER, LOG_DIR, RUN_ID
-from mlxp_core.layout import RunDir
+from mlxp_core.errors import ConfigurationError
+from mlxp_core.layout import LogDir, RunDir
 from mlxp_core.store import RunStore
+
+if TYPE_CHECKING:
+    from hydra_plugins.mlxp._compose import Job
 
 
 def choose_run_dir(config: DictConfig) -> Path:
@@ -29,15 +35,31 @@ def settle_sweep(config: DictConfig) -> None:
     A job's configuration is composed anew, from the overrides of the multirun's, so what is settled is added to these.
     """
     settled = {}
-    directory, subdir = str(config.hydra.sweep.dir), raw(config, "hydra.sweep", "subdir")
+    directory = raw(config, "hydra.sweep", "dir")
+    if LOG_DIR not in directory:  # so that interpolations stay, which may come to something else in each job
+        directory = str(config.hydra.sweep.dir)
     if LOG_DIR in directory:
         settled["dir"] = _with_log_dir(config, directory)
-    if subdir == ID:
+    if raw(config, "hydra.sweep", "subdir") == ID:
         settled["subdir"] = RUN_ID
     with flag_override(config.hydra, ["struct", "readonly"], [False, False]):
         for key, value in settled.items():
             config.hydra.sweep[key] = value
-            config.hydra.overrides.hydra.append(f"hydra.sweep.{key}={value if value == RUN_ID else quote(value)}")
+            said = value if value == RUN_ID else QuotedString(text=value, quote=Quote.single).with_quotes()
+            config.hydra.overrides.hydra.append(f"hydra.sweep.{key}={said}")
+
+
+def log_dir_of(config: DictConfig, jobs: Sequence[Job]) -> LogDir:
+    """The log directory of a multirun. Raises ConfigurationError where its jobs do not agree on it."""
+    directories = dict.fromkeys(str(job.hydra("sweep.dir")) for job in jobs) or {str(config.hydra.sweep.dir): None}
+    if len(directories) > 1:
+        one, other, *_ = directories
+        raise ConfigurationError(
+            f"hydra.sweep.dir={jobs[0].raw('sweep.dir')} is {one} for one job of this sweep, and {other} for another, "
+            "but the runs of a sweep are in one log directory. Take what differs out of it (what a run's "
+            "configuration is, the reader tells), or start a sweep for each."
+        )
+    return LogDir(Path(config.hydra.runtime.cwd, *directories))
 
 
 def run_id_of(config: DictConfig) -> str:

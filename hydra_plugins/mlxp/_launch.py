@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.mlxp import _config, _sub
 from hydra_plugins.mlxp._compose import Job
-from hydra_plugins.mlxp._folders import settle_sweep
+from hydra_plugins.mlxp._folders import log_dir_of, settle_sweep
 from hydra_plugins.mlxp._freeze import freeze, wish
 from hydra_plugins.mlxp._payload import Payload, program_of
 from hydra_plugins.mlxp._progress import shown
@@ -86,7 +86,7 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
     template = _read_template(launcher, program)
     takes = enumerate(shown(overrides, "composing"), start=initial_job_idx)
     jobs = [launcher.composer.take(job, number) for number, job in takes]
-    log_dir = LogDir(Path(config.hydra.runtime.cwd, str(config.hydra.sweep.dir)))
+    log_dir = log_dir_of(config, jobs)
     templates = _alike(_with_own_lines(template, job, options) for job in jobs)
     by_template = {one: _order(launcher, one) for one in dict.fromkeys(templates)}
     orders = [by_template[one] for one in templates]
@@ -306,7 +306,7 @@ class _Common:
             hydra_overrides=[*_config.overrides(launcher.config, "hydra"), *_sub.chosen(launcher.config)],
             work_dir=str(place(cwd) if place(cwd).is_dir() else cwd),  # else a folder that git does not know
             environment=_environment(code),
-            version=_version_facts(launcher),
+            version=_version_facts(launcher, program),
             settings={
                 "version": __version__,
                 "launcher": {**vars(options), "setup": list(options.setup), "launch_dir": str(cwd)},
@@ -341,9 +341,10 @@ def _plan(common: _Common, job: Job, run: RunDir, *, template: Template, order: 
     )
 
 
-def _version_facts(launcher: MlxpLauncher) -> dict[str, Any]:
+def _version_facts(launcher: MlxpLauncher, program: Program | Payload) -> dict[str, Any]:
     known = launcher.code or launcher.version
-    return known.facts if known else {}
+    own = {"function_hash": program.function_hash} if program.function_hash else {}
+    return {**(known.facts if known else {}), **own}
 
 
 def _environment(code: Code | None) -> dict[str, str]:

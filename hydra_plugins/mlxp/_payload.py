@@ -7,11 +7,14 @@ each job's run folder has its configuration beside. The job is ``python -m hydra
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import pickle
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -44,6 +47,7 @@ class Payload:
         from hydra_plugins.mlxp._record import program_file  # noqa: PLC0415
 
         self._function = _pickled(launcher.task_function, "the task function")
+        self.function_hash: str = _hash_of(launcher.task_function)
         context = launcher.hydra_context
         loader: Any = context.config_loader
         self._shared = _pickled(
@@ -61,7 +65,7 @@ class Payload:
 
     def words(self, python: str, _: Callable[[Path], Path]) -> list[str]:
         """The command up to the run's folder. With the function's hash for an interpreter: by what launches differ."""
-        return [python or hashlib.sha256(self._function).hexdigest(), "-m", _MODULE]
+        return [python or self.function_hash, "-m", _MODULE]
 
     def arguments(self, _given: Sequence[str], _job: Job, run: RunDir) -> list[str]:
         """The rest of the command of one job."""
@@ -103,6 +107,36 @@ def _pickled(what: Any, name: str) -> bytes:
             "`python main.py -m …`, whose jobs are command lines."
         ) from error
     return data
+
+
+def _hash_of(function: Any) -> str:
+    """The same in another session for a function that does the same: not by the cell or the line where it was written.
+
+    A function of a module is known by its name; what it does is a matter of the code's version.
+    """
+    import cloudpickle  # noqa: PLC0415
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def reducer_override(self, what: Any) -> Any:
+            if isinstance(what, CodeType):
+                return str, (_in_plain(what),)
+            return super().reducer_override(what)
+
+    file = io.BytesIO()
+    Pickler(file).dump(function)
+    # cloudpickle gives each class of a notebook an id of the session
+    return hashlib.sha256(re.sub(rb"[0-9a-f]{32}", b"", file.getvalue())).hexdigest()
+
+
+def _in_plain(code: CodeType) -> str:
+    """What a code object does, in words that are the same in another process."""
+    constants = [
+        _in_plain(one) if isinstance(one, CodeType) else sorted(map(repr, one)) if isinstance(one, frozenset) else one
+        for one in code.co_consts
+    ]
+    names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
+    counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
+    return repr((code.co_name, code.co_code, constants, names, counts))
 
 
 def main() -> None:

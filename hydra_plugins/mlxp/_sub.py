@@ -51,7 +51,6 @@ class Program:
         for name in set(variables) - set(own):
             del os.environ[name]
         os.environ["PATH"] = own.get("PATH", os.defpath)
-        self.log_dir: str | None = None  # of a dry run, which writes elsewhere
         self.told = {"process": this_process(), "number": self.number, "command": sys.orig_argv}
         # the text of its command, which is its own process's: an `exec` may follow
         session.tell("started", **self.told)
@@ -121,7 +120,6 @@ def is_dry() -> bool:
 def redirect(config: DictConfig) -> None:
     """Have what sweepers write into a multirun's folder go where it is removed again."""
     if _program is not None:
-        _program.log_dir = str(config.hydra.sweep.dir)
         with flag_override(config.hydra, ["struct", "readonly"], [False, False]):
             config.hydra.sweep.dir = str(_program.session.folder / "sweep")
 

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from hydra_plugins.mlxp import _sub
 from hydra_plugins.mlxp._compose import Composer, Job
-from hydra_plugins.mlxp._folders import settle_sweep
+from hydra_plugins.mlxp._folders import log_dir_of, settle_sweep
 from hydra_plugins.mlxp._points import load_points
 from hydra_plugins.mlxp._progress import shown
 from hydra_plugins.mlxp.launcher import MlxpLauncher
@@ -220,15 +220,15 @@ def _without_what_is_there(
     skip = history.statuses(options.skip)
     if options.resume and not isinstance(launcher, MlxpLauncher):
         raise ConfigurationError("hydra.sweeper.resume needs one of the launchers mlxp_*: hydra/launcher=mlxp_local")
-    program = _sub.current()
-    where = program.log_dir if program and program.log_dir else str(sweeper.config.hydra.sweep.dir)
-    log_dir = LogDir(Path(sweeper.config.hydra.runtime.cwd, where))
     jobs = [composer.remember(job) for job in shown(overrides, "composing")]
+    log_dir = log_dir_of(sweeper.config, jobs)
+    commit, function_hash = _version(sweeper, jobs, log_dir)
     wish = history.Wish(
         skip=skip,
         any_code=options.skip_any_code,
         resume=options.resume,
-        commit=_commit(sweeper, jobs, log_dir),
+        commit=commit,
+        function_hash=function_hash,
         program=str(sweeper.config.hydra.job.name),
     )
     plan = history.plan(log_dir, [job.unresolved for job in jobs], wish)
@@ -264,21 +264,25 @@ def _without_what_is_there(
     return [overrides[at] for at in sorted(new)], _Again(sweeper, [jobs[at] for at in again], list(again.values()))
 
 
-def _commit(sweeper: MlxpSweeper, jobs: Sequence[Job], log_dir: LogDir) -> str | None:
-    """The version that the jobs would run; None where it is not known, or may be another one when they start."""
+def _version(sweeper: MlxpSweeper, jobs: Sequence[Job], log_dir: LogDir) -> tuple[str | None, str | None]:
+    """The commit that the jobs would run, None where it is not known, or may be another one when they start.
+
+    And the hash of a task function that is sent to them.
+    """
     launcher, cwd = sweeper.launcher, Path(sweeper.config.hydra.runtime.cwd)
     if isinstance(launcher, MlxpLauncher):
         if not jobs:
-            return None
+            return None, None
         from hydra_plugins.mlxp._freeze import freeze  # noqa: PLC0415
+        from hydra_plugins.mlxp._payload import program_of  # noqa: PLC0415
 
         freeze(launcher, jobs, log_dir)
-        return launcher.code.version.commit if launcher.code else None
+        return launcher.code.version.commit if launcher.code else None, program_of(launcher).function_hash
     from hydra_plugins.mlxp._record import version_here  # noqa: PLC0415
 
     snapshot = OmegaConf.select(sweeper.config, "hydra.callbacks.mlxp.snapshot") or AUTO
     version = version_here(sweeper.task_function, cwd, log_dir.path, str(snapshot))
-    return version.commit if version is not None and version.snapshot != NONE else None
+    return version.commit if version is not None and version.snapshot != NONE else None, None
 
 
 def _jobs(count: int) -> str:

@@ -7,7 +7,8 @@ import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,11 +64,30 @@ def ask(
     stdin: Path | None = None,
 ) -> Answer:
     """Run a command; raises CommandError only where it cannot be run at all."""
+    with _interrupts_held_back() as let_them_come:
+        process = _start(command, environment=environment, directory=directory, stdin=stdin)
+        try:
+            let_them_come()
+            stdout, stderr = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            return Answer(command, None, *_end(process), limit)
+        except KeyboardInterrupt as interrupt:  # which the command has not got: its answer is worth a moment
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                stdout, stderr = process.communicate(timeout=min(limit, _MOMENT))
+                answer = Answer(command, process.returncode, _text(stdout), _text(stderr), limit)
+                raise InterruptedCommand(answer) from interrupt
+            raise
+    return Answer(command, process.returncode, _text(stdout), _text(stderr), limit)
+
+
+def _start(
+    command: Command, *, environment: Mapping[str, str] | None, directory: Path | None, stdin: Path | None
+) -> subprocess.Popen[bytes]:
     # OAR looks at the variable, and not at where the command really is
     where = {} if directory is None else {"PWD": str(directory)}
     try:
         with open(stdin or os.devnull, "rb") as source:  # noqa: PTH123
-            process = subprocess.Popen(  # noqa: S603  (a scheduler's client, arguments as a list)
+            return subprocess.Popen(  # noqa: S603  (a scheduler's client, arguments as a list)
                 command,
                 stdin=source,
                 stdout=subprocess.PIPE,
@@ -84,17 +104,31 @@ def ask(
         ) from error
     except OSError as error:
         raise CommandError(f"{shlex.join(command)} cannot be run: {error}") from error
+
+
+@contextlib.contextmanager
+def _interrupts_held_back() -> Iterator[Callable[[], None]]:
+    """Have Ctrl-C wait until the function is called that this gives, or until the block ends.
+
+    A command runs before Popen has returned: an interrupt within it would leave nobody to hear the answer.
+    """
+    own = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(own):
+        yield lambda: None
+        return
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+
+    def let_them_come() -> None:
+        signal.signal(signal.SIGINT, own)
+        if came:
+            came.clear()
+            signal.raise_signal(signal.SIGINT)
+
     try:
-        stdout, stderr = process.communicate(timeout=limit)
-    except subprocess.TimeoutExpired:
-        return Answer(command, None, *_end(process), limit)
-    except KeyboardInterrupt as interrupt:  # which the command has not got: its answer is worth a moment
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            stdout, stderr = process.communicate(timeout=min(limit, _MOMENT))
-            answer = Answer(command, process.returncode, _text(stdout), _text(stderr), limit)
-            raise InterruptedCommand(answer) from interrupt
-        raise
-    return Answer(command, process.returncode, _text(stdout), _text(stderr), limit)
+        yield let_them_come
+    finally:
+        let_them_come()
 
 
 def _end(process: subprocess.Popen[bytes]) -> tuple[str, str]:
