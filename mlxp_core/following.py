@@ -17,7 +17,7 @@ from mlxp_core.errors import MlxpError
 from mlxp_core.layout import RunDir, Status
 from mlxp_core.notes import Submitted
 from mlxp_core.question import can_answer
-from mlxp_core.standing import status_of
+from mlxp_core.standing import counted, status_of
 from mlxp_core.waiting import wait
 
 if TYPE_CHECKING:
@@ -63,13 +63,14 @@ def _leave(left: Sequence[RunDir], tell: Tell) -> bool:
     from rich.console import Console  # noqa: PLC0415
 
     console = Console(stderr=True, highlight=False, markup=False)
-    console.print(f"\n{len(left)} jobs have not ended. [l] leave them running, [c] cancel them, [w] go on waiting")
+    jobs, them = ("1 job has", "it") if len(left) == 1 else (f"{len(left)} jobs have", "them")
+    console.print(f"\n{jobs} not ended. [l] leave {them} running, [c] cancel {them}, [w] go on waiting")
     letter = _letter(console)
     if letter == "w":
         return False
     if letter == "c":
         try:
-            tell(f"cancelled: {len(queues.cancel(left))} jobs")
+            tell(f"cancelled: {counted(len(queues.cancel(left)), 'job')}")
         except MlxpError as error:
             tell(f"not cancelled: {error}")
     else:

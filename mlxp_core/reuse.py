@@ -18,8 +18,9 @@ def why_not(run: RunDir) -> str:
         return standing.problem
     if not standing.ended or not standing.current or standing.is_unclear:
         return f"it is {standing.status}, as far as is known"
-    if read_attempts_started(run) != standing.attempt:
-        return "no launcher has made it"
+    starts = read_attempts_started(run)
+    if starts != standing.attempt:
+        return "its program has run more than once in one job" if starts else "no job of a launcher has started in it"
     return ""
 
 

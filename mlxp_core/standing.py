@@ -247,6 +247,11 @@ def in_short(runs: Iterable[RunDir]) -> str:
     return ", ".join([*_ranges(ids), *names]) or "none"
 
 
+def counted(number: int, what: str) -> str:
+    """Number and noun: ``1 job``, ``2 jobs``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def _ranges(ids: Sequence[int]) -> Iterator[str]:
     start = 0
     for at, number in enumerate(ids, start=1):

@@ -150,6 +150,15 @@ def record_of(path: Path, directory: Path, state: Path) -> Path:
     return state / "sub" / f"{name[:32]}.jsonl"
 
 
+def stderr_file() -> list[int] | None:
+    """By what one process knows whether another writes its errors to the same place."""
+    try:
+        found = os.fstat(2)
+    except OSError:  # closed
+        return None
+    return [found.st_dev, found.st_ino]
+
+
 def to_plain(runs: Sequence[Submitted]) -> list[list[Any]]:
     """Runs in plain values."""
     return [[str(one.run.path), one.scheduler, one.job_id, one.array_index] for one in runs]

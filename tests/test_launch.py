@@ -109,12 +109,59 @@ def json_quote(value: str) -> str:
     return f"'{escaped}\\'" if escaped.endswith("\\") else f"'{escaped}'"
 
 
+def test_a_launch_without_m_submits_its_one_job_where_that_is_asked_for(project: Project) -> None:
+    """Bug: a plain run that is submitted by nobody; `hydra.sweeper.params` that makes a sweep of it; a job of a job."""
+    config = (project.dir / "conf" / "config.yaml").read_text()
+    params = "hydra:\n  sweeper:\n    params:\n      seed: 1,2\n  launcher:\n    single: submit\n    wait: true\n"
+    project.write(
+        **{
+            "conf/config.yaml": config.replace("  - _self_", "  - override hydra/launcher: mlxp_local\n  - _self_")
+            + params
+        }
+    )
+    project.commit()
+    done = project.run("msg='a,b'")
+    assert "1 job submitted" in done.stdout
+    assert project.runs() == ["1"]
+    assert project.said(1)["msg"] == "a,b"
+    assert read_yaml(project.logs / "1" / "metadata" / "info.yaml")["status"] == "COMPLETE"
+    assert "nothing is submitted" in project.run("hydra.launcher.single=run").stdout
+    assert "single=sumbit" in project.run("hydra.launcher.single=sumbit", code=1).stderr
+    failed = project.run("hydra.launcher.template=nosuch", code=1)
+    assert "cannot be read" in failed.stderr
+    assert project.runs() == ["1", "2"]
+
+
+def test_a_run_that_is_submitted_is_one_of_hydras(project: Project) -> None:
+    """Bug: the program ends there, as if it had no lines after main(); the folder that the user has named is lost."""
+    program = (project.dir / "main.py").read_text()
+    calls = "    main()\n    main()\n    print('after')\n"
+    single = ("hydra/launcher=mlxp_local", "hydra.launcher.single=submit", "hydra.launcher.wait=true")
+    project.write(**{"main.py": program.replace("    main()\n", calls)})
+    project.commit()
+    done = project.run(*single)
+    assert (done.stdout.count("1 job submitted; its run is in"), done.stdout.splitlines()[-1]) == (2, "after")
+    assert project.runs() == ["1", "2"]
+    project.write(**{"main.py": program.replace("    main()\n", "    main()\n    print('after')\n")})
+    project.commit()
+    folders = {"mine/a b ${seed}": "mine/a b 3", "{log_dir}/named": "logs/named", "{log_dir}/x/{id}": "logs/x/1"}
+    for given, folder in folders.items():
+        project.run(*single, "seed=3", f"hydra.run.dir='{given}'")
+        metadata = project.dir / folder / "metadata"
+        assert read_yaml(metadata / "info.yaml")["status"] == "COMPLETE"
+        assert read_yaml(metadata / "config.yaml")["seed"] == 3
+    failed = project.run(*single, "do=raise", code=1)
+    assert "(ValueError: no luck)" in failed.stderr
+    assert "after" not in failed.stdout
+
+
 def test_a_failed_job_fails_the_launch_that_waits_and_names_its_logs(project: Project) -> None:
     """Bug: exit code 0 after a sweep of failures."""
     done = project.run(*WAIT, "do=null,raise,exit3", code=1)
     assert statuses(project) == ["COMPLETE", "FAILED", "FAILED"]
     assert "run 2: FAILED" in done.stdout
-    assert f"run {project.logs / '2'} is FAILED" in done.stderr
+    assert f"run {project.logs / '2'} is FAILED (ValueError: no luck)" in done.stderr
+    assert "In all 2 of 3 jobs did not complete: run 2-3" in done.stderr
     assert "log.stderr" in done.stderr
     assert "Traceback" not in done.stderr
     assert (project.logs / "2" / "metadata" / "exit_code").read_text() == "1 1\n"

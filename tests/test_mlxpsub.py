@@ -406,9 +406,45 @@ def test_a_refused_submission_is_said_and_made_by_the_same_command(sub: Sub) -> 
     sub.project.write(**{"job.sh": f"#SBATCH --time=5\n{lines}"})
     done = sub("job.sh", code=1, REFUSE_AFTER="1")
     assert "line 3 of job.sh" in done.stderr
+    assert done.stderr.count("stderr: refused") == 1
     sub("job.sh")
     assert [sub.project.job_id(run) for run in (1, 2)] == ["1", "3"]
     assert sub.submitted() == ["seed=1", "seed=2"]
+
+
+def test_why_a_program_failed_is_said_where_its_own_words_went_into_a_file(sub: Sub) -> None:
+    """Bug: an exit code and a line number are all that the user sees of a refusal, or of a wrong override."""
+    lines = "python main.py seed=1 2>file\npython main.py nosuch=1 >file 2>&1\n"
+    sub.project.write(**{"job.sh": f"#SBATCH --time=5\n{lines}"})
+    said = sub("job.sh", code=1, REFUSE_AFTER="0").stderr
+    first, second = said.index("line 2 of job.sh"), said.index("line 3 of job.sh")
+    assert first < said.index("stderr: refused") < second < said.index("Could not override 'nosuch'")
+    assert "has not come to its end: not all of its jobs are submitted\n" in said
+    assert "Could not override" in (sub.project.dir / "file").read_text()
+
+
+def test_a_script_whose_program_waited_for_a_job_that_failed_goes_on_once_that_is_repeated(
+    project: Project, tmp_path: Path
+) -> None:
+    """Bug: jobs submitted anew, or the result of the first attempt for ever."""
+    flag = tmp_path / "flag"
+    lines = "set -e\npython main.py do=twice hydra.launcher.wait=true\npython main.py seed=2\n"
+    text = MAIN.replace('== "raise":', f'== "twice" and not os.path.exists("{flag}"):')
+    project.write(**{"job.sh": f"#LOCAL --job-name=x\n{lines}", "main.py": text})
+    project.commit()
+    sub = Sub(project, {**project.environment, "XDG_STATE_HOME": str(tmp_path / "state")})
+    environment = {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    for _ in range(2):
+        said = sub("job.sh", code=1, **environment).stderr
+        assert "after an mlxp rerun of what has failed, the same command goes on from here" in said
+        assert said.count(f"run {project.logs / '1'} is FAILED (ValueError: no luck)") == 1
+    flag.touch()
+    project.popen_and_end([str(BIN / "mlxp"), "rerun", "1"])
+    done = sub("job.sh", **environment)
+    assert "job.sh: 1 job submitted" in done.stdout
+    project.wait_for_end(2)
+    assert project.runs() == ["1", "2"]
+    assert [project.info(run)["attempt"] for run in (1, 2)] == [2, 1]
 
 
 def test_ctrl_c_stops_the_script_and_the_same_command_submits_the_rest(sub: Sub, tmp_path: Path) -> None:
@@ -620,7 +656,7 @@ def test_pbs_directives_are_those_of_the_pbs_that_answers(sub: Sub, tmp_path: Pa
         qstat = tmp_path / "tools" / "qstat"
         qstat.write_text(f"#!/bin/sh\necho '{says}'\n")
         qstat.chmod(0o755)
-        assert f"1 {scheduler} jobs" in sub("--dry-run", "job.sh").stdout
+        assert f": 1 {scheduler} job, in " in sub("--dry-run", "job.sh").stdout
 
 
 def test_the_scheduler_can_be_said(sub: Sub) -> None:
@@ -634,29 +670,6 @@ def test_wait_fails_where_a_job_does(sub: Sub) -> None:
     """Bug: `mlxpsub --wait job.sh && publish`."""
     sub.project.write(**{"job.sh": "#LOCAL --job-name=x\npython main.py do=raise,null\n"})
     assert "run 1: FAILED" in sub("--wait", "job.sh", code=1).stdout
-
-
-def test_a_launch_without_m_submits_its_one_job_where_that_is_asked_for(project: Project) -> None:
-    """Bug: a plain run that is submitted by nobody; `hydra.sweeper.params` that makes a sweep of it; a job of a job."""
-    config = (project.dir / "conf" / "config.yaml").read_text()
-    params = "hydra:\n  sweeper:\n    params:\n      seed: 1,2\n  launcher:\n    single: submit\n    wait: true\n"
-    project.write(
-        **{
-            "conf/config.yaml": config.replace("  - _self_", "  - override hydra/launcher: mlxp_local\n  - _self_")
-            + params
-        }
-    )
-    project.commit()
-    done = project.run("msg='a,b'")
-    assert "1 jobs submitted" in done.stdout
-    assert project.runs() == ["1"]
-    assert project.said(1)["msg"] == "a,b"
-    assert read_yaml(project.logs / "1" / "metadata" / "info.yaml")["status"] == "COMPLETE"
-    assert "nothing is submitted" in project.run("hydra.launcher.single=run").stdout
-    assert "single=sumbit" in project.run("hydra.launcher.single=sumbit", code=1).stderr
-    failed = project.run("hydra.launcher.template=nosuch", code=1)
-    assert "cannot be read" in failed.stderr
-    assert project.runs() == ["1", "2"]
 
 
 def test_a_sweep_that_completes_itself_does_so_in_a_script(project: Project, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_a_trial_that_fails_is_one_for_optuna_too(project: Project) -> None:
     assert set(statuses.values()) == {"FAILED", "COMPLETE"}
     best = min((seed - 2) ** 2 + 0.5 for seed in statuses if seed <= 2)
     assert read_yaml(project.logs / "optimization_results.yaml")["best_value"] == best
-    assert " is FAILED. What it printed: " in project.run(*command, code=1).stderr
+    assert " is FAILED (ValueError: no luck). What it printed: " in project.run(*command, code=1).stderr
 
 
 def test_a_launch_leaves_unless_its_sweeper_needs_values(project: Project, tmp_path: Path) -> None:

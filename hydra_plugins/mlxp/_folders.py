@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,14 @@ def choose_run_dir(config: DictConfig) -> Path:
     with flag_override(config.hydra, ["struct", "readonly"], [False, False]):
         config.hydra.run.dir = str(path)
     return path
+
+
+def run_dir_as_sweep(config: DictConfig) -> list[str]:
+    """A ``hydra.run.dir`` of the user's own as overrides that give the one job of a multirun that folder."""
+    if raw(config, "hydra.run", "dir") == f"{LOG_DIR}/{ID}":
+        return []
+    path = Path(os.path.abspath(Path(config.hydra.runtime.cwd, _with_log_dir(config, str(config.hydra.run.dir)))))  # noqa: PTH100  (no links)
+    return [f"hydra.sweep.dir={quote(str(path.parent))}", f"hydra.sweep.subdir={quote(path.name)}"]
 
 
 def settle_sweep(config: DictConfig) -> None:

@@ -34,7 +34,7 @@ from mlxp_core.resubmission import submitting_again
 from mlxp_core.scheduler import load_scheduler
 from mlxp_core.settling import find_submitted
 from mlxp_core.snapshot import Code
-from mlxp_core.standing import in_short
+from mlxp_core.standing import Standing, counted, in_short
 from mlxp_core.store import RunStore
 from mlxp_core.submission import Order, Planned
 from mlxp_core.template import Template, add_header, add_setup, read_template
@@ -278,8 +278,9 @@ def _folders(jobs: Sequence[Job], log_dir: LogDir) -> list[RunDir]:
     for run in runs:
         if run.info.exists() and (why := reuse.why_not(run)):
             raise ConfigurationError(
-                f"{run.path} holds a run already, which this one would overwrite: {why}. Leave hydra.sweep.subdir as "
-                "it is, so that every run gets a number of its own, or make it name a new folder."
+                f"{run.path} holds a run already, which this one would overwrite: {why}. Leave hydra.sweep.subdir "
+                "(or hydra.run.dir, without -m) as it is, so that every run gets a number of its own, or make it name "
+                "a new folder."
             )
     return runs
 
@@ -360,7 +361,8 @@ def tell(jobs: Sequence[Job], submitted: Sequence[Submitted], log_dir: LogDir) -
         index = "" if one.array_index is None else f"_{one.array_index}"
         name, what = one.run.path.name, " ".join(job.overrides)
         log.info("run %s : %s : %s job %s%s", name, what, one.scheduler, one.job_id, index)
-    log.info("%d jobs submitted; their runs are in %s", len(submitted), log_dir.path)
+    whose = "its run is" if len(submitted) == 1 else "their runs are"
+    log.info("%s submitted; %s in %s", counted(len(submitted), "job"), whose, log_dir.path)
 
 
 def _wait(jobs: Sequence[Job], submitted: Sequence[Submitted]) -> list[JobReturn]:
@@ -370,7 +372,9 @@ def _wait(jobs: Sequence[Job], submitted: Sequence[Submitted]) -> list[JobReturn
     what = {one.run: " ".join(job.overrides) for job, one in zip(jobs, submitted, strict=True)}
     returns: list[JobReturn] = []
     not_kept: dict[RunDir, str] = {}
-    for job, one, status in zip(jobs, submitted, follow(submitted, what, log.info), strict=True):
+    statuses = follow(submitted, what, log.info)
+    failed = [one.run for one, status in zip(submitted, statuses, strict=True) if status is not Status.COMPLETE]
+    for job, one, status in zip(jobs, submitted, statuses, strict=True):
         result = _Submitted(job, one)
         if status is Status.COMPLETE:
             try:
@@ -379,10 +383,7 @@ def _wait(jobs: Sequence[Job], submitted: Sequence[Submitted]) -> list[JobReturn
                 result.return_value.missing = not_kept[one.run] = str(error)
         else:
             result.status = JobStatus.FAILED
-            result.return_value = JobDidNotCompleteError(
-                f"run {one.run.path} is {status}. What it printed: {one.run.stderr} and {one.run.stdout.name}; "
-                f"what is known of its end: {one.run.info}"
-            )
+            result.return_value = JobDidNotCompleteError(_how_it_ended(one.run, status, failed, len(jobs)))
         returns.append(result)
     if not_kept:
         log.warning(
@@ -392,6 +393,15 @@ def _wait(jobs: Sequence[Job], submitted: Sequence[Submitted]) -> list[JobReturn
             next(iter(not_kept.values())),
         )
     return returns
+
+
+def _how_it_ended(run: RunDir, status: Status, failed: Sequence[RunDir], count: int) -> str:
+    reason = Standing.load(run).reason
+    others = f"\nIn all {len(failed)} of {count} jobs did not complete: run {in_short(failed)}" if failed[1:] else ""
+    return (
+        f"run {run.path} is {status}{f' ({reason})' if reason else ''}. What it printed: {run.stderr} and "
+        f"{run.stdout.name}; what is known of its end: {run.info}{others}"
+    )
 
 
 class _Submitted(JobReturn):

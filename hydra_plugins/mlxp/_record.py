@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.mlxp import _config
 from hydra_plugins.mlxp._endings import watch_endings
@@ -68,10 +68,12 @@ def watch() -> None:
 def on_run_start(config: DictConfig, config_name: str | None = None) -> None:
     """Choose the folder; in a launched job take over what was decided at its submission."""
     single = _single(config)
-    if single == "submit" and not _is_launched(_said_dir(config)):
+    is_job = not OmegaConf.is_missing(config.hydra.job, "id")  # which its command says; it would submit itself
+    if single == "submit" and not is_job:
         from hydra_plugins.mlxp._single import submit_single  # noqa: PLC0415
 
-        submit_single(config, config_name)
+        submit_single(config_name)
+        return
     with _ending_the_program():
         run = RunDir(choose_run_dir(config))
     if _is_launched(run):
@@ -94,10 +96,6 @@ def _single(config: DictConfig) -> str | None:
     if single not in {"run", "submit"}:
         raise SystemExit(f"ConfigurationError: hydra.launcher.single={single}: it is run or submit")
     return single
-
-
-def _said_dir(config: DictConfig) -> RunDir:
-    return RunDir(Path(config.hydra.runtime.cwd, str(config.hydra.run.dir)))
 
 
 @_remembers_failure

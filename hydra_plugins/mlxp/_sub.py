@@ -11,13 +11,14 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser, run_and_report
 from hydra.core.config_store import ConfigStore
+from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, flag_override
 
@@ -27,7 +28,7 @@ from mlxp_core.jobscript import COMMAND, IN_A_JOB, SESSION, STARTERS, Reached
 from mlxp_core.notes import Submitted
 from mlxp_core.process import is_alive, this_process
 from mlxp_core.standing import in_short
-from mlxp_core.subsession import Session, to_plain
+from mlxp_core.subsession import Session, stderr_file, to_plain
 from mlxp_core.template import Template
 
 if TYPE_CHECKING:
@@ -89,6 +90,18 @@ class Program:
     def complete(self) -> None:
         """Tell that nothing is left to be submitted."""
         self.session.tell("complete", **self.told)
+
+    @contextlib.contextmanager
+    def to_its_end(self) -> Iterator[None]:
+        """Tell that it comes to its end, or why not, which the script may have sent into a file."""
+        try:
+            yield
+        except (Exception, SystemExit) as error:
+            said = isinstance(error, (CompactHydraException, SystemExit))  # in words that are meant for people
+            text = str(error) if said else f"{type(error).__name__}: {error}"
+            self.session.tell("failed", **self.told, error=text, stderr=stderr_file())
+            raise
+        self.session.tell("ended", **self.told)
 
     def would_submit(self, template: Template, jobs: Sequence[Sequence[str]], words: Sequence[str]) -> None:
         """Tell what would be."""
@@ -175,10 +188,8 @@ def watch() -> None:
 
     @functools.wraps(multirun)
     def our_multirun(hydra: Hydra, *args: Any, **more: Any) -> Any:
-        result = multirun(hydra, *args, **more)
-        if _program is not None:
-            _program.session.tell("ended", **_program.told)
-        return result
+        with _program.to_its_end() if _program is not None else contextlib.nullcontext():
+            return multirun(hydra, *args, **more)
 
     our_mode.mlxp_original = get_mode  # type: ignore[attr-defined]
     replaced: Any = Hydra

@@ -25,7 +25,7 @@ from mlxp_core.errors import ConfigurationError
 from mlxp_core.launches import fingerprint
 from mlxp_core.layout import LogDir, RunDir
 from mlxp_core.snapshot import AUTO, NONE
-from mlxp_core.standing import in_short
+from mlxp_core.standing import counted, in_short
 
 if TYPE_CHECKING:
     from hydra_plugins.mlxp.sweeper import MlxpSweeper
@@ -234,7 +234,7 @@ def _without_what_is_there(
     plan = history.plan(log_dir, [job.unresolved for job in jobs], wish)
     for status, runs in _by_reason({one.run: str(one.status) for one in plan.left.values()}).items():
         count = sum(str(one.status) == status for one in plan.left.values())
-        log.info("skipped %s, for there is a run that is %s: run %s", _jobs(count), status, runs)
+        log.info("skipped %s, for there is a run that is %s: run %s", counted(count, "job"), status, runs)
     if plan.other_code:
         log.info(
             "run anew although there is a run of the same configuration, for its code is another version or not known "
@@ -260,7 +260,7 @@ def _without_what_is_there(
         again = {at: run for at, run in again.items() if run in can.runs}
     if again:
         log.info("run again, in the folders of their unfinished runs: run %s", in_short(again.values()))
-    log.info("%d of %s new", len(new), _jobs(len(jobs)))
+    log.info("%d of %s new", len(new), counted(len(jobs), "job"))
     return [overrides[at] for at in sorted(new)], _Again(sweeper, [jobs[at] for at in again], list(again.values()))
 
 
@@ -283,10 +283,6 @@ def _version(sweeper: MlxpSweeper, jobs: Sequence[Job], log_dir: LogDir) -> tupl
     snapshot = OmegaConf.select(sweeper.config, "hydra.callbacks.mlxp.snapshot") or AUTO
     version = version_here(sweeper.task_function, cwd, log_dir.path, str(snapshot))
     return version.commit if version is not None and version.snapshot != NONE else None, None
-
-
-def _jobs(count: int) -> str:
-    return "1 job" if count == 1 else f"{count} jobs"
 
 
 def _by_reason(runs: Mapping[RunDir, str]) -> dict[str, str]:

@@ -17,7 +17,7 @@ import typer
 from mlxp_core import queues
 from mlxp_core.cli.choose import LOGS, Folder, Names, Query, choose, matching, open_log_dir
 from mlxp_core.layout import LogDir, RunDir, Status
-from mlxp_core.standing import Standing
+from mlxp_core.standing import Standing, counted
 
 _COLOURS = {
     Status.PENDING: "yellow",
@@ -175,7 +175,7 @@ def _show(rows: Sequence[Row], *, clear: bool) -> None:
 def _summary(rows: Sequence[Row]) -> str:
     counts = Counter(row.status for row in rows)
     parts = [f"{counts[str(status)]} {status}" for status in Status if counts[str(status)]]
-    return f"{len(rows)} run{'' if len(rows) == 1 else 's'}: {', '.join(parts) or 'none'}"
+    return f"{counted(len(rows), 'run')}: {', '.join(parts) or 'none'}"
 
 
 def _say(silences: Sequence[queues.Silence], rows: Sequence[Row], *, summary: bool) -> None:

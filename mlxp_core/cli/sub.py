@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,8 +26,8 @@ from mlxp_core.layout import Status
 from mlxp_core.notes import Submitted
 from mlxp_core.process import is_alive, this_process
 from mlxp_core.scheduler import load_scheduler
-from mlxp_core.standing import in_short
-from mlxp_core.subsession import Session, from_plain, record_of
+from mlxp_core.standing import counted, in_short
+from mlxp_core.subsession import Session, from_plain, record_of, stderr_file
 
 _INTERRUPTED = 130
 
@@ -99,12 +100,7 @@ def _run(script: _Script, *, dry_run: bool, anew: bool) -> tuple[int, list[Submi
         submitted, failed = session.events("submitted"), session.unfinished()
         _tell_dry(script, session) if dry_run else _tell(script, submitted)
         for one in failed:
-            print(
-                f"mlxpsub: line {script.cut.line_number(one['number'])} of {script.path}: "
-                f"{shlex.join(one['command'])} has not come to its end: not all of "
-                "its jobs are submitted, or it waited for one that failed (mlxp status tells)",
-                file=sys.stderr,
-            )
+            _tell_failed(script, session, one)
         if code:
             print(f"mlxpsub: {script.path} ended with exit code {code}", file=sys.stderr)
         if (code or failed) and submitted and not dry_run:
@@ -164,14 +160,34 @@ def _tell(script: _Script, submitted: Sequence[dict[str, Any]]) -> None:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         print("  ".join([*cells, row[-1]]))
     new = sum(len(one["runs"]) for one in submitted if not one["before"])
-    print(f"{script.path}: {new} job{'' if new == 1 else 's'} submitted", flush=True)
+    print(f"{script.path}: {counted(new, 'job')} submitted", flush=True)
+
+
+def _tell_failed(script: _Script, session: Session, program: dict[str, Any]) -> None:
+    """Which program has not come to its end, and why, unless that stands above: errors may have gone into a file."""
+    waited = any(one["process"] == program["process"] for one in session.events("submitted"))
+    what = (
+        "it waited for a job that did not complete, or not all of its jobs are submitted. mlxp status tells; after an "
+        "mlxp rerun of what has failed, the same command goes on from here"
+        if waited
+        else "not all of its jobs are submitted"
+    )
+    print(
+        f"mlxpsub: line {script.cut.line_number(program['number'])} of {script.path}: "
+        f"{shlex.join(program['command'])} has not come to its end: {what}",
+        file=sys.stderr,
+    )
+    for one in session.events("failed"):
+        if one["process"] == program["process"] and one["stderr"] != stderr_file():
+            print(textwrap.indent(one["error"], "  "), file=sys.stderr)
 
 
 def _tell_dry(script: _Script, session: Session) -> None:
     would = session.events("would")
     for one in would:
         line, jobs = script.cut.line_number(one["number"]), one["jobs"]
-        print(f"\n# line {line} of {script.path}: {len(jobs)} {script.scheduler} jobs, in {one['directory']}")
+        count = counted(len(jobs), f"{script.scheduler} job")
+        print(f"\n# line {line} of {script.path}: {count}, in {one['directory']}")
         for text in (*script.cut.header, *one["setup"]):
             print(text)
         for job in jobs:
@@ -181,8 +197,8 @@ def _tell_dry(script: _Script, session: Session) -> None:
     for one in session.events("here"):
         line = script.cut.line_number(one["number"])
         print(f"\n# line {line} of {script.path} would run here: {shlex.join(one['command'])}")
-    count = sum(len(one["jobs"]) for one in would)
-    print(f"\n{script.path}: {count} job{'' if count == 1 else 's'} would be submitted", flush=True)
+    total = sum(len(one["jobs"]) for one in would)
+    print(f"\n{script.path}: {counted(total, 'job')} would be submitted", flush=True)
 
 
 def _wait(submitted: Sequence[Submitted]) -> int:
