@@ -32,7 +32,7 @@ from mlxp_core.scheduler._base import Scheduler, plain_path
 from mlxp_core.scheduler._submit import Call, submit_once
 from mlxp_core.script import Job
 from mlxp_core.settling import find_started
-from mlxp_core.standing import in_short
+from mlxp_core.standing import counted, in_short
 from mlxp_core.store import numbered_folder
 from mlxp_core.template import Template
 
@@ -165,8 +165,10 @@ def _not_submitted(error: BaseException) -> dict[str, str]:
 def abandon(runs: Sequence[RunDir], error: BaseException) -> None:
     """Have the folders of runs that were not submitted say so, after an error or an interrupt in between."""
     unclear = None
+    submitted = 0
     for run in runs:
         note = load_note(run)
+        submitted += bool(note.get("job_id"))
         if run.info.exists() and not note:
             with contextlib.suppress(OSError):  # a full disk, perhaps, which was the error
                 write_yaml(run.submission, {"job_id": None, "time": metadata.now(), **_not_submitted(error)})
@@ -174,6 +176,12 @@ def abandon(runs: Sequence[RunDir], error: BaseException) -> None:
             unclear = note["script"]
     if unclear:
         log.warning("interrupted while %s was being submitted: the same command again finds out", unclear)
+    elif isinstance(error, KeyboardInterrupt):
+        log.warning(
+            "interrupted: %d of %s are submitted; the same command again submits the rest",
+            submitted,
+            counted(len(runs), "job"),
+        )
 
 
 def submit(runs: Sequence[RunDir], log_dir: LogDir) -> list[Submitted]:

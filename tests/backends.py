@@ -146,7 +146,8 @@ def open_project(backend: Backend, tmp_path: Path, environment: dict[str, str]) 
 # what a user's own program would ask: `refresh` with a cache of its own each time, so that tests need not wait
 ASK = """
 import json, sys, tempfile, os
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()
+cache = tempfile.TemporaryDirectory()
+os.environ["XDG_CACHE_HOME"] = cache.name
 from pathlib import Path
 from mlxp_core import queues
 from mlxp_core.layout import RunDir

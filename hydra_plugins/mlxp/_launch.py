@@ -21,6 +21,7 @@ from hydra_plugins.mlxp import _config, _sub
 from hydra_plugins.mlxp._compose import Job
 from hydra_plugins.mlxp._folders import log_dir_of, settle_sweep
 from hydra_plugins.mlxp._freeze import freeze, wish
+from hydra_plugins.mlxp._interrupts import explained_interrupts
 from hydra_plugins.mlxp._payload import Payload, program_of
 from hydra_plugins.mlxp._progress import shown
 from hydra_plugins.mlxp.config import RUN_ID, SWEEPER
@@ -107,7 +108,7 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
         reuse.put_aside([run for run in runs if run.info.exists()])
     noted = earlier or note_launch(log_dir, identity, runs)
     # a first launch is the only one that knows its runs; `mlxp rerun` may be at those of an earlier one
-    with submitting_again(log_dir) if earlier else nullcontext():
+    with submitting_again(log_dir) if earlier else nullcontext(), explained_interrupts():
         there = _submitted_before(earlier, options) if earlier else {}
         rest = [number for number, run in enumerate(runs) if run not in there]
         try:
@@ -372,7 +373,8 @@ def _wait(jobs: Sequence[Job], submitted: Sequence[Submitted]) -> list[JobReturn
     what = {one.run: " ".join(job.overrides) for job, one in zip(jobs, submitted, strict=True)}
     returns: list[JobReturn] = []
     not_kept: dict[RunDir, str] = {}
-    statuses = follow(submitted, what, log.info)
+    with explained_interrupts():
+        statuses = follow(submitted, what, log.info)
     failed = [one.run for one, status in zip(submitted, statuses, strict=True) if status is not Status.COMPLETE]
     for job, one, status in zip(jobs, submitted, statuses, strict=True):
         result = _Submitted(job, one)
