@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -32,9 +32,19 @@ _RUNNERS = frozenset({"uv", "poetry", "pdm", "pipenv", "hatch", "pixi", "rye"})
 _OF_A_RANK = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "LOCAL_RANK", "TORCHELASTIC_RUN_ID")
 _OF_ACCELERATE = ("ACCELERATE_MIXED_PRECISION",)
 
-_OF_A_JOB = r"(?:SLURMD?|OAR|PBS|SGE|LSB|MOAB)_\w+|JOB_ID|NSLOTS|PE_HOSTFILE"
+# where a script was submitted: known here, and not where its programs are, which submit their jobs from their own place
+_WHERE_SUBMITTED = (
+    *("SLURM_SUBMIT_DIR", "PBS_O_WORKDIR", "SGE_O_WORKDIR", "LS_SUBCWD"),
+    *("OAR_O_WORKDIR", "OAR_WORKDIR", "OAR_WORKING_DIRECTORY"),
+)
+_OF_A_JOB = rf"(?!(?:{'|'.join(_WHERE_SUBMITTED)})\b)(?:SLURMD?|OAR|PBS|SGE|LSB|MOAB)_\w+|JOB_ID|NSLOTS|PE_HOSTFILE"
 _JOB_VARIABLE = re.compile(rf"\$\{{?({_OF_A_JOB})\b")
+_PLACE_VARIABLE = re.compile(rf"\$\{{?({'|'.join(_WHERE_SUBMITTED)})\b")
 _VALUE_OF_A_JOB = re.compile(rf"\$(?:({_OF_A_JOB})\b|\{{({_OF_A_JOB})\}})")
+_VALUE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?:\[[^]]*\])?\})")  # of any variable, without a default
+_ASSIGNED = re.compile(r"([A-Za-z_]\w*)\+?=(.*)", re.DOTALL)
+_DECLARES = frozenset({"export", "declare", "typeset", "local", "readonly"})
+_KEYWORDS = frozenset({"if", "then", "elif", "else", "while", "until", "do", "{", "!"})
 # what the shell puts in the place of a word is not known from its text
 _EXPANDS = re.compile(r"[$`*?\[~{]")
 _PRELUDE = (
@@ -130,14 +140,23 @@ def to_run(script: JobScript, env: str) -> str:
 
 def job_variables(script: JobScript) -> list[str]:
     """The names of the variables in it that only a job has."""
-    code = "\n".join(line for line in script.lines if not line.lstrip().startswith("#"))
-    return sorted(set(_JOB_VARIABLE.findall(code)))
+    return sorted(set(_JOB_VARIABLE.findall(_code(script))))
 
 
-def template_of(script: JobScript, reached: Reached, directory: str) -> Template:
-    """The template for the jobs of a program; ``directory`` is where the script is run.
+def place_variables(script: JobScript) -> list[str]:
+    """The names of the variables in it that say where it was submitted."""
+    return sorted(set(_PLACE_VARIABLE.findall(_code(script))))
 
-    Raises ConfigurationError where the jobs would not run as the script says.
+
+def _code(script: JobScript) -> str:
+    return "\n".join(line for line in script.lines if not line.lstrip().startswith("#"))
+
+
+def template_of(script: JobScript, reached: Reached, directory: str, empty: Sequence[str]) -> Template:
+    """The template for the jobs of a program.
+
+    ``directory`` is where the script is run, ``empty`` are the variables of a job that had no value there. Raises
+    ConfigurationError where the jobs would not run as the script says.
     """
     _check_no_rank(script, reached)
     parts = [(number, part) for number, part in enumerate(script.parts) if number not in reached.others]
@@ -152,12 +171,16 @@ def template_of(script: JobScript, reached: Reached, directory: str) -> Template
     # what turns out to be a program in these lines has jobs of its own
     guard = f"export {SESSION}={IN_A_JOB}"
     # the lines after the program find its exit code in $?, as they do in the script
-    guard_after = f'mlxp_status=$?; {guard}; (exit "$mlxp_status")'
+    guard_after = f'mlxp_status=$?; {guard}; (exit "$mlxp_status") && :'
+    places = [f"export {name}={shlex.quote(directory)}" for name in place_variables(script)]
     if _has_commands(setup):
-        setup = (f"cd {shlex.quote(directory)} || exit", guard, *setup, f"unset {SESSION}")
-    prefix = _prefix(script.text(script.parts[reached.number], comments=False), reached)
+        setup = (f"cd {shlex.quote(directory)} || exit", guard, *places, *setup, f"unset {SESSION}")
+    elif places:
+        setup = (*places, *setup)
+    held = _hold_of_a_job(script, reached, empty)
+    prefix = _prefix(script.text(script.parts[reached.number], comments=False), reached, held)
     if prefix is None:
-        prefix = _reached_prefix(script, reached)
+        prefix = _reached_prefix(script, reached, held)
     if prefix.alone:
         for name, value in reached.changes.items():
             setup += (f"unset {name}" if value is None else f"export {name}={shlex.quote(value)}",)
@@ -193,7 +216,50 @@ def _check_no_rank(script: JobScript, reached: Reached) -> None:
         )
 
 
-def _prefix(lines: Sequence[str], reached: Reached) -> _Prefix | None:
+def _hold_of_a_job(script: JobScript, reached: Reached, empty: Sequence[str]) -> dict[str, str]:
+    """The script's own variables that hold what only a job has, and nothing here: by name, what it puts into them."""
+    text = "\n".join(line for part in script.parts[: reached.number + 1] for line in script.text(part, comments=False))
+    assigned = list(_assignments(text.replace("\\\n", "  ")))
+    sources = set(empty) - {name for name, _ in assigned}
+    held: dict[str, str] = {}
+    while True:
+        more = {
+            name: value
+            for name, value in assigned
+            if name not in held and not sources.isdisjoint(_names(value)) and name not in sources
+        }
+        if not more:
+            return held
+        held |= more
+        sources |= set(more)
+
+
+def _assignments(text: str) -> Iterator[tuple[str, str]]:
+    """What is put into variables: names and words; those of an array, or of $(…), each for itself."""
+    array = ""
+    for line in text.split("\n"):
+        last = ""
+        for words in (command.words for command in simple_commands(line)):
+            if array or (last and words == ("(",)):
+                array = "" if words[0].startswith(")") else array or last
+                yield from ((array, word) for word in words if array and words != ("(",))
+                last = ""
+                continue
+            last = ""
+            for word in words:
+                found = _ASSIGNED.fullmatch(word)
+                if found:
+                    yield found[1], found[2]
+                    last = found[1] if not found[2].rstrip("$") else ""
+                elif word not in _KEYWORDS and word not in _DECLARES and not word.startswith("-"):
+                    break
+
+
+def _names(word: str) -> list[str]:
+    return [plain or braced for plain, braced in _VALUE.findall(word)]
+
+
+def _prefix(lines: Sequence[str], reached: Reached, held: Mapping[str, str]) -> _Prefix | None:
     """What precedes the interpreter where the command is one simple line; None where it is not.
 
     Nor is it where the program's arguments are not those of the line: ``xargs`` and the like have given it others.
@@ -211,20 +277,27 @@ def _prefix(lines: Sequence[str], reached: Reached) -> _Prefix | None:
         places, size = [at for at, word in enumerate(command.words) if word == head[-1]], 1
     if len(places) != 1 or not _may_become(command.words[places[0] + size :], reached.arguments):
         return None
-    _check_arguments(command.words[places[0] + size :], reached)
+    _check_arguments(command.words[places[0] + size :], reached, held)
     runners = [at for at in range(places[0]) if PurePath(command.words[at]).name in _RUNNERS]
     at = min([places[0], *runners])
     return _Prefix(line[: command.starts[at]].lstrip(), alone=bool(runners))
 
 
-def _check_arguments(words: Sequence[str], reached: Reached) -> None:
+def _check_arguments(words: Sequence[str], reached: Reached, held: Mapping[str, str]) -> None:
     """Raise ConfigurationError for a variable of a job that was nothing here; one that the script sets has a value."""
     for word in words:
-        found = _VALUE_OF_A_JOB.search(word)
-        if found is None or word in reached.arguments:  # it was quoted
+        if word in reached.arguments:  # it was quoted
             continue
+        name = next((name for name in _names(word) if name in held), "")
+        if name and _VALUE.sub(lambda one: held.get(one[1] or one[2], one[0]), word) not in reached.arguments:
+            raise ConfigurationError(
+                f"{word} has ${name}, which the script makes of what only a job has ({held[name]}): the program's "
+                f"arguments are put together here, before there are jobs. Write '${{oc.env:{name}}}', in single "
+                f"quotes, and `export {name}`: Hydra looks it up in the job."
+            )
+        found = _VALUE_OF_A_JOB.search(word)
         emptied = _VALUE_OF_A_JOB.sub("", word)
-        if emptied in reached.arguments or _EXPANDS.search(emptied):
+        if found and (emptied in reached.arguments or _EXPANDS.search(emptied)):
             name = found[1] or found[2]
             raise ConfigurationError(
                 f"{word} has ${name}, which only a job has: the program's arguments are put together here, before "
@@ -269,9 +342,9 @@ def _holds(lines: Sequence[str], head: Sequence[str]) -> bool:
     return False
 
 
-def _reached_prefix(script: JobScript, reached: Reached) -> _Prefix:
+def _reached_prefix(script: JobScript, reached: Reached, held: Mapping[str, str]) -> _Prefix:
     text = "\n".join(script.text(script.parts[reached.number], comments=False))
-    unknown = sorted(set(_JOB_VARIABLE.findall(text)))
+    unknown = sorted({*_JOB_VARIABLE.findall(text), *(name for name in _names(text) if name in held)})
     empty = [word for word in reached.starters if word.endswith("=") or not word]
     if unknown or empty:
         what = f"${unknown[0]}, which only a job has" if unknown else f"{empty[0]!r}, which has no value here"

@@ -151,7 +151,10 @@ def _program(job: Job, template: Template) -> list[str]:
     if stays:
         lines += ["mlxp_code=$?", 'echo - >"$mlxp_pid"']
         if template.after:
-            lines += ['(exit "$mlxp_code")  # $? is that of the program', *template.after]
+            lines += [
+                '(exit "$mlxp_code") && :  # $? is that of the program; it has been a failure already',
+                *template.after,
+            ]
         lines += ['exit "$mlxp_code"']
     return lines
 

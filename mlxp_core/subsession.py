@@ -17,7 +17,7 @@ from typing import Any
 
 from mlxp_core import metadata
 from mlxp_core.files import write_whole
-from mlxp_core.jobscript import COMMAND, SESSION, STAND_INS, STARTERS, JobScript, Part
+from mlxp_core.jobscript import COMMAND, SESSION, STAND_INS, STARTERS, JobScript, Part, place_variables
 from mlxp_core.layout import RunDir
 from mlxp_core.notes import Submitted
 
@@ -61,7 +61,8 @@ class Session:
 
     def environment(self) -> dict[str, str]:
         """The variables with which the script is run."""
-        given = {**os.environ, **dict.fromkeys(self.empty, ""), SESSION: str(self.folder)}
+        places = dict.fromkeys(place_variables(self.script), str(self.directory))
+        given = {**os.environ, **dict.fromkeys(self.empty, ""), **places, SESSION: str(self.folder)}
         given["PATH"] = os.pathsep.join([self.bin, *filter(None, [os.environ.get("PATH")])])
         return given
 

@@ -548,11 +548,51 @@ def test_a_command_that_takes_variables_of_a_job_is_refused_where_they_would_be_
     assert sub.submitted()[1:] == ["msg=mine"]
 
 
+@pytest.mark.parametrize(
+    ("lines", "name"),
+    [
+        ("OUT=/scratch/$SLURM_JOB_ID\npython main.py msg=$OUT", "OUT"),
+        ('export A=1 OUT=/scratch/${SLURM_JOB_ID}\nsub=$OUT/a\npython main.py "msg=${sub}/b"', "sub"),
+        ('args=(seed=1\n  "msg=$SLURM_JOB_ID")\npython main.py "${args[@]}"', "args"),
+        ("OUT=$(basename $SLURM_JOB_ID)\npython main.py msg=x$OUT", "OUT"),
+        ("if true; then OUT=$SLURM_JOB_ID; fi\npython main.py msg=x$OUT", "OUT"),
+        ("N=$SLURM_NTASKS\nfor s in 1 2; do OMP_NUM_THREADS=$N python main.py seed=$s; done", "N"),
+        ("OUT=${SLURM_JOB_ID:-4}\npython main.py msg=$OUT", None),
+        ("export SLURM_NTASKS=${SLURM_NTASKS:-4}\nN=$SLURM_NTASKS\npython main.py msg=$N", None),
+        ("export N=$SLURM_NTASKS\nOMP_NUM_THREADS=$N python main.py 'msg=${oc.env:N,}'", None),
+        ("OUT='$SLURM_JOB_ID'\npython main.py \"msg='$OUT'\"", None),
+        ('ID=$SLURM_JOB_ID\nargs=(seed=1 msg=a)\nOUT=$(basename a)\npython main.py "${args[@]}" seed=2', None),
+    ],
+)
+def test_what_a_script_makes_of_a_jobs_variables_is_no_argument(sub: Sub, lines: str, name: str | None) -> None:
+    """Bug: /scratch/ for /scratch/4711 in every job, by way of a variable of the script's own."""
+    sub.project.write(**{"job.sh": f"#SBATCH --time=5\n{lines}\n"})
+    done = sub("job.sh", code=1 if name else 0)
+    if name:
+        assert f"${name}, which " in done.stderr
+    assert bool(sub.submitted()) is (name is None)
+
+
+def test_a_script_knows_where_it_was_submitted(sub: Sub) -> None:
+    """Bug: `cd $PBS_O_WORKDIR`, in most scripts of PBS, goes home; in a job, to where the program was started."""
+    for run, variable in enumerate(["SLURM_SUBMIT_DIR", "PBS_O_WORKDIR"], start=1):
+        text = (
+            f"#SBATCH --time=5\ncd ${variable}\ncd sub\npython ../main.py --config-dir ../conf\necho in ${variable}\n"
+        )
+        sub.project.write(**{"job.sh": text})
+        sub("job.sh")
+        script = sub.project.dir / f"sub/logs/{run}/script.sh"
+        environment = {**sub.project.environment, variable: "/elsewhere"}
+        done = subprocess.run(["bash", script], capture_output=True, text=True, check=False, env=environment)
+        assert done.stdout.splitlines()[-1] == f"in {sub.project.dir}", done.stderr
+        assert done.returncode == 0
+
+
 def test_the_lines_after_the_program_see_how_it_ended(sub: Sub) -> None:
-    """Bug: a handler of failures that always finds 0, and a job that then ends as if all were well."""
+    """Bug: a handler of failures that always finds 0, or is called twice; a job that ends as if all were well."""
     sub.project.write(
         **{
-            "job.sh": "#SBATCH --time=5\npython main.py\nstatus=$?\necho saw $status\nexit $status\n",
+            "job.sh": "#SBATCH --time=5\ntrap 'echo ERR' ERR\npython main.py\nx=$?\necho saw $x\nexit $x\n",
             "main.py": "import hydra\n\n@hydra.main(version_base=None)\ndef main(_):\n    raise ValueError\n\nmain()\n",
         }
     )
@@ -561,6 +601,7 @@ def test_the_lines_after_the_program_see_how_it_ended(sub: Sub) -> None:
     done = subprocess.run(["bash", script], capture_output=True, text=True, check=False, env=sub.project.environment)
     assert done.returncode == 1
     assert done.stdout.endswith("saw 1\n")
+    assert done.stdout.count("ERR") == 1
 
 
 def test_ranks_of_an_unknown_starter_do_not_submit_each(sub: Sub, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ class Program:
         others = {one["number"] for one in session.events("started")} - {self.number}
         head = sys.orig_argv[: len(sys.orig_argv) - count]
         reached = Reached(self.number, tuple(head), tuple(sys.argv[1:]), self.changes, self.starters, frozenset(others))
-        return jobscript.template_of(session.script, reached, str(session.directory))
+        return jobscript.template_of(session.script, reached, str(session.directory), session.empty)
 
     def submitted_before(self, identity: str) -> list[Submitted] | None:
         """What an earlier call of mlxpsub that was interrupted has submitted of the same; told to the user."""
