@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -348,6 +349,34 @@ def test_a_launch_from_a_folder_that_git_does_not_know_runs_there(project: Proje
     said = json.loads((project.dir / "scratch" / "logs" / "1" / "log.stdout").read_text().splitlines()[-1])
     assert said["cwd"] == str(project.dir / "scratch")
     assert "/.mlxp/code/" in said["file"]
+
+
+@pytest.mark.parametrize(
+    ("head", "runs", "without"),
+    [
+        ("-u -Wignore main.py", "-u -Wignore CODE/main.py", None),
+        ("-X importtime -Bum main", "-X importtime -Bu -m main", None),
+        ("-mmain", "-m main", None),
+        ("-Bm cProfile -o PROFILE main.py", "-B CODE/main.py", "-m cProfile -o PROFILE"),
+        ("-m cProfile -o PROFILE -m main", "-m main", "-m cProfile -o PROFILE"),
+    ],
+)
+def test_jobs_run_the_program_as_it_was_started(
+    project: Project, tmp_path: Path, head: str, runs: str, without: str | None
+) -> None:
+    """Bug: `python -m cProfile` without a program, or a debugger, in every job; an option of Python's that is lost."""
+    head, without = (text and text.replace("PROFILE", str(tmp_path / "prof")) for text in (head, without))
+    command = [sys.executable, *head.split(), *WAIT, "seed=1"]
+    done = subprocess.run(
+        command, cwd=project.dir, env=project.environment, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert f", without {without}\n" in done.stdout if without else "without" not in done.stdout
+    (line,) = [line for line in (project.logs / "1/script.sh").read_text().splitlines() if line.startswith("exec ")]
+    words = shlex.split(line)
+    code = next((project.logs / ".mlxp/code").iterdir())
+    expected = [word.replace("CODE", str(code)) for word in runs.split()]
+    assert words[1 : len(expected) + 2] == [sys.executable, *expected]
 
 
 def test_a_configuration_that_git_ignores_is_refused_at_once(project: Project) -> None:

@@ -157,7 +157,8 @@ def test_a_sample_is_the_same_each_time(swept: Swept) -> None:
         ("hydra.sweeper.zip=[seed,other]", "hydra.sweeper.zip: other is not swept; there is seed"),
         ("hydra.sweeper.zip=[seed,seed]", "names a key twice: leave it out once"),
         ("hydra.sweeper.include=3", "hydra.sweeper.include=3 is neither a query nor a list of queries"),
-        ("hydra.sweeper.zip=[seed,[msg]]", "is neither a list of keys nor a list of such lists"),
+        ("hydra.sweeper.zip=[seed,[msg]]", "is neither a list of keys, such as [lr,wd], nor a list of such lists"),
+        ("hydra.sweeper.zip=seed", "hydra.sweeper.zip=seed is neither a list of keys"),
         ("hydra.sweeper.points=none.csv", "none.csv (hydra.sweeper.points) cannot be read"),
         ("hydra.sweeper.points=none.txt", "a file of points is a .yaml or a .csv"),
         ("hydra.sweeper.points=[3]", "hydra.sweeper.points, point 1 is neither a mapping nor a list of overrides: 3"),
@@ -379,6 +380,8 @@ def test_what_runs_is_left_alone_and_what_no_launcher_made_is_run_anew(project: 
 def test_runs_of_other_launchers_have_a_version_too(swept: Swept) -> None:
     """Bug: complete runs of Hydra's own launcher run again, or results of edited code taken for those of the new."""
     skip = "hydra.sweeper.skip=COMPLETE"
+    unrecorded = swept.project.run("-m", "hydra/sweeper=mlxp", "seed=1", skip, code=1)  # the program logs metrics
+    assert "these jobs are not: add hydra/callbacks=mlxp" in unrecorded.stdout
     assert swept("seed=1,2", skip) == ["seed=1", "seed=2"]  # the files are not committed: a captured version
     assert swept("seed=1,2,3", skip) == ["seed=3"]
     assert "skipped 2 jobs, for there is a run that is COMPLETE: run 1-2" in swept.said

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +20,9 @@ from mlxp_core.layout import RunDir, is_run_id
 if TYPE_CHECKING:
     from hydra_plugins.mlxp._compose import Job
 
+log = logging.getLogger(__name__)
+
+_WITH_A_VALUE = frozenset({"-W", "-X", "--check-hash-based-pycs"})  # of the interpreter's options, in the next word
 # decided at the submission, and said anew on a job's command line or of no meaning there
 _NOT_PASSED_ON = re.compile(r"[+~]*hydra\.(launcher|sweeper|sweep|run\.dir|mode|job\.num|job\.id)(?=[.=@]|$)")
 
@@ -59,25 +65,57 @@ def find_program(overrides: Sequence[str]) -> Program | None:
     """
     arguments = sys.argv[1:]
     head = sys.orig_argv[1 : len(sys.orig_argv) - len(arguments)]
-    main = sys.modules["__main__"]
-    spec = getattr(main, "__spec__", None)
-    file = getattr(main, "__file__", None)
     added = ("hydra.mode=", "hydra.sweep.")  # by Hydra for -m, and by our callback
     given = {override for override in overrides if not override.startswith(added)}
     whole = sys.orig_argv[len(sys.orig_argv) - len(arguments) :] == arguments and given <= set(arguments)
-    if not head or file is None or not whole:
+    options, rest = _options_first(head)
+    found = _file_and_module(rest)
+    if found is None or not whole:
         return None
+    file, module = found
+    runner = rest[: -2 if module else -1]
+    if runner:
+        log.warning("the jobs run `python %s`, without %s", f"-m {module}" if module else rest[-1], shlex.join(runner))
     known, _ = get_args_parser().parse_known_args(arguments)
     flags = [
         ("--config-path", known.config_path),
         ("--config-name", known.config_name),
         ("--config-dir", known.config_dir),
     ]
-    said = tuple((flag, value) for flag, value in flags if value is not None)
-    if spec is not None:
-        # `python -m pkg` runs pkg.__main__; the words before are options and the -m, which may end a group: -um
-        return Program(_before_module(head), Path(file).absolute(), spec.name.removesuffix(".__main__"), said)
-    return Program(tuple(head[:-1]), Path(file).absolute(), None, said)
+    return Program(options, file, module, tuple((flag, value) for flag, value in flags if value is not None))
+
+
+def _options_first(head: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+    """The interpreter's own options; and what it runs, with ``-m`` as a word of its own."""
+    options: list[str] = []
+    rest = list(head)
+    while rest and rest[0].startswith("-"):
+        word = rest.pop(0)
+        if found := re.fullmatch(r"-(\w*?)m(.*)", word):
+            options += [f"-{found[1]}"] if found[1] else []
+            return tuple(options), ["-m", *([found[2]] if found[2] else []), *rest]
+        options.append(word)
+        if word in _WITH_A_VALUE and rest:
+            options.append(rest.pop(0))
+    return tuple(options), rest
+
+
+def _file_and_module(rest: Sequence[str]) -> tuple[Path, str | None] | None:
+    """The program's file, and its name where it was started as a module.
+
+    The last words say so. Others before them are those of a profiler, a debugger or the like, in this very process.
+    """
+    main = sys.modules["__main__"]
+    file, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
+    if len(rest) == 1:
+        return (Path(file).absolute(), None) if file else None
+    if len(rest) == 2 and rest[0] == "-m":  # noqa: PLR2004
+        # `python -m pkg` runs pkg.__main__
+        return (Path(file).absolute(), spec.name.removesuffix(".__main__")) if file and spec else None
+    if len(rest) > 2 and rest[-2] == "-m":  # noqa: PLR2004
+        origin = getattr(importlib.util.find_spec(rest[-1]), "origin", None)
+        return (Path(origin), rest[-1]) if origin else None
+    return (Path(rest[-1]).absolute(), None) if rest and Path(rest[-1]).is_file() else None
 
 
 def job_overrides(
@@ -99,11 +137,3 @@ def job_overrides(
 
 def _quote(text: str) -> str:
     return text if re.fullmatch(r"/[A-Za-z0-9_./+-]+", text) or is_run_id(text) else quote(text)
-
-
-def _before_module(head: Sequence[str]) -> tuple[str, ...]:
-    options = list(head[:-1])  # the last is the module
-    last = options.pop() if options else ""
-    if len(last) > len("-m"):
-        options.append(last[:-1])  # -um -> -u
-    return tuple(options)

@@ -18,6 +18,7 @@ from hydra_plugins.mlxp._compose import Composer, Job
 from hydra_plugins.mlxp._folders import log_dir_of, settle_sweep
 from hydra_plugins.mlxp._points import load_points
 from hydra_plugins.mlxp._progress import shown
+from hydra_plugins.mlxp.config import CALLBACK
 from hydra_plugins.mlxp.launcher import MlxpLauncher
 from mlxp_core import combinations, history
 from mlxp_core.combinations import Axis, Overrides
@@ -137,13 +138,19 @@ def _axis(override: Override) -> Axis:
     return Axis((key,), tuple((f"{key}={value}",) for value in override.sweep_string_iterator()))
 
 
-def _groups(given: Sequence[Any]) -> list[list[str]]:
+def _groups(given: Any) -> list[list[str]]:
     """``[lr, wd]`` is one group of keys that are walked together, ``[[lr, wd], [a, b]]`` are two."""
-    if all(isinstance(one, str) for one in given):
+    if given is None:
+        return []
+    if isinstance(given, list) and all(isinstance(one, str) for one in given):
         return [list(given)] if given else []
-    if all(isinstance(one, list) and all(isinstance(key, str) for key in one) for one in given):
-        return list(given)
-    raise ConfigurationError(f"hydra.sweeper.zip={given} is neither a list of keys nor a list of such lists")
+    if isinstance(given, list) and all(
+        isinstance(one, list) and all(isinstance(key, str) for key in one) for one in given
+    ):
+        return given
+    raise ConfigurationError(
+        f"hydra.sweeper.zip={given} is neither a list of keys, such as [lr,wd], nor a list of such lists"
+    )
 
 
 def _chosen(sweeper: MlxpSweeper, jobs: list[Overrides], composer: Composer) -> list[Overrides]:
@@ -220,6 +227,12 @@ def _without_what_is_there(
     skip = history.statuses(options.skip)
     if options.resume and not isinstance(launcher, MlxpLauncher):
         raise ConfigurationError("hydra.sweeper.resume needs one of the launchers mlxp_*: hydra/launcher=mlxp_local")
+    recorded = {one.get("_target_") for one in (sweeper.config.hydra.callbacks or {}).values()}
+    if not isinstance(launcher, MlxpLauncher) and CALLBACK not in recorded:
+        log.warning(
+            "hydra.sweeper.skip goes by the runs that are recorded, and these jobs are not: add hydra/callbacks=mlxp, "
+            "or a launcher that has it, such as hydra/launcher=mlxp_local"
+        )
     jobs = [composer.remember(job) for job in shown(overrides, "composing")]
     log_dir = log_dir_of(sweeper.config, jobs)
     commit, function_hash = _version(sweeper, jobs, log_dir)

@@ -88,7 +88,7 @@ class SweeperConf:
     # overrides that are swept as if they stood on the command line, which wins
     params: Optional[dict[str, str]] = None  # noqa: UP045
     # keys whose lists are walked together, such as [lr,wd]; or several such lists
-    zip: list[Any] = field(default_factory=list)
+    zip: Any = field(default_factory=list)
     # explicit sets of overrides: a list of mappings or of lists of overrides, or a .yaml or .csv file that holds it
     points: Any = None
     # queries, one or a list: the jobs for which all of them hold
