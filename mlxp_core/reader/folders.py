@@ -179,13 +179,19 @@ def _logs(path: str) -> tuple[Logs, list[Problem]]:
     logs = []
     problems = []
     try:
-        for log_name in metricfile.log_names(path):
-            keys = metricfile.load_keys(path, log_name)
-            if keys.problem:
-                problems.append(Problem(valid_text(metricfile.keys_path(path, log_name)), keys.problem))
-            logs.append((log_name, keys.numeric))
+        names, others = metricfile.log_names(path)
     except OSError as error:
-        problems.append(Problem(valid_text(path), f"its metrics cannot be listed: {error}"))
+        return (), [Problem(valid_text(path), f"its metrics cannot be listed: {error}")]
+    for log_name in names:
+        try:
+            keys = metricfile.load_keys(path, log_name)
+        except OSError as error:
+            problems.append(Problem(valid_text(metricfile.metric_path(path, log_name)), f"cannot be read: {error}"))
+            continue
+        if keys.problem:
+            problems.append(Problem(valid_text(metricfile.keys_path(path, log_name)), keys.problem))
+        logs.append((log_name, keys.numeric))
+    problems += (Problem(valid_text(metricfile.metric_path(path, name)), "is no regular file") for name in others)
     return tuple(logs), problems
 
 

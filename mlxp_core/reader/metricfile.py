@@ -144,7 +144,12 @@ def read_keys(content: bytes) -> Keys:
                 numeric[key] = numeric.get(key, True) and kind == "number"
             case _:
                 garbage += 1
-    return Keys(_interned(numeric), f"{garbage} lines are no [key, type] and were skipped" if garbage else None)
+    return Keys(_interned(numeric), skipped(garbage, "[key, type]") if garbage else None)
+
+
+def skipped(count: int, what: str) -> str:
+    """Say that lines are not what they should be."""
+    return f"1 line is no {what} and was skipped" if count == 1 else f"{count} lines are no {what} and were skipped"
 
 
 def _array(line: bytes) -> object:
@@ -181,17 +186,22 @@ def keys_path(run: str, log_name: str) -> str:
     return f"{run}/{_KEYS}/{log_name}{_SUFFIX}"
 
 
-def log_names(run: str) -> list[str]:
-    """Names of a run's metric files, sorted; none where there is no folder. Raises OSError."""
+def log_names(run: str) -> tuple[list[str], list[str]]:
+    """Names of a run's metric files, sorted; and of those that are no files. Raises OSError.
+
+    There are none where there is no folder.
+    """
+    names: tuple[list[str], list[str]] = ([], [])
     try:
         with os.scandir(f"{run}/{_METRICS}") as entries:
-            return sorted(
-                entry.name.removesuffix(_SUFFIX)
-                for entry in entries
-                if entry.name.endswith(_SUFFIX) and not entry.name.startswith(".") and entry.is_file()
-            )
+            for entry in entries:
+                if entry.name.endswith(_SUFFIX) and not entry.name.startswith("."):
+                    names[0 if entry.is_file() else 1].append(entry.name.removesuffix(_SUFFIX))
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        pass
+    for some in names:
+        some.sort()
+    return names
 
 
 def load_keys(run: str, log_name: str) -> Keys:

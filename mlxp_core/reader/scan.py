@@ -230,7 +230,7 @@ def _load_content(path: str, log_name: str, report: Callable[[Problem], None]) -
 def _lines(path: str, log_name: str, content: bytes, report: Callable[[Problem], None]) -> metricfile.Lines:
     lines = metricfile.read_lines(content)
     if lines.garbage:
-        what = f"{lines.garbage} lines are no JSON objects and were skipped"
+        what = metricfile.skipped(lines.garbage, "JSON object")
         report(Problem(valid_text(metricfile.metric_path(path, log_name)), what))
     return lines
 

@@ -61,7 +61,7 @@ def test_a_garbage_line_is_skipped_and_reported(logs, garbage):
     reader = Reader(logs.path)
     assert reader.filter().collect()["train.loss"].to_list() == [[1.0, 2.0]]
     assert [str(problem) for problem in reader.problems] == [
-        f"{logs.path}/1/metrics/train.json: 1 lines are no JSON objects and were skipped"
+        f"{logs.path}/1/metrics/train.json: 1 line is no JSON object and was skipped"
     ]
 
 

@@ -197,3 +197,21 @@ def test_no_content_of_any_file_stops_any_part_of_the_reader(new_logs, contents)
     assert isinstance(reader.problems, list)
     assert reader.searchable.height >= 3
     assert os.listdir(logs.path)
+
+
+def test_what_is_no_metric_file_is_reported_and_the_others_are_read(logs):
+    """Bug: a log that is gone without a word; one unreadable file that takes the other logs of its run with it."""
+    run = logs.run(1, metrics={"b": [{"loss": 1}], "d": [{"loss": 2}]})
+    os.mkfifo(run / "metrics/a.json")
+    (run / "metrics/c.json").mkdir()
+    (run / "metrics/e.json").symlink_to("nothing")
+    (run / "metrics/.keys/d.json").unlink()
+    (run / "metrics/.keys/d.json").symlink_to("d.json")  # a loop: an error when it is opened
+    reader = Reader(logs.path)
+    metrics = [name for name in reader.filter().collect().columns if name.endswith(".loss")]
+    assert metrics == ["b.loss"]
+    assert [str(problem) for problem in reader.problems] == [
+        f"{run}/metrics/d.json: cannot be read: [Errno 40] Too many levels of symbolic links: "
+        f"'{run}/metrics/.keys/d.json'",
+        *(f"{run}/metrics/{name}.json: is no regular file" for name in "ace"),
+    ]
