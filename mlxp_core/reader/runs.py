@@ -192,14 +192,26 @@ class Runs(Sequence[Run]):
     @overload
     def __getitem__(self, index: int) -> Run: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Run]: ...
-    def __getitem__(self, index: int | slice) -> Run | list[Run]:
+    def __getitem__(self, index: slice) -> Runs: ...
+    def __getitem__(self, index: Any) -> Run | Runs:
         """Give the run at a place, or those at a slice of places."""
         if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
+            return self._slice(range(len(self))[index])
+        if isinstance(index, str):
+            raise TypeError(
+                f"runs have no column at once: runs[0][{index!r}] of one run, runs.select({index!r}) of all"
+            )
         if not -len(self) <= index < len(self):
             raise IndexError(f"there is no run {index}: these are {len(self)} runs")
         return Run(self.metadata.row(index, named=True), self._schema, self._report, self._columns)
+
+    def _slice(self, places: range) -> Runs:
+        paths = self.metadata["path"]
+        some = self.where(pl.col("path").is_in([paths[place] for place in places]))
+        if places.step > 0:
+            return some
+        frame, first = some._frame.reverse(), some._first.reverse()  # noqa: SLF001
+        return Runs(frame, first, self._schema, self._report, self._columns)
 
     def __repr__(self) -> str:
         """Show the metadata as a data frame, with LAZYDATA for metrics."""
@@ -215,9 +227,11 @@ class Runs(Sequence[Run]):
         return self.metadata.with_columns(lazy).select(self._columns)
 
     def _metadata_columns(self, keys: str | Sequence[str], what: str, done: str) -> list[str]:
-        names = [keys] if isinstance(keys, str) else list(keys)
+        names = list(keys) if isinstance(keys, Iterable) and not isinstance(keys, str) else [keys]
         if not names:
             raise QueryError(f"{what} needs at least one column")
+        if not all(isinstance(name, str) for name in names):
+            raise QueryError(f"{what} takes names of columns, and not {keys}: for expressions see lazy()")
         for name in names:
             if name in self._schema.metrics:
                 raise QueryError(f"{name} is a metric: runs are {done} by columns of config and info")
@@ -306,7 +320,11 @@ def aggregate(
     runs: pl.LazyFrame, schema: pl.Schema, keys: Sequence[str], aggregations: Aggregation | Sequence[Aggregation]
 ) -> pl.LazyFrame:
     """One row a group, or one for all where there are no keys."""
-    several = list(aggregations) if isinstance(aggregations, Sequence) else [aggregations]
+    one_only = isinstance(aggregations, str) or not isinstance(aggregations, Iterable)
+    several: list[Any] = [aggregations] if one_only else list(aggregations)  # type: ignore[arg-type]
+    for one in several:
+        if not hasattr(one, "over_groups"):
+            raise QueryError(f"{one!r} is no aggregation: write AvgStd({one!r}), say")
     names = [*keys, *(name for aggregation in several for name in aggregation.columns)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

@@ -9,9 +9,15 @@ from collections.abc import Iterable
 def unknown_column(name: str, known: Iterable[str]) -> str:
     """Say that there is no such column, and which ones are close to it."""
     names = list(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.8)
+    meant = name.casefold()
     # people drop the prefix more often than they mistype: lr, optimizer.lr
-    close += [candidate for candidate in names if candidate.endswith(f".{name}") and candidate not in close][:3]
+    forms: dict[str, str] = {}
+    for one in names:
+        forms.setdefault(one.casefold(), one)
+        forms.setdefault(one.partition(".")[2].casefold(), one)
+    close = [forms[form] for form in difflib.get_close_matches(meant, forms, n=3, cutoff=0.8)]
+    close += [one for one in names if one.casefold().endswith(f".{meant}")][:3]
+    close = list(dict.fromkeys(close))
     if close:
         return f"no column {name!r}: did you mean {' or '.join(map(repr, close))}?"
     return f"no column {name!r}; Reader(...).fields lists the {len(names)} there are"

@@ -126,6 +126,12 @@ def test_a_query_holds_of_these_runs(query, expected):
     ^^""",
         ),
         (
+            "Optimzer.LR < 1",
+            """no column 'Optimzer.LR': did you mean 'config.optimizer.lr'?
+    Optimzer.LR < 1
+    ^^^^^^^^^^^""",
+        ),
+        (
             "zzz < 1",
             """no column 'zzz'; Reader(...).fields lists the 9 there are
     zzz < 1

@@ -43,10 +43,27 @@ def test_a_filter_selects_runs_and_they_can_be_indexed_sliced_and_gone_through(f
     assert [run["id"] for run in runs] == [1, 3]
     assert [run["id"] for run in runs[:1]] == [1]
     assert runs[-1]["id"] == 3
+    with pytest.raises(TypeError, match=r"runs.select\('train.loss'\) of all"):
+        runs["train.loss"]
     with pytest.raises(IndexError, match="no run 2: these are 2 runs"):
         runs[2]
     assert runs.lazy().collect().equals(runs.collect())
     assert runs.collect()["train.loss"].to_list() == [[1.0, 10.0], [3.0, 30.0]]
+
+
+def test_a_slice_of_runs_is_runs(four):
+    """Bug: a bare list, without table, group or aggregate; the order of the runs lost; a run that came later in it."""
+    runs = Reader(four.path).filter().sort("config.seed", descending=True)
+    order = runs.collect()["id"].to_list()
+    assert sorted(order) == [1, 2, 3, 4]
+    for some in (slice(1, 3), slice(None, None, 2), slice(None, None, -1), slice(-1, 0, -2), slice(3, 1), slice(9)):
+        assert runs[some].collect()["id"].to_list() == order[some]
+        assert [run["id"] for run in runs[some]] == order[some]
+    first = runs[:2].select("id", "train.loss")
+    assert first.columns == ["id", "train.loss"]
+    four.run(5)
+    assert len(first.collect()) == 2
+    assert runs[:2].aggregate(AvgStd("config.seed")).collect()["config.seed_n"].to_list() == [2]
 
 
 def test_a_run_is_a_mapping_of_all_its_columns(four):
@@ -146,6 +163,7 @@ def test_not_a_number_is_a_group(logs):
     [
         ("config.lrr", "no column 'config.lrr': did you mean 'config.lr'?"),
         ([], "group_by needs at least one column"),
+        (pl.col("config.lr"), 'group_by takes names of columns, and not col("config.lr"): for expressions see lazy()'),
         (["config.lr", "train.loss"], "train.loss is a metric: runs are grouped by columns of config and info"),
     ],
 )
@@ -156,9 +174,12 @@ def test_keys_that_cannot_be_grouped_by_are_errors(four, keys, message):
     assert str(error.value) == message
 
 
-def test_two_columns_of_one_name_are_an_error(four):
-    """Catches: one aggregation that silently replaces the other."""
+def test_what_cannot_be_aggregated_is_an_error(four):
+    """Catches: one aggregation that silently replaces the other; an AttributeError for a name."""
     groups = Reader(four.path).filter().group_by("config.lr")
+    for given in ("train.loss", ["train.loss"]):
+        with pytest.raises(QueryError, match=r"'train.loss' is no aggregation: write AvgStd\('train.loss'\)"):
+            groups.aggregate(given)
     with pytest.raises(QueryError, match=r"two columns .* named train.loss_avg, train.loss_n, train.loss_std"):
         groups.aggregate([AvgStd("train.loss"), AvgStd("train.loss", ddof=0)])
 
