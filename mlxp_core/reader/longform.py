@@ -14,7 +14,7 @@ from mlxp_core.reader.fields import valid_text
 from mlxp_core.reader.folders import look
 from mlxp_core.reader.metricfile import Lines
 from mlxp_core.reader.predicate import split
-from mlxp_core.reader.scan import as_frame, column_of, load_lines, roots, warn
+from mlxp_core.reader.scan import as_frame, column_of, load_lines, only, roots, warn
 from mlxp_core.reader.schema import MetricColumn, take_schema
 from mlxp_core.reader.suggest import close_to
 
@@ -75,20 +75,24 @@ class _LongSource:
     def __call__(
         self, with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
     ) -> Iterator[pl.DataFrame]:
-        """Yield the lines that pass ``predicate``, at most ``n_rows`` of them."""
+        """Yield those of the first ``n_rows`` lines that pass ``predicate``.
+
+        In this order: Polars asks for both only where ``head`` comes before ``filter``.
+        """
         wanted = list(self.types) if with_columns is None else with_columns
         on_runs, on_lines = (None, None) if predicate is None else split(predicate, self.types.keys() - _OF_THE_RUN)
+        if n_rows is not None:  # counted over the lines of all runs
+            on_runs, on_lines = None, predicate
         used = list(dict.fromkeys([*wanted, *roots(on_lines)]))
         left = n_rows
         for runs in self._batches(self._passing(on_runs), batch_size or _LINES_AT_ONCE):
             frame = pl.concat(self._table(used, run, lines) for run, lines in runs)
-            if on_lines is not None:
-                frame = frame.filter(on_lines)
-            frame = frame.select(wanted)
             if left is not None:
                 frame = frame.head(left)
                 left -= frame.height
-            yield frame
+            if on_lines is not None:
+                frame = frame.filter(on_lines)
+            yield only(frame, wanted)
             if left == 0:
                 return
 

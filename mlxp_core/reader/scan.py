@@ -106,12 +106,20 @@ class _Table:
             self._columns[name] = self._column(name)
         return [self._columns[name] for name in names]
 
-    def passing(self, condition: pl.Expr | None) -> pl.Series | None:
-        """Give the places of the runs for which a condition on metadata is true; None for all of them."""
-        if condition is None:
+    def passing(self, condition: pl.Expr | None, first: int | None) -> pl.Series | None:
+        """Give the places of those of the first runs for which a condition on metadata is true; None for all of them.
+
+        ``first`` is how many of the runs count, None for all.
+        """
+        if condition is None and first is None:
             return None
         places = pl.int_range(len(self.census), dtype=pl.UInt32, eager=True).alias(_PLACE)
-        return pl.DataFrame([places, *self.columns(roots(condition))]).filter(condition)[_PLACE]
+        if first is not None:
+            places = places.head(first)
+        if condition is None:
+            return places
+        columns = [column.head(len(places)) for column in self.columns(roots(condition))]
+        return pl.DataFrame([places, *columns]).filter(condition)[_PLACE]
 
     def _column(self, name: str) -> pl.Series:
         if name == "id":
@@ -152,32 +160,30 @@ class _Source:
     def __call__(
         self, with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
     ) -> Iterator[pl.DataFrame]:
-        """Yield the rows that pass ``predicate``, at most ``n_rows``, about ``batch_size`` at a time."""
+        """Yield those of the first ``n_rows`` rows that pass ``predicate``, about ``batch_size`` at a time.
+
+        In this order: Polars asks for both only where ``head`` comes before ``filter``.
+        """
         wanted = list(self.schema.polars) if with_columns is None else with_columns
         on_metadata, on_metrics = (None, None) if predicate is None else split(predicate, self.schema.metrics)
         used = list(dict.fromkeys([*wanted, *roots(on_metrics)]))
         has_metrics = not self.schema.metrics.keys().isdisjoint(used)
 
         table = _table_of(self.census or look(self.log_dir), self.schema)
-        places = table.passing(on_metadata)
-        if places is None and not has_metrics and on_metrics is None and n_rows is None and batch_size is None:
+        places = table.passing(on_metadata, n_rows)
+        if places is None and wanted and not has_metrics and on_metrics is None and batch_size is None:
             yield pl.DataFrame(table.columns(wanted))
             return
         if places is None:
             places = pl.int_range(len(table.census), dtype=pl.UInt32, eager=True)
-        left = len(places) if n_rows is None else n_rows
         at_once = max(batch_size or len(places), 1)
         if has_metrics:
             at_once = min(at_once, _RUNS_AT_ONCE)
         for start in range(0, len(places), at_once):
-            if left <= 0:
-                return
-            frame = self._rows(table, used, places[start : start + at_once])
+            frame = self._rows(table, used or ["id"], places[start : start + at_once])
             if on_metrics is not None:
                 frame = frame.filter(on_metrics)
-            frame = frame[wanted].head(left)
-            left -= frame.height
-            yield frame
+            yield only(frame, wanted)
 
     def _rows(self, table: _Table, names: Sequence[str], places: pl.Series) -> pl.DataFrame:
         metrics = {name: self.schema.metrics[name] for name in names if name in self.schema.metrics}
@@ -244,6 +250,11 @@ def column_of(
         what = f"{count} values of {column.key} are no numbers, and null in a column of numbers"
         report(Problem(valid_text(metricfile.metric_path(path, column.log_name)), what))
     return values
+
+
+def only(frame: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+    """The frame with these columns; without any it has its rows still, which Polars counts for ``with_row_index``."""
+    return frame[names] if names else frame.drop(frame.columns)
 
 
 def roots(predicate: pl.Expr | None) -> list[str]:
