@@ -56,7 +56,15 @@ def look(log_dir: str) -> Census:
 def count(log_dir: str) -> int:
     """Count the runs without reading them. Raises StoreError."""
     with opened(log_dir) as folder:
-        return sum(os.access(f"{name}/{_INFO}", os.F_OK, dir_fd=folder) for name in _names(folder))
+        return sum(_is_run(name, folder) for name in _names(folder))
+
+
+def _is_run(name: str, folder: int) -> bool:
+    try:
+        os.stat(f"{name}/{_INFO}", dir_fd=folder)
+    except OSError as error:
+        return error.errno not in settled.NO_RUN  # what cannot be read is a run with a problem
+    return True
 
 
 @contextmanager

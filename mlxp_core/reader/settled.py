@@ -39,7 +39,7 @@ _UNSETTLED_NS = 2_000_000_000
 _FEWEST_NEW = 32
 _SMALLEST_PART = 0.05
 _MOST_DIRECTORIES = 16
-_NO_RUN = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}  # a link that leads round in a circle is none, either
+NO_RUN = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}  # a link that leads round in a circle is none, either
 
 # gives a run as its folder has it now, None for a folder that is none; arguments: its path, its name, its signature,
 # and the log directory as it is open
@@ -57,7 +57,7 @@ def signature_of(run: str, folder: int | None = None) -> Signature:
         try:
             status = stat(run + name, dir_fd=folder)
         except OSError as error:
-            numbers += (0, 0, 0) if error.errno in _NO_RUN else (-1, error.errno or 0, 0)
+            numbers += (0, 0, 0) if error.errno in NO_RUN else (-1, error.errno or 0, 0)
         else:
             numbers += (status.st_ctime_ns, status.st_size, status.st_ino)
     return numbers

@@ -215,3 +215,19 @@ def test_what_is_no_metric_file_is_reported_and_the_others_are_read(logs):
         f"{run}/metrics/d.json: cannot be read: {loop}",
         *(f"{run}/metrics/{name}.json: is no regular file" for name in "ace"),
     ]
+
+
+def test_a_run_that_cannot_be_entered_is_counted_and_reported(logs, monkeypatch):
+    """Bug: two runs by len(reader), three in its table."""
+    for number in range(1, 4):
+        logs.run(number)
+    really = os.stat
+
+    def stat(path, **options):  # as for others than root, in whose way no permission stands
+        if str(path).startswith("2/"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return really(path, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    reader = Reader(logs.path)
+    assert len(reader) == len(reader.filter()) == 3
