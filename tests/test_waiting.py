@@ -46,6 +46,28 @@ def tried(project: Project) -> dict[int, str]:
     }
 
 
+ZEN = """\
+from hydra_zen import launch, make_config
+
+LOCAL = ("hydra/launcher=mlxp_local", "hydra.launcher.wait=true")
+
+
+def square(cfg):
+    return cfg.x**2
+
+
+def started(*overrides, **more):
+    return launch(make_config(x=1), square, overrides=[*overrides], version_base="1.3", **more)
+
+
+if __name__ == "__main__":
+    (many,) = started("x=1,2,3", *LOCAL, multirun=True)
+    one = started("x=5", *LOCAL, "hydra.launcher.single=submit")
+    here = started("x=6")
+    (swept,) = started("x=4,5", *LOCAL, "hydra/sweeper=mlxp", multirun=True)
+    print([job.return_value for job in many], one.return_value, here.return_value, [job.return_value for job in swept])
+"""
+
 # the plugin is one for 1.3: on 1.4 it gets its sampler as a configuration, with any launcher
 needs_optuna = pytest.mark.skipif(not hydra.__version__.startswith("1.3."), reason="hydra-optuna-sweeper is for 1.3")
 
@@ -207,6 +229,19 @@ def test_what_cannot_be_pickled_is_said_before_anything_is_written(project: Proj
     done = project.popen_and_end([sys.executable, "-c", code, "hydra.launcher.snapshot=none"], code=1)
     assert "the task function cannot be sent to a job" in done
     assert project.runs() == []
+
+
+def test_what_hydra_zen_launches_is_submitted(project: Project) -> None:
+    """Bug: single=submit that runs here, in a folder named {log_dir}: hydra-zen does not start runs as Hydra does."""
+    project.write(**{"main.py": ZEN})
+    project.commit()
+    done = project.run()
+    assert done.stdout.splitlines()[-1] == "[1, 4, 9] 25 36 [16, 25]"
+    squares = [
+        json.loads((project.logs / name / "metadata/return_value.json").read_text())["value"] for name in project.runs()
+    ]
+    assert squares == [1, 4, 9, 25, 16, 25]
+    assert not (project.dir / "{log_dir}").exists()
 
 
 def test_a_payload_of_another_user_is_not_loaded(project: Project) -> None:

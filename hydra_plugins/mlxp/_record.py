@@ -72,7 +72,7 @@ def on_run_start(config: DictConfig, config_name: str | None = None) -> None:
     if single == "submit" and not is_job:
         from hydra_plugins.mlxp._single import submit_single  # noqa: PLC0415
 
-        submit_single(config_name)
+        submit_single(config, config_name)
         return
     with _ending_the_program():
         run = RunDir(choose_run_dir(config))

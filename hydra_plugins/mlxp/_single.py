@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from dataclasses import replace
 
-from hydra._internal import hydra as hydras
 from hydra._internal.callbacks import Callbacks
+from hydra.core import utils
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
@@ -16,19 +17,35 @@ from hydra_plugins.mlxp import _config
 from hydra_plugins.mlxp._folders import run_dir_as_sweep
 
 
-def submit_single(config_name: str | None) -> None:
-    """Have the run that is about to start submitted: once, the next of Hydra's runs in this process is."""
-    replaced: Any = hydras
-    run_job = replaced.run_job
+def submit_single(single: DictConfig, config_name: str | None) -> None:
+    """Have the run of this configuration, which is about to start, submitted instead."""
+    run_job = utils.run_job
+    # whoever starts a run has it by name: Hydra itself, hydra-zen's launch
+    spaces = [getattr(module, "__dict__", {}) for module in [*sys.modules.values()]]
+    holders = [space for space in spaces if space.get("run_job") is run_job]
 
-    def submit(task_function: TaskFunction, config: DictConfig, **_: Any) -> JobReturn:
-        replaced.run_job = run_job
-        return _submit(task_function, config, config_name)
+    def submit(  # noqa: PLR0917  (Hydra's)
+        task_function: TaskFunction,
+        config: DictConfig,
+        job_dir_key: str,
+        job_subdir_key: str | None,
+        hydra_context: HydraContext,
+        configure_logging: bool = True,  # noqa: FBT001, FBT002
+    ) -> JobReturn:
+        for holder in holders:
+            holder["run_job"] = run_job
+        if config is single:
+            return _submit(task_function, config, config_name, hydra_context)
+        # the run that was announced did not come to this
+        return run_job(task_function, config, job_dir_key, job_subdir_key, hydra_context, configure_logging)
 
-    replaced.run_job = submit
+    for holder in holders:
+        holder["run_job"] = submit
 
 
-def _submit(task_function: TaskFunction, config: DictConfig, config_name: str | None) -> JobReturn:
+def _submit(
+    task_function: TaskFunction, config: DictConfig, config_name: str | None, context: HydraContext
+) -> JobReturn:
     """Launch one job, without a sweeper, which might make several of it; give what Hydra's run gives."""
     hydra = GlobalHydra.instance().hydra
     if hydra is None:
@@ -43,7 +60,7 @@ def _submit(task_function: TaskFunction, config: DictConfig, config_name: str | 
     )
     callbacks = Callbacks(multi)
     callbacks.on_multirun_start(config=multi, config_name=config_name)
-    context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
+    context = replace(context, callbacks=callbacks)  # and what else a later Hydra passes on with it
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task_function, config=multi)
     (result,) = launcher.launch([task], initial_job_idx=0)
     callbacks.on_multirun_end(config=multi, config_name=config_name)
