@@ -14,10 +14,11 @@ Overrides = list[str]
 
 @dataclass(frozen=True)
 class Axis:
-    """What a sweep walks along: the overrides of each step, and the keys that they set."""
+    """What a sweep walks along: the overrides of each step, the keys that they set, and where these are given."""
 
     keys: tuple[str, ...]
     steps: tuple[tuple[str, ...], ...]
+    given: str = "on the command line (or in hydra.sweeper.params)"
 
 
 def walk_together(axes: Sequence[Axis], groups: Sequence[Sequence[str]]) -> list[Axis]:
@@ -44,15 +45,14 @@ def walk_together(axes: Sequence[Axis], groups: Sequence[Sequence[str]]) -> list
 
 def multiply(axes: Sequence[Axis]) -> list[Overrides]:
     """Every combination of the axes' steps, the last axis fastest. Raises ConfigurationError for a key in two axes."""
-    seen: set[str] = set()
+    seen: dict[str, Axis] = {}
     for axis in axes:
-        for key in axis.keys:
-            if _bare(key) in seen:
+        for key in map(_bare, axis.keys):
+            if key in seen:
                 raise ConfigurationError(
-                    f"{_bare(key)} is given twice, on the command line (or in hydra.sweeper.params), in "
-                    "hydra.sweeper.points or in hydra.sweeper.repeat: leave it out in one"
+                    f"{key} is given twice, {seen[key].given} and {axis.given}: leave it out in one place"
                 )
-        seen.update(map(_bare, axis.keys))
+        seen |= dict.fromkeys(map(_bare, axis.keys), axis)
     return [list(itertools.chain(*steps)) for steps in itertools.product(*(axis.steps for axis in axes))]
 
 
@@ -61,7 +61,10 @@ def repetitions(repeat: Mapping[str, int]) -> list[Axis]:
     for key, count in repeat.items():
         if count < 1:
             raise ConfigurationError(f"hydra.sweeper.repeat={{{key}: {count}}}: a job is run once at least")
-    return [Axis((key,), tuple((f"{key}={at}",) for at in range(count))) for key, count in repeat.items()]
+    return [
+        Axis((key,), tuple((f"{key}={at}",) for at in range(count)), "in hydra.sweeper.repeat")
+        for key, count in repeat.items()
+    ]
 
 
 def sample(jobs: Sequence[Overrides], count: int, seed: int) -> list[Overrides]:

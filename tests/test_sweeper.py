@@ -163,8 +163,11 @@ def test_a_sample_is_the_same_each_time(swept: Swept) -> None:
         ("hydra.sweeper.points=none.txt", "a file of points is a .yaml or a .csv"),
         ("hydra.sweeper.points=[3]", "hydra.sweeper.points, point 1 is neither a mapping nor a list of overrides: 3"),
         ("hydra.sweeper.points=[['do=1,2']]", "do=1,2 has several values"),
-        ("hydra.sweeper.points=[{seed:1}]", "seed is given twice"),
-        ("hydra.sweeper.repeat={seed:2}", "seed is given twice"),
+        ("hydra.sweeper.points=[{seed:1}]", "params) and in hydra.sweeper.points: leave it out in one place"),
+        (
+            "hydra.sweeper.repeat={seed:2}",
+            "params) and in hydra.sweeper.repeat: leave it out in one place",
+        ),
         ("hydra.sweeper.repeat={do:0}", "a job is run once at least"),
         ('hydra.sweeper.include="config.sed > 1"', "did you mean 'config.seed'"),
         ("hydra.sweeper.skip=[DONE]", "'DONE' is none of PENDING, RUNNING, COMPLETE"),

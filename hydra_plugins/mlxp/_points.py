@@ -26,7 +26,7 @@ def load_points(given: Any, directory: Path, parser: OverridesParser) -> list[Ax
     """The axis of these points, if there are any. Raises ConfigurationError for what is none, with its place."""
     if given is None:
         return []
-    source = "hydra.sweeper.points"
+    option = source = "hydra.sweeper.points"
     if isinstance(given, str):
         path = directory / Path(given).expanduser()
         source, given = str(path), _read(path)
@@ -34,7 +34,8 @@ def load_points(given: Any, directory: Path, parser: OverridesParser) -> list[Ax
         raise ConfigurationError(f"{source} holds no list of points, but {given!r}")
     points = [_point(one, f"{source}, point {number}", parser) for number, one in enumerate(given, start=1)]
     keys = dict.fromkeys(override.get_key_element() for point in points for override in point)
-    return [Axis(tuple(keys), tuple(tuple(str(one.input_line) for one in point) for point in points))]
+    steps = tuple(tuple(str(one.input_line) for one in point) for point in points)
+    return [Axis(tuple(keys), steps, f"in {option}")]
 
 
 def _read(path: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -101,7 +102,8 @@ def _wanted(sweeper: MlxpSweeper, arguments: list[str], composer: Composer) -> l
     )
     axes += load_points(options.points, Path(sweeper.config.hydra.runtime.cwd), parser)
     repeated = combinations.repetitions(options.repeat or {})
-    combinations.multiply([*(Axis(axis.keys, axis.steps[:1]) for axis in axes), *repeated])  # no key twice
+    one_step_each = [dataclasses.replace(axis, steps=axis.steps[:1]) for axis in axes]
+    combinations.multiply([*one_step_each, *repeated])  # no key twice
     jobs = combinations.multiply(axes)
     if options.include or options.exclude:
         jobs = _chosen(sweeper, jobs, composer)

@@ -6,11 +6,10 @@
 set -euo pipefail
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C
 dir=$(realpath -m "${MLXP_OAR_DIR:-${TMPDIR:-/tmp}/mlxp-clusters/oar}") # as in oar_up.sh
+# shellcheck source-path=SCRIPTDIR source=down.sh
+source "$(dirname "${BASH_SOURCE[0]}")/down.sh"
 conf=/etc/oar/oar.conf
 original=$conf.before-mlxp-clusters
-left=0
-
-say() { printf 'oar_down.sh: %s\n' "$*" >&2; }
 
 ours() { # ours NAME: the pids of programs of that name that belong to this state directory
   local proc name words
@@ -22,36 +21,7 @@ ours() { # ours NAME: the pids of programs of that name that belong to this stat
   done
 }
 
-stop() { # stop NAME SECONDS: asked to end, all of that name at once, and forced after that time
-  local name=$1 end=$((SECONDS + $2)) pids
-  mapfile -t pids < <(ours "$name")
-  ((${#pids[@]})) || return 0
-  kill -TERM "${pids[@]}" 2>/dev/null || true
-  while [[ -n $(ours "$name") ]]; do
-    if ((SECONDS >= end)); then
-      mapfile -t pids < <(ours "$name")
-      say "$name (${pids[*]}) did not end within $2 s: killed"
-      kill -KILL "${pids[@]}" 2>/dev/null || true
-      sleep 0.5
-      [[ -z $(ours "$name") ]] || left=1
-      return 0
-    fi
-    sleep 0.1
-  done
-}
-
-[[ -d $dir ]] || exit 0
-if ((EUID != 0)); then
-  say "must be root"
-  exit 1
-fi
-if [[ ${MLXP_CLUSTER_LOCKED:-} != "$dir" ]]; then
-  exec 9>"$dir.lock"
-  flock -w 600 9 || {
-    say "another script has held $dir.lock for 10 minutes"
-    exit 1
-  }
-fi
+begin
 
 queue() { timeout 20 oarstat -J 2>/dev/null | sed -nE 's/^   "([0-9]+)".*/\1/p'; }
 
@@ -71,5 +41,4 @@ stop postgres 20
 # OAR's commands, of which there is one set, had ours
 if grep -qxF "# mlxp-clusters $dir" "$conf" 2>/dev/null; then mv "$original" "$conf"; fi
 
-if [[ ${1:-} == --wipe ]] && ((left == 0)); then rm -rf "$dir"; fi
-exit "$left"
+finish "$@"
