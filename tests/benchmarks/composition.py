@@ -1,19 +1,24 @@
 """What a sweep costs from the command to its last submission: CPU seconds, children included, with a stub sbatch.
 
-    python tests/benchmarks/composition.py [rounds [jobs ...]]
+    python tests/benchmarks/composition.py [--rounds 3] [--jobs 1 100 720 2000] [--submitit PYTHON] [--mlxpsub PYTHON]
 
 floor: a bare Python program that writes the same files and runs the stub once, which is one array by hand. mlxp: our
 sweeper and our launcher. basic: Hydra's sweeper and our launcher. hydra: a program that composes each job once by
-Hydra's load_sweep_config and does nothing else (Hydra's own sweeper and a launcher do so twice). Ways take turns; shown
-are the median, and the median ratio of neighbours to the floor. `mlxp` of one job is what a start costs.
+Hydra's load_sweep_config and does nothing else (Hydra's own sweeper and a launcher do so twice). submitit: Hydra's
+sweeper and hydra-submitit-launcher, until its first question to Slurm, and mlxpsub: MLXP's, on a script with the same
+combinations; each where an interpreter is given that has it. Ways take turns; shown are the median, and the median
+ratio of neighbours to the floor. More than 100 jobs: the slow ones have one turn. `mlxp` of one job is what a start
+costs.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import pickle
 import resource
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -68,68 +73,118 @@ with initialize_config_dir(sys.argv[1], version_base=None):
         group = "optimizer=" + ("adam" if number % 2 else "sgd")
         loader.load_sweep_config(master, [group, "model=resnet", "optimizer.lr=0.1", f"seed={number}"])
 """
+MLXPS_MAIN = """\
+import mlxp
+
+@mlxp.launch(config_path="./configs")
+def main(ctx):
+    pass
+
+if __name__ == "__main__":
+    main()
+"""
+SBATCH = """\
+#!/bin/sh
+case "$*" in *--parsable*) echo 1 ;; *) echo Submitted batch job 1 ;; esac
+"""
+# the first thing that submitit asks once it has submitted, for it waits
+SACCT = """\
+#!/bin/sh
+kill "$PPID"
+"""
+SLOW = {"hydra", "submitit", "mlxpsub"}
 
 
 def cpu(command: list[str], folder: Path) -> float:
     """CPU seconds of a command and its children."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    environment |= {"PATH": f"{folder / 'bin'}{os.pathsep}{environment['PATH']}", "PYTHONWARNINGS": "ignore"}
+    path = os.pathsep.join([str(folder / "bin"), str(Path(command[0]).parent), environment["PATH"]])
+    environment |= {"PATH": path, "PYTHONWARNINGS": "ignore"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode not in {0, -signal.SIGTERM}:
+        raise SystemExit(f"{command} failed:\n{done.stderr}")
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def prepare(folder: Path) -> None:
     """Make a user's repository, and the stub."""
-    files = {"main.py": MAIN, "conf/config.yaml": CONFIG, ".gitignore": "logs\nbin\nfloor*\n"}
-    files |= {f"conf/{name}.yaml": text for name, text in GROUPS.items()}
-    files |= {"bin/sbatch": "#!/bin/sh\necho 1\n", "floor.py": FLOOR, "floor_hydra.py": HYDRA}
+    files = {"main.py": MAIN, "main_mlxp.py": MLXPS_MAIN, ".gitignore": "logs\nmultirun\nbin\nfloor*\nscript.sh\n"}
+    for directory in ("conf", "configs"):  # MLXP's must have this name
+        files[f"{directory}/config.yaml"] = CONFIG
+        files |= {f"{directory}/{name}.yaml": text for name, text in GROUPS.items()}
+    files |= {"bin/sbatch": SBATCH, "bin/sacct": SACCT, "floor.py": FLOOR, "floor_hydra.py": HYDRA}
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
-    (folder / "bin" / "sbatch").chmod(0o755)
+    for name in ("sbatch", "sacct"):
+        (folder / "bin" / name).chmod(0o755)
     who = ["-c", "user.name=Benchmark", "-c", "user.email=benchmark@example.org"]
     for words in (["init", "--quiet"], ["add", "--all"], [*who, "commit", "--quiet", "--message", "all"]):
         subprocess.run(["git", *words], cwd=folder, check=True)
 
 
-def measure(folder: Path, count: int, rounds: int) -> None:
-    """Print what so many jobs cost."""
-    swept = ["optimizer=adam,sgd", "model=resnet,vit", "optimizer.lr=0.1,0.2,0.3,0.4,0.5", f"seed=range({count // 20})"]
-    ours = [sys.executable, "main.py", "-m", "hydra/launcher=mlxp_slurm", *(swept if count > 1 else ["seed=1"])]
+def ways_of(folder: Path, count: int, peers: dict[str, str]) -> dict[str, list[str]]:
+    """Give the command of each way to submit so many jobs."""
+    seeds = max(1, count // 20)
+    swept = ["optimizer=adam,sgd", "model=resnet,vit", "optimizer.lr=0.1,0.2,0.3,0.4,0.5"] if count > 1 else []
+    by_range, by_list = [*swept, f"seed=range({seeds})"], [*swept, "seed=" + ",".join(map(str, range(seeds)))]
+    ours = [sys.executable, "main.py", "-m", "hydra/launcher=mlxp_slurm", *by_range]
     ways = {
         "mlxp": [*ours, "hydra/sweeper=mlxp"],
         "floor": [sys.executable, "floor.py", "floor.pickle", "logs"],
         "basic": ours,
         "hydra": [sys.executable, "floor_hydra.py", str(folder / "conf"), str(count)],
     }
+    if "submitit" in peers:
+        ways["submitit"] = [peers["submitit"], "main.py", "-m", "hydra/launcher=submitit_slurm", *by_range]
+    if "mlxpsub" in peers:
+        ways["mlxpsub"] = [str(Path(peers["mlxpsub"]).with_name("mlxpsub")), "script.sh"]
+        command = " ".join(["python main_mlxp.py", *by_list])
+        (folder / "script.sh").write_text(f"#!/bin/bash\n#SBATCH --time=1\n\n{command}\n")
+    return ways
+
+
+def measure(folder: Path, count: int, rounds: int, peers: dict[str, str]) -> None:
+    """Print what so many jobs cost."""
     seen: dict[str, list[float]] = defaultdict(list)
-    for _ in range(rounds):
-        for way, command in ways.items():
-            shutil.rmtree(folder / "logs", ignore_errors=True)
-            if way == "hydra" and seen[way] and count > 100:
+    for turn in range(rounds):
+        for way, command in ways_of(folder, count, peers).items():
+            if way in SLOW and turn and count > 100:
                 continue
+            for name in ("logs", "multirun"):
+                shutil.rmtree(folder / name, ignore_errors=True)
             seen[way].append(cpu(command, folder))
+            made = {"submitit": "multirun/*/*/.submitit/*/*.pkl", "hydra": None}.get(way, "logs/*/script.sh")
+            if made and (there := len(list(folder.glob(made)))) != count:
+                raise SystemExit(f"{way} made {there} jobs, not {count}")
             if way == "mlxp":
                 logs = folder / "logs"
                 kept = {str(path.relative_to(logs)): path.read_bytes() for path in logs.rglob("*") if path.is_file()}
                 (folder / "floor.pickle").write_bytes(pickle.dumps(kept))
-    for way in ("floor", "mlxp", "basic", "hydra"):
-        ratios = [one / floor for one, floor in zip(seen[way], seen["floor"], strict=False)]
-        median, ratio = statistics.median(seen[way]), statistics.median(ratios)
-        print(f"{count:5} jobs  {way:6} {median:8.3f} s CPU  {ratio:7.2f} times the floor", flush=True)
+    for way, values in seen.items():
+        ratios = [one / floor for one, floor in zip(values, seen["floor"], strict=False)]
+        median, ratio = statistics.median(values), statistics.median(ratios)
+        print(f"{count:5} jobs  {way:8} {median:8.3f} s CPU  {ratio:7.2f} times the floor", flush=True)
 
 
 def main() -> None:
     """Measure and print."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    counts = [int(word) for word in sys.argv[2:]] or [1, 100, 720, 2000]
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, nargs="*", default=[1, 100, 720, 2000])
+    parser.add_argument("--submitit", metavar="PYTHON", help="of an environment with hydra-submitit-launcher")
+    parser.add_argument("--mlxpsub", metavar="PYTHON", help="of an environment with mlxp")
+    given = parser.parse_args()
+    peers = {name: getattr(given, name) for name in ("submitit", "mlxpsub") if getattr(given, name)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder)
-        for count in counts:
-            measure(folder, count, rounds)
+        for count in given.jobs:
+            measure(folder, count, given.rounds, peers)
 
 
 if __name__ == "__main__":
