@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
 from mlxp_core.errors import ConfigurationError
+from mlxp_core.jobvariables import JobVariables, first_plain, place_variables, used
 from mlxp_core.scheduler._base import Scheduler
 from mlxp_core.template import Simple, Template, simple_commands, take_directives
 
@@ -32,15 +33,6 @@ _RUNNERS = frozenset({"uv", "poetry", "pdm", "pipenv", "hatch", "pixi", "rye"})
 _OF_A_RANK = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "LOCAL_RANK", "TORCHELASTIC_RUN_ID")
 _OF_ACCELERATE = ("ACCELERATE_MIXED_PRECISION",)
 
-# where a script was submitted: known here, and not where its programs are, which submit their jobs from their own place
-_WHERE_SUBMITTED = (
-    *("SLURM_SUBMIT_DIR", "PBS_O_WORKDIR", "SGE_O_WORKDIR", "LS_SUBCWD"),
-    *("OAR_O_WORKDIR", "OAR_WORKDIR", "OAR_WORKING_DIRECTORY"),
-)
-_OF_A_JOB = rf"(?!(?:{'|'.join(_WHERE_SUBMITTED)})\b)(?:SLURMD?|OAR|PBS|SGE|LSB|MOAB)_\w+|JOB_ID|NSLOTS|PE_HOSTFILE"
-_JOB_VARIABLE = re.compile(rf"\$\{{?({_OF_A_JOB})\b")
-_PLACE_VARIABLE = re.compile(rf"\$\{{?({'|'.join(_WHERE_SUBMITTED)})\b")
-_VALUE_OF_A_JOB = re.compile(rf"\$(?:({_OF_A_JOB})\b|\{{({_OF_A_JOB})\}})")
 _VALUE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?:\[[^]]*\])?\})")  # of any variable, without a default
 _ASSIGNED = re.compile(r"([A-Za-z_]\w*)\+?=(.*)", re.DOTALL)
 _DECLARES = frozenset({"export", "declare", "typeset", "local", "readonly"})
@@ -91,6 +83,7 @@ class Reached:
     number: int  # of the part
     head: tuple[str, ...]  # as what it was started, up to its own arguments: python, -u, main.py
     arguments: tuple[str, ...]
+    directory: str
     changes: Mapping[str, str | None]  # exported variables that the command has set before it; None: unset
     starters: tuple[str, ...]  # srun, -n, 2
     others: frozenset[int]  # parts in which programs have come up
@@ -138,27 +131,14 @@ def to_run(script: JobScript, env: str) -> str:
     return "\n".join(lines)
 
 
-def job_variables(script: JobScript) -> list[str]:
-    """The names of the variables in it that only a job has."""
-    return sorted(set(_JOB_VARIABLE.findall(_code(script))))
-
-
-def place_variables(script: JobScript) -> list[str]:
-    """The names of the variables in it that say where it was submitted."""
-    return sorted(set(_PLACE_VARIABLE.findall(_code(script))))
-
-
-def _code(script: JobScript) -> str:
-    return "\n".join(line for line in script.lines if not line.lstrip().startswith("#"))
-
-
-def template_of(script: JobScript, reached: Reached, directory: str, empty: Sequence[str]) -> Template:
+def template_of(script: JobScript, reached: Reached, directory: str, variables: JobVariables) -> Template:
     """The template for the jobs of a program.
 
-    ``directory`` is where the script is run, ``empty`` are the variables of a job that had no value there. Raises
+    ``directory`` is where the script is run, ``variables`` are those of a job as they were there. Raises
     ConfigurationError where the jobs would not run as the script says.
     """
     _check_no_rank(script, reached)
+    _check_is_there(script, reached, variables)
     parts = [(number, part) for number, part in enumerate(script.parts) if number not in reached.others]
     before = [line for number, part in parts if number < reached.number for line in script.text(part)]
     after = [
@@ -172,15 +152,14 @@ def template_of(script: JobScript, reached: Reached, directory: str, empty: Sequ
     guard = f"export {SESSION}={IN_A_JOB}"
     # the lines after the program find its exit code in $?, as they do in the script
     guard_after = f'mlxp_status=$?; {guard}; (exit "$mlxp_status") && :'
-    places = [f"export {name}={shlex.quote(directory)}" for name in place_variables(script)]
+    places = [f"export {name}={shlex.quote(directory)}" for name in place_variables(script.lines)]
     if _has_commands(setup):
         setup = (f"cd {shlex.quote(directory)} || exit", guard, *places, *setup, f"unset {SESSION}")
     elif places:
         setup = (*places, *setup)
-    held = _hold_of_a_job(script, reached, empty)
-    prefix = _prefix(script.text(script.parts[reached.number], comments=False), reached, held)
+    prefix = _prefix(script, reached, variables)
     if prefix is None:
-        prefix = _reached_prefix(script, reached, held)
+        prefix = _reached_prefix(script, reached, variables)
     if prefix.alone:
         for name, value in reached.changes.items():
             setup += (f"unset {name}" if value is None else f"export {name}={shlex.quote(value)}",)
@@ -216,11 +195,22 @@ def _check_no_rank(script: JobScript, reached: Reached) -> None:
         )
 
 
-def _hold_of_a_job(script: JobScript, reached: Reached, empty: Sequence[str]) -> dict[str, str]:
-    """The script's own variables that hold what only a job has, and nothing here: by name, what it puts into them."""
+def _check_is_there(script: JobScript, reached: Reached, variables: JobVariables) -> None:
+    """Raise ConfigurationError for a program that is, or is started, where only a job can be."""
+    for how, place in [("is started in", reached.directory), *(("is", word) for word in reached.head)]:
+        if name := variables.found_in(place):
+            raise ConfigurationError(
+                f"the program in line {script.line_number(reached.number)} of the script {how} "
+                f"{variables.as_written(place)}, and that has ${name}, which only a job has. Start the program where "
+                "it is before there are jobs, and have it change into such a directory itself."
+            )
+
+
+def _hold_of_a_job(script: JobScript, reached: Reached, of_a_job: Iterable[str]) -> dict[str, str]:
+    """The script's own variables that it makes of these: by name, what it puts into them."""
     text = "\n".join(line for part in script.parts[: reached.number + 1] for line in script.text(part, comments=False))
     assigned = list(_assignments(text.replace("\\\n", "  ")))
-    sources = set(empty) - {name for name, _ in assigned}
+    sources = set(of_a_job) - {name for name, _ in assigned}
     held: dict[str, str] = {}
     while True:
         more = {
@@ -259,12 +249,12 @@ def _names(word: str) -> list[str]:
     return [plain or braced for plain, braced in _VALUE.findall(word)]
 
 
-def _prefix(lines: Sequence[str], reached: Reached, held: Mapping[str, str]) -> _Prefix | None:
+def _prefix(script: JobScript, reached: Reached, variables: JobVariables) -> _Prefix | None:
     """What precedes the interpreter where the command is one simple line; None where it is not.
 
     Nor is it where the program's arguments are not those of the line: ``xargs`` and the like have given it others.
     """
-    head = reached.head
+    head, lines = reached.head, script.text(script.parts[reached.number], comments=False)
     line = "\n".join(lines).replace("\\\n", "  ")  # as long, so that places stay
     if "\n" in line:
         return None
@@ -277,14 +267,16 @@ def _prefix(lines: Sequence[str], reached: Reached, held: Mapping[str, str]) -> 
         places, size = [at for at, word in enumerate(command.words) if word == head[-1]], 1
     if len(places) != 1 or not _may_become(command.words[places[0] + size :], reached.arguments):
         return None
-    _check_arguments(command.words[places[0] + size :], reached, held)
+    _check_arguments(command.words[places[0] + size :], script, reached, variables)
     runners = [at for at in range(places[0]) if PurePath(command.words[at]).name in _RUNNERS]
     at = min([places[0], *runners])
     return _Prefix(line[: command.starts[at]].lstrip(), alone=bool(runners))
 
 
-def _check_arguments(words: Sequence[str], reached: Reached, held: Mapping[str, str]) -> None:
-    """Raise ConfigurationError for a variable of a job that was nothing here; one that the script sets has a value."""
+def _check_arguments(words: Sequence[str], script: JobScript, reached: Reached, variables: JobVariables) -> None:
+    """Raise ConfigurationError for an argument that is made of what only a job has."""
+    stained = any(map(variables.found_in, reached.arguments))
+    held = _hold_of_a_job(script, reached, variables.values if stained else variables.untraceable)
     for word in words:
         if word in reached.arguments:  # it was quoted
             continue
@@ -295,14 +287,24 @@ def _check_arguments(words: Sequence[str], reached: Reached, held: Mapping[str, 
                 f"arguments are put together here, before there are jobs. Write '${{oc.env:{name}}}', in single "
                 f"quotes, and `export {name}`: Hydra looks it up in the job."
             )
-        found = _VALUE_OF_A_JOB.search(word)
-        emptied = _VALUE_OF_A_JOB.sub("", word)
-        if found and (emptied in reached.arguments or _EXPANDS.search(emptied)):
-            name = found[1] or found[2]
-            raise ConfigurationError(
-                f"{word} has ${name}, which only a job has: the program's arguments are put together here, before "
-                f"there are jobs. Write '${{oc.env:{name}}}', in single quotes: Hydra looks it up in the job."
-            )
+        name, here = first_plain(word), variables.expand(word)
+        unclear = name in variables.untraceable and _EXPANDS.search(here)
+        if name and (here in reached.arguments or unclear):
+            raise _is_of_a_job(word, name)
+    _check_unstained(reached, variables)
+
+
+def _check_unstained(reached: Reached, variables: JobVariables) -> None:
+    for argument in reached.arguments:
+        if name := variables.found_in(argument):
+            raise _is_of_a_job(variables.as_written(argument), name)
+
+
+def _is_of_a_job(word: str, name: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{word} has ${name}, which only a job has: the program's arguments are put together here, before "
+        f"there are jobs. Write '${{oc.env:{name}}}', in single quotes: Hydra looks it up in the job."
+    )
 
 
 def _may_become(words: Sequence[str], arguments: Sequence[str]) -> bool:
@@ -342,10 +344,11 @@ def _holds(lines: Sequence[str], head: Sequence[str]) -> bool:
     return False
 
 
-def _reached_prefix(script: JobScript, reached: Reached, held: Mapping[str, str]) -> _Prefix:
+def _reached_prefix(script: JobScript, reached: Reached, variables: JobVariables) -> _Prefix:
     text = "\n".join(script.text(script.parts[reached.number], comments=False))
-    unknown = sorted({*_JOB_VARIABLE.findall(text), *(name for name in _names(text) if name in held)})
-    empty = [word for word in reached.starters if word.endswith("=") or not word]
+    held = _hold_of_a_job(script, reached, variables.values)
+    unknown = sorted({*used(text), *(name for name in _names(text) if name in held)})
+    empty = [word for word in reached.starters if word.endswith("=") or not word or variables.found_in(word)]
     if unknown or empty:
         what = f"${unknown[0]}, which only a job has" if unknown else f"{empty[0]!r}, which has no value here"
         raise ConfigurationError(
@@ -354,6 +357,7 @@ def _reached_prefix(script: JobScript, reached: Reached, held: Mapping[str, str]
             "variables that it has now. Put the variable into a line before the command, such as `export "
             "OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK`, which every job runs, or the program's line out of the loop."
         )
+    _check_unstained(reached, variables)
     return _Prefix(f"{shlex.join(reached.starters)} " if reached.starters else "", alone=True)
 
 

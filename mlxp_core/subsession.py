@@ -17,7 +17,8 @@ from typing import Any
 
 from mlxp_core import metadata
 from mlxp_core.files import write_whole
-from mlxp_core.jobscript import COMMAND, SESSION, STAND_INS, STARTERS, JobScript, Part, place_variables
+from mlxp_core.jobscript import COMMAND, SESSION, STAND_INS, STARTERS, JobScript, Part
+from mlxp_core.jobvariables import JobVariables, of_the_submitter, place_variables
 from mlxp_core.layout import RunDir
 from mlxp_core.notes import Submitted
 
@@ -34,7 +35,7 @@ class Session:
     scheduler: str
     dry_run: bool
     record: Path  # of what has been submitted
-    empty: tuple[str, ...]  # variables that only a job has, set and empty here
+    variables: JobVariables  # that only a job has, with their values here
     script: JobScript
     process: dict[str, Any]  # mlxpsub's
 
@@ -57,12 +58,13 @@ class Session:
         texts = {name: tuple(script[name]) for name in ("header", "ignored", "lines")}
         script = JobScript(**{**script, **texts, "directives": frozenset(script["directives"]), "parts": parts})
         paths = {name: Path(plain[name]) for name in ("folder", "directory", "record")}
-        return cls(**{**plain, **paths, "empty": tuple(plain["empty"]), "script": script})
+        return cls(**{**plain, **paths, "variables": JobVariables(**plain["variables"]), "script": script})
 
     def environment(self) -> dict[str, str]:
         """The variables with which the script is run."""
-        places = dict.fromkeys(place_variables(self.script), str(self.directory))
-        given = {**os.environ, **dict.fromkeys(self.empty, ""), **places, SESSION: str(self.folder)}
+        places = dict.fromkeys(place_variables(self.script.lines), str(self.directory))
+        known = {**of_the_submitter(self.script.lines), **places, **self.variables.values}
+        given = {**known, **os.environ, **places, SESSION: str(self.folder)}
         given["PATH"] = os.pathsep.join([self.bin, *filter(None, [os.environ.get("PATH")])])
         return given
 
@@ -114,12 +116,10 @@ class Session:
                 return number
 
     def own(self, variables: Mapping[str, str]) -> dict[str, str]:
-        """Variables without what mlxpsub itself has set."""
-        left = {SESSION, COMMAND, STARTERS, *(name for name in self.empty if not variables.get(name))}
+        """Variables without what mlxpsub itself has set, and without what was made of it."""
+        left = {SESSION, COMMAND, STARTERS}
         kept = {name: value for name, value in variables.items() if name not in left}
-        if "PATH" in kept:
-            kept["PATH"] = os.pathsep.join(entry for entry in kept["PATH"].split(os.pathsep) if entry != self.bin)
-        return kept
+        return self.variables.without(kept, self.bin)
 
     def changes(self, number: int, variables: Mapping[str, str]) -> dict[str, str | None]:
         """What a top-level command has changed of the exported variables, before ``variables`` were seen."""

@@ -330,9 +330,7 @@ def test_jobs_run_what_the_script_says_and_know_nothing_of_mlxpsub(sub: Sub) -> 
 
 def test_a_program_that_only_a_job_comes_to_is_no_second_run_of_it(sub: Sub) -> None:
     """Bug: a set-up line with a condition that holds in jobs alone, whose program would run within every other."""
-    lines = (
-        'if [ -n "$MLXP_LOCAL_JOB_ID" ]; then python main.py seed=8 hydra.run.dir=there; fi\npython main.py seed=1\n'
-    )
+    lines = 'if [ -n "$MLXP_ATTEMPT" ]; then python main.py seed=8 hydra.run.dir=there; fi\npython main.py seed=1\n'
     sub.project.write(**{"job.sh": f"#LOCAL --job-name=x\n{lines}"})
     sub("--wait", "job.sh")
     assert sub.submitted() == ["seed=1"]
@@ -557,7 +555,12 @@ def test_a_command_that_takes_variables_of_a_job_is_refused_where_they_would_be_
         ("OUT=$(basename $SLURM_JOB_ID)\npython main.py msg=x$OUT", "OUT"),
         ("if true; then OUT=$SLURM_JOB_ID; fi\npython main.py msg=x$OUT", "OUT"),
         ("N=$SLURM_NTASKS\nfor s in 1 2; do OMP_NUM_THREADS=$N python main.py seed=$s; done", "N"),
-        ("OUT=${SLURM_JOB_ID:-4}\npython main.py msg=$OUT", None),
+        ("OUT=${SLURM_JOB_ID:-4}\npython main.py msg=$OUT", "SLURM_JOB_ID"),
+        ("OUT=$SLURM_JOB_ID\nOUT=4\npython main.py msg=$OUT", None),
+        ("PORT=$(expr 10000 + $SLURM_JOB_ID % 100)\nexport PORT\npython main.py 'msg=${oc.env:PORT,}'", None),
+        ('cd "$SLURM_TMPDIR"\npython "$OLDPWD/main.py"', "SLURM_TMPDIR"),
+        ('cp -r main.py conf "$SLURM_TMPDIR"\npython "$SLURM_TMPDIR/main.py"', "SLURM_TMPDIR"),
+        ("for s in 1; do OUT=$(echo $SLURM_JOB_ID) python main.py msg=$OUT; done", "OUT"),
         ("export SLURM_NTASKS=${SLURM_NTASKS:-4}\nN=$SLURM_NTASKS\npython main.py msg=$N", None),
         ("export N=$SLURM_NTASKS\nOMP_NUM_THREADS=$N python main.py 'msg=${oc.env:N,}'", None),
         ("OUT='$SLURM_JOB_ID'\npython main.py \"msg='$OUT'\"", None),
@@ -571,6 +574,36 @@ def test_what_a_script_makes_of_a_jobs_variables_is_no_argument(sub: Sub, lines:
     if name:
         assert f"${name}, which " in done.stderr
     assert bool(sub.submitted()) is (name is None)
+
+
+def test_a_scripts_clean_up_removes_nothing_that_is_not_its_jobs(sub: Sub, tmp_path: Path) -> None:
+    """Bug: `rm -rf /scratch/$SLURM_JOB_ID`, without the id; `set -u`, which would have stopped it, overruled."""
+    other, tidy = tmp_path / "scratch/4711/result", "{0}/scratch/$SLURM_JOB_ID {0}/scratch/x-$SLURM_ARRAY_TASK_ID"
+    other.parent.mkdir(parents=True)
+    other.write_text("of another job\n")
+    (tmp_path / "scratch/x-").mkdir()
+    lines = f"set -eu\nmkdir -p {tidy}\ntrap 'rm -rf {tidy}' EXIT\npython main.py\nrm -rf {tidy}\n".format(tmp_path)
+    sub.project.write(**{"job.sh": f"#SBATCH --time=5\n{lines}"})
+    sub("--dry-run", "job.sh")
+    sub("job.sh")
+    assert sorted(path.name for path in (tmp_path / "scratch").iterdir()) == ["4711", "x-"]
+    assert other.exists()
+
+
+def test_a_script_finds_files_and_directories_of_a_job(sub: Sub, tmp_path: Path) -> None:
+    """Bug: `cat $PBS_NODEFILE` that waits for the keyboard; a copy to /, and a job's own directory in its arguments."""
+    text = (
+        "set -euo pipefail\nNP=$(cat $PBS_NODEFILE | wc -l)\ncp main.py $SLURM_TMPDIR/x\n"
+        "sort $OAR_NODE_FILE $PE_HOSTFILE\n"
+        'export PATH="$SLURM_TMPDIR/bin:$PATH" AT=$SLURM_TMPDIR\n[ "$SLURM_PROCID" -eq 0 ]\n'
+        '[ "$PBS_O_HOME" = "$HOME" ]\necho $NP nodes\npython main.py \'msg=${oc.env:AT}\'\n'
+    )
+    sub.project.write(**{"job.sh": f"#SBATCH --time=5\n{text}"})
+    assert sub("job.sh").stdout.splitlines()[2] == "1 nodes"
+    # looked up in the job: what it is here would be gone by then
+    assert read_yaml(sub.project.logs / "1/metadata/config_unresolved.yaml")["msg"] == "${oc.env:AT}"
+    assert str(tmp_path / "mlxpsub-") not in (sub.project.logs / "1/metadata/config.yaml").read_text()
+    assert not list(tmp_path.glob("mlxpsub-*"))
 
 
 def test_a_script_knows_where_it_was_submitted(sub: Sub) -> None:

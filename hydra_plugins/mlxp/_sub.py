@@ -51,7 +51,8 @@ class Program:
         own = session.own(variables)
         for name in set(variables) - set(own):
             del os.environ[name]
-        os.environ["PATH"] = own.get("PATH", os.defpath)
+        os.environ.update({name: value for name, value in own.items() if value != variables[name]})
+        os.environ.setdefault("PATH", os.defpath)
         self.told = {"process": this_process(), "number": self.number, "command": sys.orig_argv}
         # the text of its command, which is its own process's: an `exec` may follow
         session.tell("started", **self.told)
@@ -61,8 +62,16 @@ class Program:
         session, count = self.session, len(sys.argv) - 1
         others = {one["number"] for one in session.events("started")} - {self.number}
         head = sys.orig_argv[: len(sys.orig_argv) - count]
-        reached = Reached(self.number, tuple(head), tuple(sys.argv[1:]), self.changes, self.starters, frozenset(others))
-        return jobscript.template_of(session.script, reached, str(session.directory), session.empty)
+        reached = Reached(
+            self.number,
+            tuple(head),
+            tuple(sys.argv[1:]),
+            str(Path.cwd()),
+            self.changes,
+            self.starters,
+            frozenset(others),
+        )
+        return jobscript.template_of(session.script, reached, str(session.directory), session.variables)
 
     def submitted_before(self, identity: str) -> list[Submitted] | None:
         """What an earlier call of mlxpsub that was interrupted has submitted of the same; told to the user."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import sys
@@ -22,6 +21,7 @@ from mlxp_core.cli import run_app
 from mlxp_core.dialect import scheduler_of
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.jobscript import JobScript
+from mlxp_core.jobvariables import JobVariables
 from mlxp_core.layout import Status
 from mlxp_core.notes import Submitted
 from mlxp_core.process import is_alive, this_process
@@ -133,8 +133,9 @@ def _session(script: _Script, *, dry_run: bool, anew: bool) -> Iterator[Session]
             shutil.copyfile(record, folder / "before")
         if anew and not dry_run:
             record.unlink(missing_ok=True)
-        empty = tuple(name for name in jobscript.job_variables(script.cut) if name not in os.environ)
-        session = Session(folder, directory, script.scheduler, dry_run, record, empty, script.cut, this_process())
+        variables = JobVariables.of(script.cut.lines, folder / "job")
+        variables.make()
+        session = Session(folder, directory, script.scheduler, dry_run, record, variables, script.cut, this_process())
         session.save()
         session.make_stand_ins(sys.executable, Path(standin.__file__))
         yield session

@@ -1,0 +1,142 @@
+"""The variables that a scheduler gives its jobs, as a job script has them while ``mlxpsub`` runs it, where is no job.
+
+Each has a value that does no harm: with nothing in its place, ``rm -rf /scratch/$SLURM_JOB_ID`` would be the end of
+all of /scratch, and ``cat $PBS_NODEFILE`` would wait for the keyboard. A number for what is an id, a directory for what
+is one, a file that names this machine for a list of nodes, a word for other text, all of them such that what was made
+of them is known again; nothing for counts and sizes, which programs take for their default, and 0 for the rank that the
+script of a job has itself.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_WHERE_SUBMITTED = (
+    *("SLURM_SUBMIT_DIR", "PBS_O_WORKDIR", "SGE_O_WORKDIR", "LS_SUBCWD"),
+    *("OAR_O_WORKDIR", "OAR_WORKDIR", "OAR_WORKING_DIRECTORY"),
+)
+# what PBS and Grid Engine tell a job of the environment in which it was submitted: PBS_O_HOME is $HOME
+_OF_THE_SUBMITTER = r"(?:PBS|SGE)_O_(HOME|PATH|SHELL|LOGNAME|MAIL|LANG|TZ|HOST)"
+_OF_A_JOB = (
+    rf"(?!(?:{'|'.join(_WHERE_SUBMITTED)}|{_OF_THE_SUBMITTER.replace('(H', '(?:H')})\b)"
+    r"(?:(?:SLURMD?|OAR|PBS|SGE|LSB|MOAB|MLXP_LOCAL)_\w+|JOB_ID|NSLOTS|PE_HOSTFILE)"
+)
+_USED = re.compile(rf"\$\{{?({_OF_A_JOB})\b")
+_PLACE_USED = re.compile(rf"\$\{{?({'|'.join(_WHERE_SUBMITTED)})\b")
+_SUBMITTERS_USED = re.compile(rf"\$\{{?({_OF_THE_SUBMITTER})\b")
+_PLAIN = re.compile(rf"\$(?:({_OF_A_JOB})\b|\{{({_OF_A_JOB})\}})")  # without a default
+
+_RANK = re.compile(r"\w+_(?:PROCID|LOCALID|NODEID)")
+_COUNT = re.compile(
+    r"NSLOTS|\w+_(?:(?:N(?:TASKS|PROCS|NODES|CPUS|GPUS|P)|NUM|CPUS|GPUS|MEM|TASKS|THREADS|CORES)(?:_\w+)?"
+    r"|\w*(?:COUNT|MAX|MIN|STEP|STEPSIZE|FIRST|LAST|TIME|WALLTIME|NUMPROC|PROCESSORS))"
+)
+_ID = re.compile(r"\w*(?:ID|INDEX|IDX|NUM)")
+_DIRECTORY = re.compile(r"\w+(?:TMP|TMPDIR|SCRATCH|DIR|DIRECTORY)")
+_FILE = re.compile(r"\w+FILE\w*")
+# beyond the ids of any scheduler, so that no job has it, and few enough digits for what calculates with it
+_FIRST_ID = 794_000_000_001
+
+
+@dataclass(frozen=True)
+class JobVariables:
+    """The variables of a job that are used in a script, with their values while there is none."""
+
+    values: Mapping[str, str]
+
+    @classmethod
+    def of(cls, lines: Iterable[str], folder: Path) -> JobVariables:
+        """Those used in these lines and not set here; directories and files for them lie in ``folder``, if made."""
+        names = sorted({name for name in _USED.findall(_code(lines)) if name not in os.environ})
+        return cls({name: _value(name, at, folder) for at, name in enumerate(names)})
+
+    def make(self) -> None:
+        """Make the directories and files."""
+        for name, value in self.values.items():
+            if _kind(name) is _DIRECTORY:
+                Path(value).mkdir(parents=True)
+            elif _kind(name) is _FILE:
+                Path(value).parent.mkdir(parents=True, exist_ok=True)
+                Path(value).write_text(f"{platform.node()}\n", encoding="utf-8")
+
+    @property
+    def untraceable(self) -> list[str]:
+        """Names of those whose values are not known again."""
+        return [name for name, value in self.values.items() if len(value) <= 1]
+
+    def found_in(self, text: str) -> str:
+        """The name of a variable whose value is in this text, by which it can be told; "" where there is none."""
+        return next((name for name, value in self.values.items() if len(value) > 1 and value in text), "")
+
+    def as_written(self, text: str) -> str:
+        """The text with ``$NAME`` in the place of values."""
+        for name, value in self.values.items():
+            if len(value) > 1:
+                text = text.replace(value, f"${name}")
+        return text
+
+    def expand(self, word: str) -> str:
+        """A word of a script with the values that these variables have here."""
+        return _PLAIN.sub(lambda one: self.values.get(one[1] or one[2], ""), word)
+
+    def without(self, variables: Mapping[str, str], session: str) -> dict[str, str]:
+        """Exported variables without these, and without what the script has made of them.
+
+        Of those that list paths (``PATH``) only such paths go, and with them ``session``, mlxpsub's own.
+        """
+        kept = {}
+        for name, value in variables.items():
+            if self.values.get(name) == value:
+                continue
+            if name == "PATH" or (os.pathsep in value and self.found_in(value)):
+                entries = [entry for entry in value.split(os.pathsep) if entry != session and not self.found_in(entry)]
+                kept[name] = os.pathsep.join(entries)
+            elif not self.found_in(value):
+                kept[name] = value
+        return kept
+
+
+def used(text: str) -> list[str]:
+    """The names of the variables of a job in a text, in whatever form."""
+    return _USED.findall(text)
+
+
+def first_plain(word: str) -> str:
+    """The name of the first variable of a job in a word, without a default; "" where there is none."""
+    found = _PLAIN.search(word)
+    return (found[1] or found[2]) if found else ""
+
+
+def place_variables(lines: Iterable[str]) -> list[str]:
+    """The names of the variables in these lines that say where the script was submitted."""
+    return sorted(set(_PLACE_USED.findall(_code(lines))))
+
+
+def of_the_submitter(lines: Iterable[str]) -> dict[str, str]:
+    """What a job would be told of the environment of its submission, which is known here."""
+    known = {**os.environ, "HOST": platform.node()}
+    return {name: known.get(what, "") for name, what in set(_SUBMITTERS_USED.findall(_code(lines)))}
+
+
+def _code(lines: Iterable[str]) -> str:
+    return "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+
+
+def _kind(name: str) -> re.Pattern[str] | None:
+    return next((kind for kind in (_RANK, _COUNT, _ID, _DIRECTORY, _FILE) if kind.fullmatch(name)), None)
+
+
+def _value(name: str, at: int, folder: Path) -> str:
+    kind = _kind(name)
+    if kind is _RANK:
+        return "0"
+    if kind is _COUNT:
+        return ""
+    if kind is _ID:
+        return str(_FIRST_ID + at)
+    return str(folder / name) if kind in (_DIRECTORY, _FILE) else f"{name}-of-a-job"
