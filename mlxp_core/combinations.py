@@ -44,11 +44,12 @@ def walk_together(axes: Sequence[Axis], groups: Sequence[Sequence[str]]) -> list
 
 
 def multiply(axes: Sequence[Axis]) -> list[Overrides]:
-    """Every combination of the axes' steps, the last axis fastest. Raises ConfigurationError for a key in two axes."""
+    """Every combination of the axes' steps, the last axis fastest. Raises ConfigurationError for a key given twice."""
     seen: dict[str, Axis] = {}
     for axis in axes:
         for key in map(_bare, axis.keys):
-            if key in seen:
+            # of one place they are as the user wrote them: `+x=1 x=2,3` is for Hydra to apply
+            if key in seen and seen[key].given != axis.given:
                 raise ConfigurationError(
                     f"{key} is given twice, {seen[key].given} and {axis.given}: leave it out in one place"
                 )

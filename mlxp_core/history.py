@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from mlxp_core.errors import ConfigurationError
-from mlxp_core.files import dump_yaml, read_yaml
+from mlxp_core.files import dump_yaml, load_yaml, read_yaml
+from mlxp_core.interpolation import of_the_environment, value_at
 from mlxp_core.layout import LogDir, RunDir, Status
+from mlxp_core.metadata import canonical
 from mlxp_core.queues import bring_up_to_date
 from mlxp_core.standing import Standing, list_runs
 
@@ -35,6 +37,8 @@ class Plan:
     again: dict[int, RunDir] = field(default_factory=dict)  # unfinished, in its own folder
     left: dict[int, Standing] = field(default_factory=dict)  # has such a run
     other_code: list[Standing] = field(default_factory=list)  # would have counted, had their code been the same
+    # so would these, of the same text, had the environment given it the same values; with the differences
+    other_values: dict[RunDir, list[str]] = field(default_factory=dict)
     not_resumed: list[Standing] = field(default_factory=list)  # unfinished, of other code, so left as they are
 
 
@@ -48,19 +52,59 @@ def statuses(given: Any) -> list[Status]:
     return found
 
 
-def plan(log_dir: LogDir, configs: Sequence[Mapping[str, Any]], wish: Wish) -> Plan:
+def plan(
+    log_dir: LogDir,
+    configs: Sequence[Mapping[str, Any]],
+    wish: Wish,
+    resolved: Callable[[int], Mapping[str, Any]] | None = None,
+) -> Plan:
     """Find out what is to be run of jobs with these configurations (with their interpolations).
 
-    The schedulers are asked about runs that have not ended.
+    ``resolved`` gives the configuration of the job at a place without interpolations; it is asked only where they look
+    into the environment. The schedulers are asked about runs that have not ended.
     """
     known = _by_configuration(log_dir, configs)
+    made = Plan()
+    if resolved is not None:
+        known = {at: _with_these_values(runs, configs[at], resolved, at, made) for at, runs in known.items()}
     standings = {run: Standing.load(run) for runs in known.values() for run in runs}
     ours = {run: one for run, one in standings.items() if _program(one) in {wish.program, None}}
     bring_up_to_date(ours.values())
-    made = Plan()
     for at in range(len(configs)):
         _decide(at, [ours[run] for run in known[at] if run in ours], wish, made)
     return made
+
+
+def _with_these_values(
+    runs: Sequence[RunDir],
+    config: Mapping[str, Any],
+    resolved: Callable[[int], Mapping[str, Any]],
+    at: int,
+    made: Plan,
+) -> list[RunDir]:
+    """Those of the runs in whose configuration the environment has not put something else."""
+    paths = of_the_environment(config) if runs else []
+    if not paths:
+        return list(runs)
+    here = resolved(at)
+    same = []
+    for run in runs:
+        try:
+            theirs = load_yaml(run.config)
+        except (OSError, ValueError):
+            continue
+        values = [(path, value_at(theirs, path), value_at(here, path)) for path in paths]
+        # what has no value before there is a job is decided there
+        other = [
+            f"{'.'.join(map(str, path))}: {old!r} -> {new!r}"
+            for path, old, new in values
+            if not (isinstance(new, str) and "${" in new) and canonical(old) != canonical(new)
+        ]
+        if other:
+            made.other_values[run] = other
+        else:
+            same.append(run)
+    return same
 
 
 def _decide(at: int, runs: Sequence[Standing], wish: Wish, made: Plan) -> None:
@@ -135,6 +179,6 @@ def _lines(text: str) -> tuple[str, ...]:
 
 def _says(text: str, run: RunDir, config: Mapping[str, Any]) -> bool:
     try:
-        return read_yaml(text, run.config_unresolved) == config
+        return canonical(read_yaml(text, run.config_unresolved)) == canonical(config)
     except ValueError:
         return False

@@ -36,6 +36,7 @@ _OF_ACCELERATE = ("ACCELERATE_MIXED_PRECISION",)
 _VALUE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?:\[[^]]*\])?\})")  # of any variable, without a default
 _ASSIGNED = re.compile(r"([A-Za-z_]\w*)\+?=(.*)", re.DOTALL)
 _DECLARES = frozenset({"export", "declare", "typeset", "local", "readonly"})
+_PIPE_STATUS = re.compile(r"\bpipestatus\b", re.IGNORECASE)  # bash's, and zsh's
 _KEYWORDS = frozenset({"if", "then", "elif", "else", "while", "until", "do", "{", "!"})
 # what the shell puts in the place of a word is not known from its text
 _EXPANDS = re.compile(r"[$`*?\[~{]")
@@ -86,7 +87,7 @@ class Reached:
     directory: str
     changes: Mapping[str, str | None]  # exported variables that the command has set before it; None: unset
     starters: tuple[str, ...]  # srun, -n, 2
-    others: frozenset[int]  # parts in which programs have come up
+    others: Mapping[int, Mapping[str, str | None]]  # parts in which programs have come up, and what these have changed
 
 
 def cut(text: str, scheduler: Scheduler, is_complete: Callable[[str], bool], *, source: str) -> JobScript:
@@ -106,12 +107,20 @@ def cut(text: str, scheduler: Scheduler, is_complete: Callable[[str], bool], *, 
         if continues % 2 or at + 1 in found.documents:
             continue
         if is_complete("\n".join(found.lines[first : at + 1])):
+            if parts and _asks_about_a_pipe(found.lines[first : at + 1], found.lines[parts[-1].first : parts[-1].end]):
+                begins, first = parts[-1].begins, parts.pop().first
             parts.append(Part(begins, first, at + 1))
             begins, first = at + 1, None
     if first is not None:  # the shell will say what is wrong with it
         parts.append(Part(begins, first, len(found.lines)))
     offset = int(text.startswith("#!"))
     return JobScript(found.shebang, found.header, found.ignored, found.lines, offset, found.taken, tuple(parts))
+
+
+def _asks_about_a_pipe(lines: Sequence[str], before: Sequence[str]) -> bool:
+    """Whether a command asks how the parts of the pipe before it ended, which nothing may come between."""
+    pipe = any(command.words in {("|",), ("|&",)} for line in before for command in simple_commands(line))
+    return pipe and any(_PIPE_STATUS.search(line) for line in lines)
 
 
 def to_run(script: JobScript, env: str) -> str:
@@ -139,21 +148,13 @@ def template_of(script: JobScript, reached: Reached, directory: str, variables: 
     """
     _check_no_rank(script, reached)
     _check_is_there(script, reached, variables)
-    parts = [(number, part) for number, part in enumerate(script.parts) if number not in reached.others]
-    before = [line for number, part in parts if number < reached.number for line in script.text(part)]
-    after = [
-        line
-        for number, part in parts
-        if number > reached.number and not _holds(script.text(part, comments=False), reached.head)
-        for line in script.text(part)
-    ]
-    setup, rest = _trimmed(before), _trimmed(after)
+    setup, rest = _before(script, reached), _after(script, reached)
     # what turns out to be a program in these lines has jobs of its own
     guard = f"export {SESSION}={IN_A_JOB}"
     # the lines after the program find its exit code in $?, as they do in the script
     guard_after = f'mlxp_status=$?; {guard}; (exit "$mlxp_status") && :'
     places = [f"export {name}={shlex.quote(directory)}" for name in place_variables(script.lines)]
-    if _has_commands(setup):
+    if _has_commands(setup) or _has_commands(rest):
         setup = (f"cd {shlex.quote(directory)} || exit", guard, *places, *setup, f"unset {SESSION}")
     elif places:
         setup = (*places, *setup)
@@ -161,8 +162,7 @@ def template_of(script: JobScript, reached: Reached, directory: str, variables: 
     if prefix is None:
         prefix = _reached_prefix(script, reached, variables)
     if prefix.alone:
-        for name, value in reached.changes.items():
-            setup += (f"unset {name}" if value is None else f"export {name}={shlex.quote(value)}",)
+        setup += tuple(_exports(reached.changes))
     return Template(
         shebang=script.shebang,
         header=script.header,
@@ -171,6 +171,41 @@ def template_of(script: JobScript, reached: Reached, directory: str, variables: 
         after=(guard_after, *rest) if _has_commands(rest) else (),
         ignored=script.ignored,
     )
+
+
+def _before(script: JobScript, reached: Reached) -> tuple[str, ...]:
+    """The lines before the program's command; for a command that is left out, for it is another's, what it has set."""
+    lines: list[str] = []
+    for number, part in enumerate(script.parts[: reached.number]):
+        changes = reached.others.get(number)
+        if changes is None:
+            lines += script.text(part)
+        else:
+            lines += [*_exports(changes), *([": &"] if _is_in_background(script, part) else [])]
+    return _trimmed(lines)
+
+
+def _after(script: JobScript, reached: Reached) -> tuple[str, ...]:
+    """The lines after it; where it was in the background, ``$!`` is something that ends as it has."""
+    lines: list[str] = []
+    for number, part in enumerate(script.parts[reached.number + 1 :], start=reached.number + 1):
+        if number not in reached.others and not _holds(script.text(part, comments=False), reached.head):
+            lines += script.text(part)
+        elif _is_in_background(script, part):
+            lines += [": &"]
+    ended = ['(exit "$mlxp_status") &'] if _is_in_background(script, script.parts[reached.number]) else []
+    return _trimmed([*ended, *lines] if _has_commands(lines) else [])
+
+
+def _exports(changes: Mapping[str, str | None]) -> list[str]:
+    return [
+        f"unset {name}" if value is None else f"export {name}={shlex.quote(value)}" for name, value in changes.items()
+    ]
+
+
+def _is_in_background(script: JobScript, part: Part) -> bool:
+    commands = simple_commands("\n".join(script.text(part, comments=False)).replace("\\\n", "  "))
+    return commands[-1:] != [] and commands[-1].words == ("&",)
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,11 @@ class JobVariables:
         return kept
 
 
+def is_of_a_job(name: str) -> bool:
+    """Whether a variable is one that only a job has."""
+    return re.fullmatch(_OF_A_JOB, name) is not None
+
+
 def used(text: str) -> list[str]:
     """The names of the variables of a job in a text, in whatever form."""
     return _USED.findall(text)

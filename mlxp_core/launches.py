@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -44,8 +43,7 @@ class Launch:
 
 def fingerprint(**what: Any) -> str:
     """By what two launches are the same: plain values."""
-    text = json.dumps(metadata.to_plain(what), sort_keys=True)
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+    return hashlib.sha256(metadata.canonical(what).encode(errors="surrogateescape")).hexdigest()
 
 
 def note_launch(log_dir: LogDir, identity: str, runs: Sequence[RunDir]) -> Launch:

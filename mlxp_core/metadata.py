@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import traceback
 from collections.abc import Mapping, Sequence
@@ -110,6 +111,21 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, (list, tuple, set, frozenset)):
         return [to_plain(item) for item in value]
     return str(value)
+
+
+def canonical(value: Any) -> str:
+    """A text by which plain values are the same: of the same types, and mappings in any order."""
+    plain = to_plain(value)
+    try:
+        return json.dumps(plain, sort_keys=True)
+    except TypeError:  # keys of several types have no order
+        return json.dumps(_in_order(plain))
+
+
+def _in_order(value: Any) -> Any:
+    if isinstance(value, dict):
+        return ["mapping", *sorted([type(key).__name__, str(key), _in_order(item)] for key, item in value.items())]
+    return ["list", *map(_in_order, value)] if isinstance(value, list) else value
 
 
 def _logger(layout: RunDir) -> dict[str, Any]:

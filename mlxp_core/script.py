@@ -108,6 +108,7 @@ def render_job(job: Job, template: Template, scheduler: Scheduler) -> str:
         "case $mlxp_options in *e*) set -e ;; esac",
         *template.setup,
         *(f"export {name}={shlex.quote(value)}" for name, value in job.environment.items()),
+        "mlxp_cwd=$PWD",
         f"cd {shlex.quote(job.work_dir)} || exit",
         *_program(job, template),
         ")",
@@ -149,7 +150,8 @@ def _program(job: Job, template: Template) -> list[str]:
         ")",
     ]
     if stays:
-        lines += ["mlxp_code=$?", 'echo - >"$mlxp_pid"']
+        # to where the lines before the program were: it runs in a copy of the code
+        lines += ["mlxp_code=$?", 'echo - >"$mlxp_pid"', 'cd "$mlxp_cwd" || :']
         if template.after:
             lines += [
                 '(exit "$mlxp_code") && :  # $? is that of the program; it has been a failure already',

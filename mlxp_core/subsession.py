@@ -90,22 +90,8 @@ class Session:
         """Whether that was said."""
         return (self.folder / "stopped").exists()
 
-    def keep(self, identity: str, runs: Sequence[Submitted]) -> None:
-        """Keep what has been submitted until the script has come to its end."""
-        self.record.parent.mkdir(parents=True, exist_ok=True)
-        _append(self.record, {"identity": identity, "time": metadata.now(), "runs": to_plain(runs)})
-
-    def submitted_before(self, identity: str) -> tuple[str, list[Submitted]] | None:
-        """When and as what a call before this one, which did not come to its end, has submitted the same.
-
-        Once for each time that it was submitted: the same line may be in a script twice.
-        """
-        mine = self._claim(identity)
-        kept = [one for one in _lines(self.folder / "before") if one["identity"] == identity]
-        return (kept[mine]["time"], from_plain(kept[mine]["runs"])) if mine < len(kept) else None
-
-    def _claim(self, identity: str) -> int:
-        """How many launches of this call have been the same before this one."""
+    def claim(self, identity: str) -> int:
+        """How many launches of this call have been the same before this one: a line may be in a script twice."""
         number = 0
         while True:
             try:
@@ -115,25 +101,44 @@ class Session:
             else:
                 return number
 
+    def keep(self, identity: str, number: int, runs: Sequence[Submitted]) -> None:
+        """Keep what has been submitted until the script has come to its end."""
+        self.record.parent.mkdir(parents=True, exist_ok=True)
+        told = {"identity": identity, "number": number, "time": metadata.now(), "runs": to_plain(runs)}
+        _append(self.record, told)
+
+    def submitted_before(self, identity: str, number: int) -> tuple[str, list[Submitted]] | None:
+        """When and as what a call before this one, which did not come to its end, has submitted the same."""
+        for one in _lines(self.folder / "before"):
+            if (one["identity"], one["number"]) == (identity, number):
+                return one["time"], from_plain(one["runs"])
+        return None
+
     def own(self, variables: Mapping[str, str]) -> dict[str, str]:
         """Variables without what mlxpsub itself has set, and without what was made of it."""
         left = {SESSION, COMMAND, STARTERS}
         kept = {name: value for name, value in variables.items() if name not in left}
         return self.variables.without(kept, self.bin)
 
-    def changes(self, number: int, variables: Mapping[str, str]) -> dict[str, str | None]:
-        """What a top-level command has changed of the exported variables, before ``variables`` were seen."""
-        try:
-            text = os.fsdecode((self.folder / f"variables.{number}").read_bytes())
-        except OSError:  # an `env` that cannot, or a full disk
+    def changes(self, number: int, variables: Mapping[str, str] | None = None) -> dict[str, str | None]:
+        """What a top-level command has changed of the exported variables: all of it, or up to ``variables``."""
+        before = self._exported_at(number)
+        after = self._exported_at(number + 1) if variables is None else self.own(variables)
+        if before is None or after is None:
             return {}
-        began = dict(line.split("=", 1) for line in text.split("\0") if "=" in line)
-        before, after = self.own(began), self.own(variables)
         return {
             name: after.get(name)
             for name in sorted({*before, *after} - _OF_THE_SHELL)
             if before.get(name) != after.get(name) and name.isidentifier() and name.isascii()
         }
+
+    def _exported_at(self, number: int) -> dict[str, str] | None:
+        """The exported variables when a top-level command began; None where it is not known."""
+        try:
+            text = os.fsdecode((self.folder / f"variables.{number}").read_bytes())
+        except OSError:  # an `env` that cannot, or a full disk
+            return None
+        return self.own(dict(line.split("=", 1) for line in text.split("\0") if "=" in line))
 
     def make_stand_ins(self, python: str, program: Path) -> None:
         """Write the programs that stand in for srun and the like."""

@@ -21,6 +21,7 @@ MLXPSUB = BIN / "mlxpsub"
 SBATCH = """\
 #!/bin/sh
 echo . >>"$SUBMISSIONS"
+[ "$(wc -l <"$SUBMISSIONS" | tr -d " ")" != "${REFUSE:-}" ] || { echo refused >&2; exit 1; }
 [ -z "${REFUSE_AFTER:-}" ] || [ "$(wc -l <"$SUBMISSIONS")" -le "$REFUSE_AFTER" ] || { echo refused >&2; exit 1; }
 wc -l <"$SUBMISSIONS" | tr -d " "
 """
@@ -171,6 +172,16 @@ SCRIPTS = {
     "exec": ("exec python main.py seed=1,2", ["seed=1", "seed=2"]),
     "exec in a subshell": ("(exec python main.py seed=1)\npython main.py seed=2", ["seed=1", "seed=2"]),
     "strict": ("set -euo pipefail\nexport N=$SLURM_CPUS_PER_TASK\npython main.py seed=1", ["seed=1"]),
+    "the parts of a pipe": (
+        """\
+false | true
+if [ ${PIPESTATUS[0]} -eq 1 ]; then python main.py seed=1; fi
+true | cat
+
+[ ${PIPESTATUS[1]} -eq 0 ] || exit 1
+python main.py seed=2""",
+        ["seed=1", "seed=2"],
+    ),
     "traced": ("set -x\npython main.py seed=1", ["seed=1"]),
     "trap": ("trap 'echo end' EXIT\npython main.py seed=1", ["seed=1"]),
     "values": ('python main.py \'msg="a,b  $HOME"\' "optimizer.lr=1"', ['msg="a,b  $HOME" optimizer.lr=1']),
@@ -410,6 +421,20 @@ def test_a_refused_submission_is_said_and_made_by_the_same_command(sub: Sub) -> 
     assert sub.submitted() == ["seed=1", "seed=2"]
 
 
+def test_of_programs_that_differ_in_their_environment_alone_the_refused_one_is_submitted_again(sub: Sub) -> None:
+    """Bug: the second of them taken for the first, which never runs, and then submitted once more."""
+    sub.project.write(
+        **{
+            "conf/config.yaml": (sub.project.dir / "conf/config.yaml").read_text() + "data: ${oc.env:DATA,none}\n",
+            "job.sh": "#SBATCH --time=5\nfor d in a b; do DATA=/$d python main.py seed=1; done\n",
+        }
+    )
+    sub("job.sh", code=1, REFUSE="1")
+    sub("job.sh")
+    configs = {int(path.parts[-3]): read_yaml(path)["data"] for path in sub.project.logs.glob("*/*/config.yaml")}
+    assert {data: sub.project.job_id(run) for run, data in configs.items()} == {"/a": "3", "/b": "2"}
+
+
 def test_why_a_program_failed_is_said_where_its_own_words_went_into_a_file(sub: Sub) -> None:
     """Bug: an exit code and a line number are all that the user sees of a refusal, or of a wrong override."""
     lines = "python main.py seed=1 2>file\npython main.py nosuch=1 >file 2>&1\n"
@@ -635,6 +660,45 @@ def test_the_lines_after_the_program_see_how_it_ended(sub: Sub) -> None:
     assert done.returncode == 1
     assert done.stdout.endswith("saw 1\n")
     assert done.stdout.count("ERR") == 1
+
+
+def test_lines_after_the_program_are_where_those_before_it_were(sub: Sub) -> None:
+    """Bug: what the program has left is looked for in the copy of the code, into which nobody may write."""
+    text = "#LOCAL --job-name=x\nmkdir -p out\ncd out\ntrap 'echo trap >>end.$MLXP_LOCAL_JOB_ID' EXIT\n"
+    text += "echo before >>end.$MLXP_LOCAL_JOB_ID\npython ../main.py --config-dir ../conf\n"
+    text += "echo after >>end.$MLXP_LOCAL_JOB_ID\n"
+    sub.project.write(**{"job.sh": text})
+    sub("--wait", "job.sh")
+    (job,) = [path for path in (sub.project.dir / "out").glob("end.*") if not path.name.startswith("end.794")]
+    assert job.read_text().split() == ["before", "after", "trap"]
+    sub.project.write(**{"job.sh": "#LOCAL --job-name=x\npython main.py\necho x >>'only after'\n"})
+    sub("--wait", "job.sh")
+    assert (sub.project.dir / "only after").read_text() == "x\nx\n"  # here, and in the job
+
+
+def test_what_is_left_out_of_a_job_leaves_behind_what_it_has_set(sub: Sub) -> None:
+    """Bug: a job that dies at `$!`, for the command in the background is another's; variables that are lost."""
+    text = """\
+    #LOCAL --job-name=x
+    set -euo pipefail
+    pids=()
+    export A='a  b' && python main.py seed=1
+    python main.py seed=2 &
+    pids+=($!)
+    B=b; export B; python main.py seed=3 &
+    pids+=($!)
+    for pid in "${pids[@]}"; do wait $pid; done
+    echo "end with $A" >&2
+    """.replace("    ", "")
+    sub.project.write(**{"job.sh": text})
+    sub("--wait", "job.sh")
+    assert [sub.project.status(run) for run in (1, 2, 3)] == ["COMPLETE"] * 3
+    logs = [(sub.project.logs / str(run) / "log.stderr").read_text() for run in (1, 2, 3)]
+    assert logs == ["end with a  b\n"] * 3
+    overrides = [sub.project.info(run)["hydra"]["overrides"] for run in (1, 2, 3)]
+    last = sub.script(1 + overrides.index(["seed=3"])).splitlines()
+    assert "export A='a  b'" in last
+    assert last.index("export A='a  b'") < last.index("pids+=($!)")
 
 
 def test_ranks_of_an_unknown_starter_do_not_submit_each(sub: Sub, tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ BASIC = [
     (["+new={a:10},{a:20}"], ["+new={a:10}", "+new={a:20}"]),
     (["~optimizer.old", "+x=[1,2],[3]"], ["~optimizer.old +x=[1,2]", "~optimizer.old +x=[3]"]),
     (["seed=1,2", "seed=3"], ["seed=3"]),
+    (["+x=1", "x=2,3"], ["+x=1 x=2", "+x=1 x=3"]),
     (
         ["hydra.sweeper.params={seed:'1,2',msg:x}", "msg=y,z"],
         ["seed=1 msg=y", "seed=1 msg=z", "seed=2 msg=y", "seed=2 msg=z"],
@@ -94,6 +95,15 @@ def test_what_hydras_own_sweeper_takes(swept: Swept) -> None:
     """Bug: a sweep that comes to other jobs, or to the same in another order, once our sweeper is chosen."""
     for arguments, jobs in BASIC:
         assert swept(*arguments) == jobs, arguments
+
+
+def test_keys_of_several_types_are_keys(swept: Swept) -> None:
+    """Bug: a configuration that Hydra takes, and that cannot be submitted, for 0 and "default" have no order."""
+    swept.project.write(**{"conf/optimizer/adam.yaml": "lr: 1\nweights: {0: 1.0, default: 2.0, true: 3.0}\n"})
+    assert swept("optimizer=adam", "seed=1,1,2", "hydra.sweeper.dedupe=true") == [
+        "optimizer=adam seed=1",
+        "optimizer=adam seed=2",
+    ]
 
 
 def test_shuffled_values_are_all_there(swept: Swept) -> None:
@@ -496,6 +506,29 @@ def test_a_configuration_is_the_same_in_another_order_and_another_one_is_not(tmp
     configs = [{"b": {"y": 2}, "a": {"x": 1}}, {"b": {"x": 1}, "a": {"y": 2}}, {"a": {"x": 1}}]
     plan = planned(log_dir, configs)
     assert (list(plan.left), plan.new) == ([0], [1, 2])
+
+
+def test_types_are_a_part_of_a_configuration(tmp_path: Path) -> None:
+    """Bug: 1 and true swapped between two nodes taken for the same, as Python does; NaN never the same."""
+    log_dir = LogDir(tmp_path)
+    made(log_dir, 1, "COMPLETE", "p:\n  a: 1\nq:\n  a: true\nr: .nan\n")
+    nan = float("nan")
+    configs = [{"p": {"a": True}, "q": {"a": 1}, "r": nan}, {"r": nan, "q": {"a": True}, "p": {"a": 1}}]
+    assert planned(log_dir, configs).new == [0]
+
+
+def test_what_the_environment_puts_into_a_configuration_is_a_part_of_it(tmp_path: Path) -> None:
+    """Bug: results for DATA=/d1 taken for those of DATA=/d2; a run anew because it is another time, or another job."""
+    log_dir = LogDir(tmp_path)
+    text = "data: ${oc.env:DATA,/d1}\nat: ${now:%S}\nid: ${oc.env:SLURM_JOB_ID,none}\n"
+    run = made(log_dir, 1, "COMPLETE", text)
+    run.config.write_text("data: /d1\nat: '01'\nid: '4711'\n")
+    config = {"data": "${oc.env:DATA,/d1}", "at": "${now:%S}", "id": "${oc.env:SLURM_JOB_ID,none}"}
+    wish = history.Wish([Status.COMPLETE], False, False, COMMIT, None, "main")
+    here = {"data": "/d1", "at": "59", "id": "none"}
+    assert history.plan(log_dir, [config], wish, lambda _: here).new == []
+    plan = history.plan(log_dir, [config], wish, lambda _: {**here, "data": "/d2"})
+    assert (plan.new, plan.other_values) == ([0], {run: ["data: '/d1' -> '/d2'"]})
 
 
 def test_other_code_other_programs_and_unknown_code_do_not_count(tmp_path: Path) -> None:

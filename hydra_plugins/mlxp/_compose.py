@@ -27,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 
 from hydra_plugins.mlxp import _config
 from hydra_plugins.mlxp._config import Plain
+from mlxp_core import interpolation
 
 _SIMPLE_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*", re.ASCII)
 # where the configurations are, and what composition writes itself
@@ -85,6 +86,12 @@ class Job:
             return self._resolved
         with self.as_current():
             return _config.as_resolved(self.application())
+
+    def of_the_environment(self) -> list[Any]:
+        """The values that it has from the environment, and not from its job."""
+        places = [] if self._resolved is not None else interpolation.of_the_environment(self.unresolved)
+        here = self.resolved() if places else {}
+        return [interpolation.value_at(here, place) for place in places]
 
     @contextmanager
     def as_current(self) -> Iterator[DictConfig]:

@@ -94,14 +94,14 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
     for order in by_template.values():
         submission.check(order)
     sub = _sub.current()
-    in_script = _identity(launcher, program, jobs, code=None) if sub else ""
+    in_script = _identity(launcher, program, jobs, in_script=True) if sub else ""
     if sub is not None and (before := sub.submitted_before(in_script)) is not None:
         return results(launcher, jobs, before)
     if sub is not None and sub.session.dry_run:
         sub.would_submit(template, [job.overrides for job in jobs], program.words(_python(options), Path))
         return [_Submitted(job, None) for job in jobs]
     freeze(launcher, jobs, log_dir)
-    identity = _identity(launcher, program, jobs, code=launcher.code)
+    identity = _identity(launcher, program, jobs, in_script=False)
     earlier = take_up(log_dir, identity)
     runs = list(earlier.runs) if earlier else _folders(jobs, log_dir)
     if not earlier:  # before the launch is noted: what it notes, it takes for its own
@@ -224,17 +224,22 @@ def _order(launcher: MlxpLauncher, template: Template) -> Order:
     )
 
 
-def _identity(launcher: MlxpLauncher, program: Program | Payload, jobs: Sequence[Job], *, code: Code | None) -> str:
+def _identity(launcher: MlxpLauncher, program: Program | Payload, jobs: Sequence[Job], *, in_script: bool) -> str:
     """By what a launch is the same as an earlier one: its command, its code and its configurations.
 
-    Not by how it is submitted: what a header was refused for may have been put right since.
+    Not by how it is submitted: what a header was refused for may have been put right since. In a script it is also the
+    same with other code, and whatever its environment is: of several that are the same, their order tells which it is.
     """
+    code = None if in_script else launcher.code
     return fingerprint(
         program=program.words("", Path),
         directory=str(launcher.config.hydra.runtime.cwd),
         scheduler=launcher.options.scheduler,
         code=code.version.commit if code else None,
-        jobs=[[job.number, job.overrides, job.unresolved] for job in jobs],
+        jobs=[
+            [job.number, job.overrides, job.unresolved, *([] if in_script else job.of_the_environment())]
+            for job in jobs
+        ],
     )
 
 

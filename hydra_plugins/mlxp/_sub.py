@@ -53,6 +53,7 @@ class Program:
             del os.environ[name]
         os.environ.update({name: value for name, value in own.items() if value != variables[name]})
         os.environ.setdefault("PATH", os.defpath)
+        self._claimed: dict[str, int] = {}  # the number of each launch among those of the script that are the same
         self.told = {"process": this_process(), "number": self.number, "command": sys.orig_argv}
         # the text of its command, which is its own process's: an `exec` may follow
         session.tell("started", **self.told)
@@ -69,13 +70,14 @@ class Program:
             str(Path.cwd()),
             self.changes,
             self.starters,
-            frozenset(others),
+            {number: session.changes(number) for number in sorted(others)},
         )
         return jobscript.template_of(session.script, reached, str(session.directory), session.variables)
 
     def submitted_before(self, identity: str) -> list[Submitted] | None:
         """What an earlier call of mlxpsub that was interrupted has submitted of the same; told to the user."""
-        before = self.session.submitted_before(identity)
+        self._claimed[identity] = self.session.claim(identity)
+        before = self.session.submitted_before(identity, self._claimed[identity])
         if before is None:
             return None
         time, runs = before
@@ -89,7 +91,7 @@ class Program:
 
     def submitted(self, identity: str, runs: Sequence[Submitted]) -> None:
         """Tell what has been submitted, and have a later call know it."""
-        self.session.keep(identity, runs)
+        self.session.keep(identity, self._claimed[identity], runs)
         self.session.tell("submitted", **self.told, runs=to_plain(runs), before=False)
 
     def submitted_again(self, runs: Sequence[Submitted]) -> None:

@@ -246,22 +246,8 @@ def _without_what_is_there(
         function_hash=function_hash,
         program=str(sweeper.config.hydra.job.name),
     )
-    plan = history.plan(log_dir, [job.unresolved for job in jobs], wish)
-    for status, runs in _by_reason({one.run: str(one.status) for one in plan.left.values()}).items():
-        count = sum(str(one.status) == status for one in plan.left.values())
-        log.info("skipped %s, for there is a run that is %s: run %s", counted(count, "job"), status, runs)
-    if plan.other_code:
-        log.info(
-            "run anew although there is a run of the same configuration, for its code is another version or not known "
-            "(hydra.sweeper.skip_any_code=true takes it): run %s",
-            in_short(one.run for one in plan.other_code),
-        )
-    if plan.not_resumed:
-        log.info(
-            "not run again in their own folders, with the code that they were submitted with, for it is another "
-            "version or not known (`mlxp rerun` does): run %s",
-            in_short(one.run for one in plan.not_resumed),
-        )
+    plan = history.plan(log_dir, [job.unresolved for job in jobs], wish, lambda at: jobs[at].resolved())
+    _say_what_is_there(plan)
     new, again = set(plan.new), dict(plan.again)
     if again:
         from mlxp_core.resubmission import resubmit  # noqa: PLC0415
@@ -277,6 +263,27 @@ def _without_what_is_there(
         log.info("run again, in the folders of their unfinished runs: run %s", in_short(again.values()))
     log.info("%d of %s new", len(new), counted(len(jobs), "job"))
     return [overrides[at] for at in sorted(new)], _Again(sweeper, [jobs[at] for at in again], list(again.values()))
+
+
+def _say_what_is_there(plan: history.Plan) -> None:
+    """Which runs are there already, and why they count or do not."""
+    for status, runs in _by_reason({one.run: str(one.status) for one in plan.left.values()}).items():
+        count = sum(str(one.status) == status for one in plan.left.values())
+        log.info("skipped %s, for there is a run that is %s: run %s", counted(count, "job"), status, runs)
+    if plan.other_code:
+        log.info(
+            "run anew although there is a run of the same configuration, for its code is another version or not known "
+            "(hydra.sweeper.skip_any_code=true takes it): run %s",
+            in_short(one.run for one in plan.other_code),
+        )
+    for why, runs in _by_reason({run: ", ".join(one) for run, one in plan.other_values.items()}).items():
+        log.info("not the same configuration, for what the environment puts into it: run %s: %s", runs, why)
+    if plan.not_resumed:
+        log.info(
+            "not run again in their own folders, with the code that they were submitted with, for it is another "
+            "version or not known (`mlxp rerun` does): run %s",
+            in_short(one.run for one in plan.not_resumed),
+        )
 
 
 def _version(sweeper: MlxpSweeper, jobs: Sequence[Job], log_dir: LogDir) -> tuple[str | None, str | None]:
