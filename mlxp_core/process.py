@@ -41,3 +41,20 @@ def is_alive(info: Mapping[str, Any]) -> bool | None:
     if not isinstance(pid, int) or not isinstance(started, int):
         return None
     return start_time(pid) == started
+
+
+def with_variable(name: str, value: str) -> dict[int, list[str]]:
+    """This user's processes that were started with a variable of the environment: pid, and command line.
+
+    None of them where there is no /proc.
+    """
+    wanted = os.fsencode(f"{name}={value}")
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if entry.stat().st_uid == os.geteuid() and wanted in (entry / "environ").read_bytes().split(b"\0"):
+                words = (entry / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+                found[int(entry.name)] = [os.fsdecode(word) for word in words]
+        except OSError:  # it has ended, or is not to be looked at
+            continue
+    return found

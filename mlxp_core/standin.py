@@ -14,6 +14,15 @@ import sys
 STARTERS = "MLXP_SUB_STARTERS"
 # single letters that are followed by a value, in srun(1), mpirun(1) and mpiexec(1); -np is the one of two letters
 _WITH_VALUE = frozenset("AbBcCdDeFGHijJLmMnNopPqrsStTUwWxX")
+# whole words that are, where no "=" joins the value to them: those whose value may be the name of a command
+_LONG_WITH_VALUE = frozenset(
+    "account acctg-freq begin bind-to chdir cluster-constraint clusters comment constraint container cpu-bind "  # noqa: SIM905
+    "cpu-freq cpus-per-gpu cpus-per-task dependency distribution epilog error exclude export extra-node-info gpu-bind "
+    "gpus gpus-per-node gpus-per-task gres hint host hostfile input job-name jobid licenses machinefile mail-type "
+    "mail-user map-by mem mem-bind mem-per-cpu mem-per-gpu mpi network nodelist nodes np ntasks ntasks-per-node output "
+    "output-filename partition prefix prolog qos rank-by relative reservation signal task-epilog task-prolog "
+    "threads-per-core time time-min wckey wd wdir".split()
+)
 
 
 def split(arguments: list[str], path: str) -> int | None:
@@ -30,6 +39,8 @@ def split(arguments: list[str], path: str) -> int | None:
 
 
 def _takes_value(word: str) -> bool:
+    if word[:2] == "--":
+        return word[2:] in _LONG_WITH_VALUE
     return word == "-np" or (len(word) == len("-n") and word[0] == "-" and word[1] in _WITH_VALUE)
 
 

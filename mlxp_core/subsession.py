@@ -21,6 +21,7 @@ from mlxp_core.jobscript import COMMAND, SESSION, STAND_INS, STARTERS, JobScript
 from mlxp_core.jobvariables import JobVariables, of_the_submitter, place_variables
 from mlxp_core.layout import RunDir
 from mlxp_core.notes import Submitted
+from mlxp_core.process import with_variable
 
 # change with every command of a shell
 _OF_THE_SHELL = frozenset({"_", "SHLVL", "PWD", "OLDPWD"})
@@ -80,6 +81,10 @@ class Session:
         """Programs that have started and have not said that they have submitted all."""
         ended = [one["process"] for one in self.events("ended")]
         return [one for one in self.events("started") if one["process"] not in ended]
+
+    def processes(self) -> dict[int, list[str]]:
+        """What the script has started and is still there: pid, and command line."""
+        return with_variable(SESSION, str(self.folder))
 
     def stop(self) -> None:
         """Have no further program submit anything."""

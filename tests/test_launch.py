@@ -699,3 +699,40 @@ def test_the_users_own_settings_of_hydra_keep_their_meaning_in_a_job(project: Pr
     assert not (folder / ".hydra").exists()
     assert (folder / "job-seen").read_text() == "x y"
     assert (project.dir / "multirun-seen").exists()
+
+
+MAINS = """\
+import hydra
+
+from mlxp_core import current_run
+
+
+def make(name):
+    @hydra.main(version_base=None)
+    def main(cfg):
+        print("this is", name)
+        current_run().log_metrics({"value": cfg.value}, log_name=name)
+
+    return main
+
+
+make("a")()
+print("between")
+for name in ("b", "c"):
+    make(name)()
+"""
+
+
+def test_a_job_runs_one_of_the_main_functions_of_its_program(project: Project) -> None:
+    """Bug: each job runs all of them, in one folder, and the last one takes the metrics of the others away."""
+    project.write(**{"main.py": MAINS})
+    project.commit()
+    project.run(*WAIT, "+value=1,2")
+    assert statuses(project) == ["COMPLETE"] * 6
+    for number, name in enumerate("aabbcc", start=1):
+        folder = project.logs / str(number)
+        assert (folder / "log.stdout").read_text().splitlines().count("between") == 1
+        assert f"this is {name}\n" in (folder / "log.stdout").read_text()
+        assert [path.name for path in (folder / "metrics").glob("*.json")] == [f"{name}.json"]
+        assert json.loads((folder / f"metrics/{name}.json").read_text())["value"] == 2 - number % 2
+        assert project.info(number)["attempt"] == 1

@@ -197,6 +197,12 @@ python main.py seed=2""",
     ),
     "srun": ("srun --ntasks=1 python main.py seed=1,2", ["seed=1", "seed=2"]),
     "srun with values": ("srun -n 1 -J test python main.py seed=1", ["seed=1"]),
+    "srun with long options": (
+        """\
+srun --job-name test --comment 'echo hi' --exclusive python main.py seed=1
+mpirun --bind-to sleep -np 2 python main.py seed=2""",
+        ["seed=1", "seed=2"],
+    ),
     "srun with a variable of the job": ("srun -n $SLURM_NTASKS python main.py seed=1", ["seed=1"]),
     "srun where PATH is set": ('PATH="$TOOLS:$PATH"\nsrun python main.py seed=1', ["seed=1"]),
     "mpirun in a loop": ("for s in 1 2; do mpirun -np 4 python main.py seed=$s; done", ["seed=1", "seed=2"]),
@@ -261,6 +267,13 @@ def test_two_programs_in_the_background_are_submitted_once_each(sub: Sub) -> Non
     sub.project.write(**{"job.sh": "#SBATCH --time=5\npython main.py seed=1,2 &\npython main.py seed=3 &\nwait\n"})
     sub("job.sh")
     assert sorted(sub.submitted()) == ["seed=1", "seed=2", "seed=3"]
+
+
+def test_a_program_that_is_left_in_the_background_is_waited_for(sub: Sub) -> None:
+    """Bug: a submission that depends on whether Python has started when the script ends, and an exit code of 0."""
+    sub.project.write(**{"job.sh": "#SBATCH --time=5\npython main.py seed=1\n(sleep 2; python main.py seed=2) &\n"})
+    assert "2 jobs submitted" in sub("job.sh").stdout
+    assert sub.submitted() == ["seed=1", "seed=2"]
 
 
 def test_several_scripts_at_once_are_submitted_each_with_its_own_directives(sub: Sub) -> None:

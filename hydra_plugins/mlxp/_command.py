@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 from hydra._internal.utils import get_args_parser
 
 from hydra_plugins.mlxp._folders import quote
+from hydra_plugins.mlxp.config import MAIN
 from mlxp_core.layout import RunDir, is_run_id
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ class Program:
     def arguments(self, given: Sequence[str], job: Job, run: RunDir) -> list[str]:
         """The overrides of one job; ``given`` are those of Hydra's own configuration."""
         return job_overrides(given, job.overrides, run=run, number=job.number)
+
+    @staticmethod
+    def environment(main: int) -> dict[str, str]:
+        """What a job of the ``main``th main function must know, to run none of the others that the program calls."""
+        return {MAIN: str(main)} if main > 1 else {}
 
 
 def find_program(overrides: Sequence[str]) -> Program | None:

@@ -233,6 +233,7 @@ def _identity(launcher: MlxpLauncher, program: Program | Payload, jobs: Sequence
     code = None if in_script else launcher.code
     return fingerprint(
         program=program.words("", Path),
+        main=launcher.main,
         directory=str(launcher.config.hydra.runtime.cwd),
         scheduler=launcher.options.scheduler,
         code=code.version.commit if code else None,
@@ -312,7 +313,7 @@ class _Common:
             words=program.words(_python(options), place),
             hydra_overrides=[*_config.overrides(launcher.config, "hydra"), *_sub.chosen(launcher.config)],
             work_dir=str(place(cwd) if place(cwd).is_dir() else cwd),  # else a folder that git does not know
-            environment=_environment(code),
+            environment={**_environment(code), **program.environment(launcher.main)},
             version=_version_facts(launcher, program),
             settings={
                 "version": __version__,

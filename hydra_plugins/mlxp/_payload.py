@@ -71,6 +71,11 @@ class Payload:
         """The rest of the command of one job."""
         return [str(run.path)]
 
+    @staticmethod
+    def environment(_: int) -> dict[str, str]:
+        """Nothing: such a job runs its function alone."""
+        return {}
+
     def write(self, jobs: Sequence[tuple[Job, RunDir]], log_dir: LogDir, code: Code | None) -> None:
         """Leave what the jobs need, once their folders are there."""
         place = code.place if code else Path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from hydra_plugins.mlxp import _config
 from hydra_plugins.mlxp._endings import watch_endings
 from hydra_plugins.mlxp._folders import choose_run_dir, settle_sweep
 from hydra_plugins.mlxp._workers import watch_workers
-from hydra_plugins.mlxp.config import LAUNCHER
+from hydra_plugins.mlxp.config import LAUNCHER, MAIN
 from mlxp_core import active, metadata
 from mlxp_core.errors import ConfigurationChangedError, MlxpError, SnapshotError, StoreError
 from mlxp_core.files import load_yaml, load_yaml_if_there, write_whole
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_mains: list[DictConfig] = []  # those that this job has come to
 _open: list[Run] = []  # the runs that on_job_start has opened, in this process
 _Hook = TypeVar("_Hook", bound=Callable[..., None])
 
@@ -77,7 +79,14 @@ def on_run_start(config: DictConfig, config_name: str | None = None) -> None:
     with _ending_the_program():
         run = RunDir(choose_run_dir(config))
     if _is_launched(run):
-        _take_over(config, run)
+        _mains.append(config)
+        if len(_mains) == int(os.environ.get(MAIN, "1")):
+            _take_over(config, run)
+        else:
+            from hydra_plugins.mlxp._instead import skip  # noqa: PLC0415
+
+            log.debug("not the main function of this job, but the %dth of its program", len(_mains))
+            skip(config)
     elif single is not None:
         name = config.hydra.runtime.choices.get("hydra/launcher")
         log.warning(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 
 from hydra._internal.callbacks import Callbacks
-from hydra.core import utils
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
@@ -15,32 +13,12 @@ from omegaconf import DictConfig
 
 from hydra_plugins.mlxp import _config
 from hydra_plugins.mlxp._folders import run_dir_as_sweep
+from hydra_plugins.mlxp._instead import instead_of
 
 
 def submit_single(single: DictConfig, config_name: str | None) -> None:
     """Have the run of this configuration, which is about to start, submitted instead."""
-    run_job = utils.run_job
-    # whoever starts a run has it by name: Hydra itself, hydra-zen's launch
-    spaces = [getattr(module, "__dict__", {}) for module in [*sys.modules.values()]]
-    holders = [space for space in spaces if space.get("run_job") is run_job]
-
-    def submit(  # noqa: PLR0917  (Hydra's)
-        task_function: TaskFunction,
-        config: DictConfig,
-        job_dir_key: str,
-        job_subdir_key: str | None,
-        hydra_context: HydraContext,
-        configure_logging: bool = True,  # noqa: FBT001, FBT002
-    ) -> JobReturn:
-        for holder in holders:
-            holder["run_job"] = run_job
-        if config is single:
-            return _submit(task_function, config, config_name, hydra_context)
-        # the run that was announced did not come to this
-        return run_job(task_function, config, job_dir_key, job_subdir_key, hydra_context, configure_logging)
-
-    for holder in holders:
-        holder["run_job"] = submit
+    instead_of(single, lambda task_function, context: _submit(task_function, single, config_name, context))
 
 
 def _submit(

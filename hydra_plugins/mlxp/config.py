@@ -20,6 +20,7 @@ SWEEPER = "hydra_plugins.mlxp.sweeper.MlxpSweeper"
 LOG_DIR, ID = "{log_dir}", "{id}"
 # what ``{id}`` becomes in a multirun: an interpolation, for Hydra asks for each job's folder at the last moment
 RUN_ID = "${mlxp:run_id}"
+MAIN = "MLXP_MAIN"  # for a job: which of the main functions that its program calls is its own, from 1
 
 
 @dataclass

@@ -33,6 +33,8 @@ class MlxpLauncher(Launcher):
     hydra_context: HydraContext
     task_function: TaskFunction
     composer: Composer
+    mains = 0  # main functions of this program that have come to a launch
+    main: int  # which of them this is
 
     def __init__(self, **options: Any) -> None:
         """Take the fields of LauncherConf; their types are checked at the launch."""
@@ -66,6 +68,8 @@ class MlxpLauncher(Launcher):
         self.config = config
         self.hydra_context = hydra_context
         self.task_function = task_function
+        MlxpLauncher.mains += 1
+        self.main = MlxpLauncher.mains
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Submit a batch."""

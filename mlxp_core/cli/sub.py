@@ -30,6 +30,8 @@ from mlxp_core.standing import counted, in_short
 from mlxp_core.subsession import Session, from_plain, record_of, stderr_file
 
 _INTERRUPTED = 130
+_QUIET = 1  # seconds
+_LONGEST_START = 60  # seconds that a program may take to its main function
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,7 @@ def _run(script: _Script, *, dry_run: bool, anew: bool) -> tuple[int, list[Submi
         text = jobscript.to_run(script.cut, shell.find_env())
         code = shell.run(script.cut.shebang, text, script.path, session.environment(), session.stop)
         code = _INTERRUPTED if session.stopped else code
-        while any(is_alive(one["process"]) for one in session.unfinished()):  # in the background
-            time.sleep(0.1)
+        _wait_for_what_is_left(session)
         submitted, failed = session.events("submitted"), session.unfinished()
         _tell_dry(script, session) if dry_run else _tell(script, submitted)
         for one in failed:
@@ -112,6 +113,31 @@ def _run(script: _Script, *, dry_run: bool, anew: bool) -> tuple[int, list[Submi
         if nothing and not code and not failed:
             print(f"mlxpsub: no Hydra program in {script.path} has submitted anything", file=sys.stderr)
         return code or int(bool(failed) or nothing), runs
+
+
+def _wait_for_what_is_left(session: Session) -> None:
+    """Wait for programs that the script has left in the background, also for those that have not said so yet."""
+    begun = time.monotonic()
+    told: set[int] = set()
+    while True:
+        waited = time.monotonic() - begun
+        started = {one["process"]["process_id"] for one in session.events("started")}
+        left = {pid: command for pid, command in session.processes().items() if pid not in started}
+        if waited > _LONGEST_START or session.stopped:
+            for pid, command in left.items():
+                print(f"mlxpsub: left in the background: process {pid}, {shlex.join(command)}", file=sys.stderr)
+            left = {}
+        elif waited > _QUIET and left.keys() - told:
+            print(
+                "mlxpsub: what the script has left in the background may be a Hydra program that is starting: waiting "
+                f"for it, {_LONGEST_START} s at most (`wait` at the end of the script says so itself):",
+                *(f"\n  process {pid}, {shlex.join(command)}" for pid, command in left.items() if pid not in told),
+                file=sys.stderr,
+            )
+            told |= set(left)
+        if not left and not any(is_alive(one["process"]) for one in session.unfinished()):
+            return
+        time.sleep(0.1)
 
 
 @contextmanager
