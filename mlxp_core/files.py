@@ -62,12 +62,12 @@ def load_bytes(path: str, *, folder: int | None = None, most: int | None = None)
         os.close(descriptor)
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Put ``content`` at ``path``, whole or not at all."""
+def write_whole(path: Path, content: str | bytes, *, private: bool = False) -> None:
+    """Put ``content`` at ``path``, whole or not at all; ``private``: for nobody else to read."""
     # a script may name files that are no UTF-8: their bytes go through as they are
     data = content.encode(errors="surrogateescape") if isinstance(content, str) else content
     with whole(path) as temporary:
-        _write(temporary, data, path)
+        _write(temporary, data, path, 0o600 if private else 0o666)
 
 
 def write_stamped(path: Path, content: bytes) -> Stamp:
@@ -81,10 +81,10 @@ def write_stamped(path: Path, content: bytes) -> Stamp:
         return stamp_of(os.fstat(descriptor))
 
 
-def _write(temporary: Path, data: bytes, path: Path) -> None:
+def _write(temporary: Path, data: bytes, path: Path, mode: int = 0o666) -> None:
     # a file object would ask the system five things more, and a launch makes eight files for each of thousands of runs
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
         try:
             left = memoryview(data)
             while left:

@@ -24,6 +24,7 @@ Metrics = Mapping[str, Any]
 _APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NUMBERS = (int, float)
+_OTHERS = (str, bytes, dict, list, tuple)
 # names inside of the metrics folder
 _HOME = RunDir(Path())
 _KEYS = os.fspath(_HOME.metric_keys.relative_to(_HOME.metrics))
@@ -76,7 +77,7 @@ def type_of(value: object) -> str:
     """``number`` or ``other``: which column type a reader gives the key."""
     if isinstance(value, _NUMBERS):
         return "number"
-    if isinstance(value, (str, bytes, dict, list, tuple)):
+    if isinstance(value, _OTHERS):
         return "other"
     return type_of(_plain(value))
 
@@ -173,7 +174,7 @@ class MetricsFile:
     def __init__(self, fd: int, keys_fd: int, path: Path) -> None:
         """Made by MetricsFolder.open; what is in the file already stays."""
         self._fd, self._keys_fd, self.path = fd, keys_fd, path
-        self._known: set[str] = set()
+        self._known: dict[str, str] = {}  # the type that was noted of a key; "other" is the last word
         end = os.fstat(fd).st_size
         if end and os.pread(fd, 1, end - 1) != b"\n":
             os.write(fd, b"\n")  # a line that a full disk cut short must not swallow the next one
@@ -181,7 +182,7 @@ class MetricsFile:
     def append(self, metrics: Metrics) -> None:
         """Write one line; once this has returned, the line outlives the process."""
         line = encode_line(metrics)
-        if not metrics.keys() <= self._known:
+        if not metrics.keys() <= self._known.keys() or self._has_turned(metrics):
             self._learn(metrics)
         if os.write(self._fd, line) != len(line):
             raise MetricsError(f"{self.path}: the disk took only a part of a line; is it full?")
@@ -195,9 +196,17 @@ class MetricsFile:
         os.close(self._fd)
         os.close(self._keys_fd)
 
+    def _has_turned(self, metrics: Metrics) -> bool:
+        """Whether a key that was a number holds something else: asked of every line, so no value is converted."""
+        for key, value in metrics.items():
+            if value.__class__ not in _NUMBERS and isinstance(value, _OTHERS) and self._known[key] == "number":
+                return True
+        return False
+
     def _learn(self, metrics: Metrics) -> None:
         # before the line itself: a reader that knows a key with no line yet is right, the reverse is not
         # None has no type: the key is learnt with its first value
-        new = {key: type_of(value) for key, value in metrics.items() if key not in self._known and value is not None}
+        kinds = {key: type_of(value) for key, value in metrics.items() if value is not None}
+        new = {key: kind for key, kind in kinds.items() if self._known.get(key) not in {kind, "other"}}
         os.write(self._keys_fd, "".join(json.dumps([str(key), kind]) + "\n" for key, kind in new.items()).encode())
         self._known.update(new)

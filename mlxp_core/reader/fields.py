@@ -6,6 +6,8 @@ import base64
 import datetime
 import json
 import math
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -217,6 +219,14 @@ def _strict(value: Any) -> Any:
 def _finite(value: float) -> str:
     """Give the name that metric files use for a number that JSON has no token for."""
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+_ESCAPED = re.compile(r"\\udc([0-9a-f]{2})")
+
+
+def path_of(text: str) -> str:
+    """Give the path of which this is the ``valid_text``."""
+    return text if os.path.lexists(text) else _ESCAPED.sub(lambda one: chr(0xDC00 + int(one[1], 16)), text)
 
 
 def valid_text(text: str) -> str:

@@ -110,16 +110,19 @@ def _read_run(path: str, name: str, signature: Signature, folder: int) -> RunRec
     submission = submission or _NOTHING
     status = _status(info.facts, exit_code, submission.facts) if info.readable else None
     problems = [*info.problems, *config.problems, *submission.problems]
+    in_reach = not (info.out_of_reach or config.out_of_reach or submission.out_of_reach)
     if artifacts is None:
         files = artifact_files(path)
         artifacts = files.names
+        in_reach = in_reach and not files.problems
         problems += (Problem(valid_text(f"{path}/{folder}"), what) for folder, what in files.problems)
     if logs is None:
-        logs, log_problems = _logs(path)
+        logs, log_problems, all_read = _logs(path)
+        in_reach = in_reach and all_read
         problems += log_problems
     # by its own word, which is the last that a job writes; of what only the scheduler or the process table says, the
     # job may still come back
-    is_settled = info.facts.get("status") in _SETTLED and status == info.facts.get("status")
+    is_settled = in_reach and info.facts.get("status") in _SETTLED and status == info.facts.get("status")
     if is_settled:  # settled.py keeps it
         if digest is None:
             _info_files.forget(f"{path}/{_INFO}")
@@ -182,25 +185,27 @@ def _status_of_ended(
     )
 
 
-def _logs(path: str) -> tuple[Logs, list[Problem]]:
-    """Give name and keys of each metric file; what cannot be read becomes a problem."""
+def _logs(path: str) -> tuple[Logs, list[Problem], bool]:
+    """Give name and keys of each metric file; what cannot be read becomes a problem. And whether all could be."""
     logs = []
     problems = []
+    in_reach = True
     try:
         names, others = metricfile.log_names(path)
     except OSError as error:
-        return (), [Problem(valid_text(path), f"its metrics cannot be listed: {error}")]
+        return (), [Problem(valid_text(path), f"its metrics cannot be listed: {error}")], False
     for log_name in names:
         try:
             keys = metricfile.load_keys(path, log_name)
         except OSError as error:
             problems.append(Problem(valid_text(metricfile.metric_path(path, log_name)), f"cannot be read: {error}"))
+            in_reach = False
             continue
         if keys.problem:
             problems.append(Problem(valid_text(metricfile.keys_path(path, log_name)), keys.problem))
         logs.append((log_name, keys.numeric))
     problems += (Problem(valid_text(metricfile.metric_path(path, name)), "is no regular file") for name in others)
-    return tuple(logs), problems
+    return tuple(logs), problems, in_reach
 
 
 def artifact_path(file: str) -> str:
@@ -212,7 +217,7 @@ def _document(cache: FileCache[Document], path: str) -> Document | None:
     try:
         return cache.get(path)
     except OSError as error:
-        return _unreadable(path, error)
+        return _unreadable(path, error)._replace(out_of_reach=True)
 
 
 def _unreadable(path: str, error: Exception) -> Document:

@@ -1,6 +1,7 @@
 """The index of a log directory: what was read of runs that do not change, for the next process. A cache, on disk.
 
-It lies in ``.mlxp`` of the log directory where that can be written, or else among the user's caches. A line with
+It lies in ``.mlxp`` of the log directory where that is the user's own, or else among the user's caches: what it
+holds is what its writer may read, so nobody else reads it, or goes by it. A line with
 version, lengths and checksum, then JSON, then two Arrow IPC streams, the columns without rows and with them (Parquet
 takes five times as long for 1,000 runs); nothing in it is executed. One that is missing, torn or of another version is
 not used, and of one that is old only the runs are whose folders stand as they did: see settled.py. Several may write it
@@ -36,7 +37,9 @@ def load_index(log_dir: str) -> Block | None:
     """Read the index of a log directory, if there is one that can be used."""
     for path in places(log_dir):
         try:
-            return read_index(path.read_bytes())
+            with path.open("rb") as file:
+                if os.fstat(file.fileno()).st_uid == os.geteuid():
+                    return read_index(file.read())
         except (
             OSError,
             LookupError,
@@ -52,14 +55,13 @@ def load_index(log_dir: str) -> Block | None:
 
 def save_index(log_dir: str, block: Block) -> None:
     """Write the index where that is possible."""
-    beside, cached = places(log_dir)
     content: bytes | None = None
-    for path in (beside, cached):
+    for path in places(log_dir):
         try:
             # a log directory that has just been deleted must not come back
-            path.parent.mkdir(parents=path is cached, exist_ok=True)
+            path.parent.mkdir(parents=path.parent.parent != Path(log_dir), exist_ok=True)
             content = content or write_index(block)
-            write_whole(path, content)
+            write_whole(path, content, private=True)
         except (OSError, UnicodeEncodeError) as error:
             _logger.debug("no index at %s: %s", path, error)
         else:
@@ -102,10 +104,20 @@ def _checksum(content: bytes) -> str:
     return f"{zlib.crc32(content):08x}{len(content):x}"
 
 
-def places(log_dir: str) -> tuple[Path, Path]:
+def places(log_dir: str) -> list[Path]:
     """Where an index may be: beside the runs, and among the user's caches."""
-    name = hashlib.sha256(os.fsencode(log_dir)).hexdigest()[:32]
-    return (
-        LogDir(Path(log_dir)).reader_index,
-        Path(platformdirs.user_cache_dir("hydra-mlxp")) / "reader" / name,
-    )
+    found = []
+    beside = LogDir(Path(log_dir)).reader_index
+    try:
+        # a folder of somebody else's there would keep those who record runs from writing into it
+        folder = beside.parent if beside.parent.exists() else Path(log_dir)
+        if folder.stat().st_uid == os.geteuid():
+            found.append(beside)
+    except OSError as error:
+        _logger.debug("no index beside the runs: %s", error)
+    try:
+        name = hashlib.sha256(os.fsencode(log_dir)).hexdigest()[:32]
+        found.append(Path(platformdirs.user_cache_dir("hydra-mlxp")) / "reader" / name)
+    except RuntimeError as error:  # a user without a home
+        _logger.debug("no index among the caches: %s", error)
+    return found

@@ -15,7 +15,7 @@ from mlxp_core.reader.folders import look
 from mlxp_core.reader.metricfile import Lines
 from mlxp_core.reader.predicate import split
 from mlxp_core.reader.scan import as_frame, column_of, load_lines, only, roots, warn
-from mlxp_core.reader.schema import MetricColumn, take_schema
+from mlxp_core.reader.schema import MetricColumn, take_metrics
 from mlxp_core.reader.suggest import close_to
 
 # Lines that are in memory at once, about: a run is never cut in two.
@@ -30,7 +30,7 @@ def scan_metrics(log_dir: str | os.PathLike[str], log_name: str) -> pl.LazyFrame
     Columns: ``id`` and ``path`` of the run as ``scan_runs`` has them; ``line`` (UInt32), from 0; ``step``: the key of
     that name if the runs log one, or else the same as ``line``; and a column for every other key: Float64, or String if
     a run logged something else than numbers, null where a line lacks it. A key that is called as one of the first
-    columns has the name of the log before it: ``train.id``.
+    columns has the name of the log before it: ``train.id``; once more, where that is a key, too.
 
     Lazy as ``scan_runs`` is: files are opened when the frame is collected, and only those of runs that pass the
     conditions on ``id`` and ``path``. Join it with ``scan_runs`` by ``path`` for configurations beside the values.
@@ -38,20 +38,25 @@ def scan_metrics(log_dir: str | os.PathLike[str], log_name: str) -> pl.LazyFrame
     Raises QueryError if no run has such a log, and StoreError where the directory cannot be read.
     """
     folder = os.path.abspath(log_dir)  # noqa: PTH100  (see scan_runs)
-    schema = take_schema(look(folder))
-    keys = {one.key: one for one in schema.metrics.values() if one.log_name == log_name}
-    if not keys:
-        raise QueryError(
-            f"no run logs {log_name!r}{close_to(log_name, {one.log_name for one in schema.metrics.values()})}"
-        )
-    columns = {_column(log_name, key): column for key, column in keys.items()}
+    metrics = [column for column, _ in take_metrics(look(folder))]
+    of_log = [column for column in metrics if column.log_name == log_name]
+    if not of_log:
+        raise QueryError(f"no run logs {log_name!r}{close_to(log_name, {one.log_name for one in metrics})}")
+    columns = _named(of_log)
     types = {**_OF_THE_RUN, "line": pl.UInt32(), "step": pl.UInt32()}
     types |= {name: _type(column) for name, column in columns.items()}
     return as_frame(_LongSource(folder, log_name, columns, types), pl.Schema(types), f"metrics {log_name}", folder)
 
 
-def _column(log_name: str, key: str) -> str:
-    return valid_text(f"{log_name}.{key}" if key in {*_OF_THE_RUN, "line"} else key)
+def _named(columns: Sequence[MetricColumn]) -> dict[str, MetricColumn]:
+    ours = {*_OF_THE_RUN, "line"}
+    names = {column.key: valid_text(column.key) for column in columns}
+    taken = {name for key, name in names.items() if key not in ours} | ours
+    for key in ours & names.keys():
+        while names[key] in taken:
+            names[key] = valid_text(f"{columns[0].log_name}.{names[key]}")
+        taken.add(names[key])
+    return {names[column.key]: column for column in columns}
 
 
 def _type(column: MetricColumn) -> pl.DataType:

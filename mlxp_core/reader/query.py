@@ -67,6 +67,8 @@ _SAID = {
     "$END": "the end",
 }
 
+# how numbers, true and false, and lists stand in a column of several types; text that reads like one counts as one
+_READS_AS_NO_TEXT = r"^(?:-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|NaN|-?Infinity|true|false|[\[{].*)$"
 _LONGEST_INT = 400  # above, int() refuses some day and float() says inf
 Given = bool | int | float | str  # a value of the query that a field can be compared with
 
@@ -184,6 +186,9 @@ class _Compiler:
 
         literal: Any = value
         if given == "numbers":
+            if self.schema[name].is_integer() and isinstance(value, int) and not -(2**63) <= value < 2**63:
+                # no whole number of a column is that large: compared as floats, the largest would be equal to it
+                return field.is_not_null() & pl.lit(_OPERATORS[operation](0, value))
             if holds != given:
                 field = field.cast(pl.Float64, strict=False)  # null for what is no number
             if isinstance(value, int) and not -(2**63) <= value < 2**63:
@@ -191,6 +196,8 @@ class _Compiler:
         elif holds != given and isinstance(value, bool):
             literal = "true" if value else "false"
         result: pl.Expr = _OPERATORS[operation](field, pl.lit(literal))
+        if given == "text" and holds != given and operation != "==":
+            result &= ~field.str.contains(_READS_AS_NO_TEXT)  # numbers have no order with text
         if given == "numbers" and operation in {">", ">="}:
             result &= field.cast(pl.Float64).is_not_nan()  # Polars orders NaN above all numbers
         return result.fill_null(value=False)

@@ -9,7 +9,7 @@ import polars as pl
 
 from mlxp_core.reader.census import Census
 from mlxp_core.reader.folders import count, look, opened
-from mlxp_core.reader.problem import Problem
+from mlxp_core.reader.problem import Problem, Problems
 from mlxp_core.reader.query import compile_query
 from mlxp_core.reader.runs import Runs
 from mlxp_core.reader.scan import frame_of
@@ -25,7 +25,7 @@ class Reader:
     def __init__(self, log_dir: str | os.PathLike[str]) -> None:
         """Raises StoreError (an OSError) if there is no such directory, or it cannot be read."""
         self._log_dir = os.path.abspath(log_dir)  # noqa: PTH100  (see scan_runs)
-        self._met: dict[str, Problem] = {}
+        self._met = Problems()
         with opened(self._log_dir):
             pass
 
@@ -57,7 +57,7 @@ class Reader:
     def problems(self) -> list[Problem]:
         """What cannot be read: of the metadata as it is now, of metric files those that this reader has opened."""
         census, schema = self._look()
-        return [*census.problems, *schema.problems, *self._met.values()]
+        return [*census.problems, *schema.problems, *self._met]
 
     def filter(self, query_string: str = "") -> Runs:
         """Give the runs for which a query holds; all of them for an empty one.
@@ -67,15 +67,12 @@ class Reader:
         """
         census, schema = self._look()
         condition = compile_query(query_string, schema.polars, untyped=schema.untyped)
-        now = frame_of(self._log_dir, schema, self._report, census).filter(condition)
-        return Runs(frame_of(self._log_dir, schema, self._report).filter(condition), now, schema, self._report)
+        now = frame_of(self._log_dir, schema, self._met, census).filter(condition)
+        return Runs(frame_of(self._log_dir, schema, self._met).filter(condition), now, schema, self._met)
 
     def _look(self) -> tuple[Census, Schema]:
         census = look(self._log_dir)
         return census, take_schema(census)
-
-    def _report(self, problem: Problem) -> None:
-        self._met[problem.path] = problem
 
 
 def _table(schema: Schema, names: Collection[str]) -> pl.DataFrame:

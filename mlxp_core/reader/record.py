@@ -24,6 +24,7 @@ class Document(NamedTuple):
     facts: Mapping[str, Any] = MappingProxyType({})  # some of its values, as they are, those that are SCALARS
     problems: tuple[Problem, ...] = ()
     readable: bool = True
+    out_of_reach: bool = False  # to this user, or for now: not what the file holds
 
     @classmethod
     def of(cls, path: str, fields: Fields, facts: Mapping[str, Any], claimed_twice: Iterable[str]) -> Document:

@@ -12,6 +12,7 @@ import polars as pl
 
 from mlxp_core.errors import QueryError, StoreError
 from mlxp_core.reader.aggregate import Aggregation
+from mlxp_core.reader.fields import path_of
 from mlxp_core.reader.problem import Problem
 from mlxp_core.reader.references import Artifact
 from mlxp_core.reader.scan import column_of, load_lines
@@ -50,7 +51,7 @@ class Run(Mapping[str, Any]):
         column = self._schema.metrics.get(name)
         if column is None:
             return self._artifact(name) if name in self._schema.artifacts else self._metadata[name]
-        path = self._metadata["path"]
+        path = path_of(self._metadata["path"])
         if not os.path.isdir(path):  # noqa: PTH112
             raise StoreError(f"cannot read {name}: the run folder {path} is gone")
         lines = load_lines(path, column.log_name, self._report)
@@ -72,7 +73,7 @@ class Run(Mapping[str, Any]):
     def _artifact(self, name: str) -> Artifact | None:
         path = self._metadata[name]
         kind, _, file = self._schema.artifacts[name].partition("/")
-        return None if path is None else Artifact(kind, file, path)
+        return None if path is None else Artifact(kind, file, path_of(path))
 
 
 class Runs(Sequence[Run]):
@@ -344,4 +345,7 @@ def aggregate(
 
 def _as_key(row: Iterable[Any]) -> tuple[Any, ...]:
     # no dictionary takes a list, and NaN is equal to itself only where it is the same object
-    return tuple(tuple(one) if isinstance(one, list) else math.nan if one != one else one for one in row)  # noqa: PLR0124
+    return tuple(
+        _as_key(one) if isinstance(one, (list, tuple)) else math.nan if one != one else one  # noqa: PLR0124
+        for one in row
+    )

@@ -19,7 +19,7 @@ from mlxp_core.reader.census import Census
 from mlxp_core.reader.fields import valid_text
 from mlxp_core.reader.folders import STATUS, artifact_path, look
 from mlxp_core.reader.predicate import split
-from mlxp_core.reader.problem import Problem
+from mlxp_core.reader.problem import Problem, Problems
 from mlxp_core.reader.schema import MetricColumn, Schema, take_schema
 
 # columns, predicate, limit on the rows, and how many are wanted at once
@@ -226,11 +226,17 @@ def load_lines(path: str, log_name: str, report: Callable[[Problem], None]) -> m
 
 
 def _load_content(path: str, log_name: str, report: Callable[[Problem], None]) -> bytes | None:
+    place = valid_text(metricfile.metric_path(path, log_name))
+    if isinstance(report, Problems):
+        report.forget(place)
     try:
-        return metricfile.load_content(path, log_name)
+        content = metricfile.load_content(path, log_name)
     except OSError as error:
-        report(Problem(valid_text(metricfile.metric_path(path, log_name)), f"cannot be read: {error}"))
+        report(Problem(place, f"cannot be read: {error}"))
         return None
+    if content is None and not os.path.isdir(path):  # noqa: PTH112
+        report(Problem(place, "cannot be read: the run folder is gone"))
+    return content
 
 
 def _lines(path: str, log_name: str, content: bytes, report: Callable[[Problem], None]) -> metricfile.Lines:

@@ -148,21 +148,28 @@ def artifact_column(file: str) -> str:
     return valid_text(f"artifact.{kind}.{name}")
 
 
-def _metric_columns(census: Census, *, reserved: set[str]) -> tuple[dict[str, tuple[MetricColumn, int]], list[Problem]]:
+def take_metrics(census: Census) -> list[tuple[MetricColumn, int]]:
+    """Every key of every log, whatever its column is called, by log, keys in their order; and how many runs have it."""
     numeric: dict[tuple[str, str], bool] = {}
     counts: dict[tuple[str, str], int] = {}
-    problems: list[Problem] = []
     for logs, count in census.counted("logs"):
         for log_name, keys in logs:
             for key, is_number in keys:
                 place = (log_name, key)
                 numeric[place] = numeric.get(place, True) and is_number
                 counts[place] = counts.get(place, 0) + count
+    in_order = sorted(numeric.items(), key=lambda item: item[0][0])  # stable
+    return [(MetricColumn(*place, is_number), counts[place]) for place, is_number in in_order]
+
+
+def _metric_columns(census: Census, *, reserved: set[str]) -> tuple[dict[str, tuple[MetricColumn, int]], list[Problem]]:
+    problems: list[Problem] = []
     columns: dict[str, tuple[MetricColumn, int]] = {}
-    for (log_name, key), is_number in sorted(numeric.items(), key=lambda item: item[0][0]):  # stable: keys in order
+    for column, count in take_metrics(census):
+        log_name, key = column.log_name, column.key
         name = valid_text(f"{log_name}.{key}")
         if name in reserved or name in columns:
             problems.append(Problem(name, f"the name is taken: key {key!r} of log {log_name!r} is in no column"))
             continue
-        columns[name] = (MetricColumn(log_name, key, is_number), counts[log_name, key])
+        columns[name] = (column, count)
     return columns, problems
