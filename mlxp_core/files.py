@@ -187,6 +187,25 @@ def read_yaml(text: str, path: Path) -> dict[str, Any]:
     return content
 
 
+def keys_given_twice(text: str) -> list[str]:
+    """Keys that a YAML mapping gives more than once, where the last one counts; text that was read as YAML."""
+    twice: dict[str, None] = {}
+    left = [yaml.compose(text, Loader=_Loader)]
+    seen: set[int] = set()
+    while left:
+        node = left.pop()
+        if id(node) in seen:  # an alias
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            left += node.value
+        elif isinstance(node, yaml.MappingNode):
+            keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            twice |= {str(key[1]): None for key in keys if keys.count(key) > 1 and key[1] != "<<"}
+            left += [value for _, value in node.value]
+    return list(twice)
+
+
 def load_yaml_if_there(path: Path) -> dict[str, Any]:
     """As load_yaml; an empty mapping where there is no file."""
     try:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from mlxp_core.errors import ConfigurationError
-from mlxp_core.jobvariables import JobVariables, first_plain, place_variables, used
+from mlxp_core.jobvariables import JobVariables, first_plain, job_variables, place_variables
 from mlxp_core.scheduler._base import Scheduler
 from mlxp_core.template import Simple, Template, simple_commands, take_directives
 
@@ -37,6 +37,7 @@ _VALUE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?:\[[^]]*\])?\})")  #
 _ASSIGNED = re.compile(r"([A-Za-z_]\w*)\+?=(.*)", re.DOTALL)
 _DECLARES = frozenset({"export", "declare", "typeset", "local", "readonly"})
 _PIPE_STATUS = re.compile(r"\bpipestatus\b", re.IGNORECASE)  # bash's, and zsh's
+_DEFINES = re.compile(r"\s*(?:function\s+[\w-]+|[\w-]+\s*\(\s*\))")
 _KEYWORDS = frozenset({"if", "then", "elif", "else", "while", "until", "do", "{", "!"})
 # what the shell puts in the place of a word is not known from its text
 _EXPANDS = re.compile(r"[$`*?\[~{]")
@@ -86,6 +87,7 @@ class Reached:
     arguments: tuple[str, ...]
     directory: str
     changes: Mapping[str, str | None]  # exported variables that the command has set before it; None: unset
+    made_of_a_job: tuple[str, ...]  # names of others, that it has set to what is made of what only a job has
     starters: tuple[str, ...]  # srun, -n, 2
     others: Mapping[int, Mapping[str, str | None]]  # parts in which programs have come up, and what these have changed
 
@@ -140,15 +142,16 @@ def to_run(script: JobScript, env: str) -> str:
     return "\n".join(lines)
 
 
-def template_of(script: JobScript, reached: Reached, directory: str, variables: JobVariables) -> Template:
+def template_of(script: JobScript, reached: Reached, directory: str, variables: JobVariables, session: str) -> Template:
     """The template for the jobs of a program.
 
-    ``directory`` is where the script is run, ``variables`` are those of a job as they were there. Raises
+    ``directory`` is where the script is run, ``variables`` are those of a job as they were there, ``session`` is the
+    name of the file in which the numbers of commands are noted that later turn out to be other programs'. Raises
     ConfigurationError where the jobs would not run as the script says.
     """
     _check_no_rank(script, reached)
     _check_is_there(script, reached, variables)
-    setup, rest = _before(script, reached), _after(script, reached)
+    setup, rest = _before(script, reached), _after(script, reached, session)
     # what turns out to be a program in these lines has jobs of its own
     guard = f"export {SESSION}={IN_A_JOB}"
     # the lines after the program find its exit code in $?, as they do in the script
@@ -185,16 +188,36 @@ def _before(script: JobScript, reached: Reached) -> tuple[str, ...]:
     return _trimmed(lines)
 
 
-def _after(script: JobScript, reached: Reached) -> tuple[str, ...]:
-    """The lines after it; where it was in the background, ``$!`` is something that ends as it has."""
+def _after(script: JobScript, reached: Reached, session: str) -> tuple[str, ...]:
+    """The lines after it; where it was in the background, ``$!`` is something that ends as it has.
+
+    Which of them are another program's is not known yet. A command that is nothing but a program does nothing; one
+    with more in it, such as ``python other.py && touch done``, looks whether it has turned out to be one.
+    """
     lines: list[str] = []
     for number, part in enumerate(script.parts[reached.number + 1 :], start=reached.number + 1):
-        if number not in reached.others and not _holds(script.text(part, comments=False), reached.head):
-            lines += script.text(part)
+        lines_of_it = script.text(part, comments=False)
+        defines = bool(lines_of_it) and _DEFINES.match(lines_of_it[0])  # a function, which later lines call
+        if number not in reached.others and (defines or not _holds(lines_of_it, reached.head)):
+            more = not defines and any(map(_is_more_than_one, lines_of_it))
+            lines += _unless_noted(script.text(part), number, session) if more else script.text(part)
         elif _is_in_background(script, part):
             lines += [": &"]
     ended = ['(exit "$mlxp_status") &'] if _is_in_background(script, script.parts[reached.number]) else []
     return _trimmed([*ended, *lines] if _has_commands(lines) else [])
+
+
+def _is_more_than_one(line: str) -> bool:
+    return len(simple_commands(line.replace("\\\n", "  "))) > 1
+
+
+def _unless_noted(lines: Sequence[str], number: int, session: str) -> list[str]:
+    noted = f'"$mlxp_metadata/../../.mlxp/scripts/{session}"'
+    return [
+        f'mlxp_status=$?; if ! grep -qsx {number} {noted}; then (exit "$mlxp_status") && :',
+        *lines,
+        "fi",
+    ]
 
 
 def _exports(changes: Mapping[str, str | None]) -> list[str]:
@@ -381,8 +404,10 @@ def _holds(lines: Sequence[str], head: Sequence[str]) -> bool:
 
 def _reached_prefix(script: JobScript, reached: Reached, variables: JobVariables) -> _Prefix:
     text = "\n".join(script.text(script.parts[reached.number], comments=False))
-    held = _hold_of_a_job(script, reached, variables.values)
-    unknown = sorted({*used(text), *(name for name in _names(text) if name in held)})
+    untraceable = variables.untraceable  # of the others it shows what they have become
+    held = _hold_of_a_job(script, reached, untraceable)
+    used = [*_names(text), *job_variables(text)]
+    unknown = [*sorted({name for name in used if name in held or name in untraceable}), *reached.made_of_a_job]
     empty = [word for word in reached.starters if word.endswith("=") or not word or variables.found_in(word)]
     if unknown or empty:
         what = f"${unknown[0]}, which only a job has" if unknown else f"{empty[0]!r}, which has no value here"

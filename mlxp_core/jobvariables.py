@@ -39,6 +39,13 @@ _COUNT = re.compile(
 _ID = re.compile(r"\w*(?:ID|INDEX|IDX|NUM)")
 _DIRECTORY = re.compile(r"\w+(?:TMP|TMPDIR|SCRATCH|DIR|DIRECTORY)")
 _FILE = re.compile(r"\w+FILE\w*")
+_ALSO_USUAL = {  # by how the scheduler's names begin; Grid Engine's is JOB_ID
+    "SLURM": ("SLURM_JOBID", "SLURM_ARRAY_JOB_ID", "SLURM_TMPDIR"),
+    "OAR": ("OAR_JOBID", "OAR_ARRAY_ID", "OAR_NODEFILE", "OAR_NODE_FILE"),
+    "PBS": ("PBS_NODEFILE", "PBS_JOBDIR"),
+    "JOB": ("PE_HOSTFILE",),
+    "LSB": ("LSB_DJOB_HOSTFILE",),
+}
 # beyond the ids of any scheduler, so that no job has it, and few enough digits for what calculates with it
 _FIRST_ID = 794_000_000_001
 
@@ -50,9 +57,12 @@ class JobVariables:
     values: Mapping[str, str]
 
     @classmethod
-    def of(cls, lines: Iterable[str], folder: Path) -> JobVariables:
-        """Those used in these lines and not set here; directories and files for them lie in ``folder``, if made."""
-        names = sorted({name for name in _USED.findall(_code(lines)) if name not in os.environ})
+    def of(cls, lines: Iterable[str], usual: Iterable[str], folder: Path) -> JobVariables:
+        """Those used in these lines and the ``usual`` ones, which other files that the script runs may use.
+
+        But for what is set here. Directories and files for them lie in ``folder``, if made.
+        """
+        names = sorted(name for name in {*_USED.findall(_code(lines)), *usual} if name not in os.environ)
         return cls({name: _value(name, at, folder) for at, name in enumerate(names)})
 
     def make(self) -> None:
@@ -101,12 +111,23 @@ class JobVariables:
         return kept
 
 
+def usual_of(job_variable: str, array_index: str) -> list[str]:
+    """The names of those that a script, and what it runs, may count on: ids, and where files of a job are.
+
+    No counts and lists, by which programs see that they are in a job. ``job_variable`` and ``array_index`` are those
+    of the scheduler.
+    """
+    names = [job_variable, *re.findall(r"\$\{?(\w+)", array_index)]
+    kind = job_variable.partition("_")[0]
+    return list(filter(None, [*names, *_ALSO_USUAL.get(kind, ())]))
+
+
 def is_of_a_job(name: str) -> bool:
     """Whether a variable is one that only a job has."""
     return re.fullmatch(_OF_A_JOB, name) is not None
 
 
-def used(text: str) -> list[str]:
+def job_variables(text: str) -> list[str]:
     """The names of the variables of a job in a text, in whatever form."""
     return _USED.findall(text)
 

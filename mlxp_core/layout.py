@@ -198,6 +198,11 @@ class LogDir:
         return self.own / "launches"
 
     @property
+    def scripts(self) -> Path:
+        """For each mlxpsub whose script had several programs the commands in which they came up, a number a line."""
+        return self.own / "scripts"
+
+    @property
     def lock(self) -> Path:
         """Held by whoever submits runs of this directory again."""
         return self.own / "lock"

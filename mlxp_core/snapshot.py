@@ -151,10 +151,7 @@ def take_snapshot(
         copy = publish(repository, _commit_of(version), place or log_dir.code)
         diff = _publish_diff(version, copy)
     except NoRepositoryError:
-        raise SnapshotError(
-            f"{program} is in no git repository, so its code cannot be frozen for the jobs. "
-            f"Make one (git init, git add, git commit), {_OPT_OUT}."
-        ) from None
+        raise _without_repository(program) from None
     except SnapshotError as error:
         raise SnapshotError(f"the code of {program} cannot be frozen: {error}\nPut that right, {_OPT_OUT}.") from error
     except OSError as error:
@@ -166,6 +163,21 @@ def take_snapshot(
             f"hydra.launcher.snapshot=worktree (it must not be ignored by git), {_OPT_OUT}."
         )
     return code
+
+
+def check_repository(program: Path) -> None:
+    """Raise SnapshotError where there is no repository to take a version from; nothing is written."""
+    try:
+        find_repository(program if program.is_dir() else program.parent)
+    except NoRepositoryError:
+        raise _without_repository(program) from None
+
+
+def _without_repository(program: Path) -> SnapshotError:
+    return SnapshotError(
+        f"{program} is in no git repository, so its code cannot be frozen for the jobs. "
+        f"Make one (git init, git add, git commit), {_OPT_OUT}."
+    )
 
 
 def record_version(program: Path, log_dir: LogDir, snapshot: str) -> Version | None:

@@ -19,7 +19,7 @@ from mlxp_core import metadata
 from mlxp_core.files import write_whole
 from mlxp_core.jobscript import COMMAND, SESSION, STAND_INS, STARTERS, JobScript, Part
 from mlxp_core.jobvariables import JobVariables, of_the_submitter, place_variables
-from mlxp_core.layout import RunDir
+from mlxp_core.layout import LogDir, RunDir
 from mlxp_core.notes import Submitted
 from mlxp_core.process import with_variable
 
@@ -82,6 +82,15 @@ class Session:
         ended = [one["process"] for one in self.events("ended")]
         return [one for one in self.events("started") if one["process"] not in ended]
 
+    def note_program(self, number: int) -> None:
+        """Have the jobs that are submitted know of a command that it is a program's."""
+        runs = [run for one in self.events("submitted") for run in from_plain(one["runs"])]
+        for log_dir in {run.run.path.parent for run in runs}:
+            place = LogDir(log_dir).scripts / self.folder.name
+            place.parent.mkdir(exist_ok=True)
+            with place.open("ab", buffering=0) as file:
+                file.write(f"{number}\n".encode())
+
     def processes(self) -> dict[int, list[str]]:
         """What the script has started and is still there: pid, and command line."""
         return with_variable(SESSION, str(self.folder))
@@ -137,13 +146,27 @@ class Session:
             if before.get(name) != after.get(name) and name.isidentifier() and name.isascii()
         }
 
+    def made_of_a_job(self, number: int, variables: Mapping[str, str]) -> list[str]:
+        """What a top-level command has exported, before ``variables`` were seen, that is made of what a job has."""
+        before = self._all_exported_at(number) or {}
+        known = {SESSION, "PATH", *_OF_THE_SHELL, *self.variables.values}
+        return sorted(
+            name
+            for name, value in variables.items()
+            if name not in known and before.get(name) != value and self.variables.found_in(value)
+        )
+
     def _exported_at(self, number: int) -> dict[str, str] | None:
         """The exported variables when a top-level command began; None where it is not known."""
+        found = self._all_exported_at(number)
+        return None if found is None else self.own(found)
+
+    def _all_exported_at(self, number: int) -> dict[str, str] | None:
         try:
             text = os.fsdecode((self.folder / f"variables.{number}").read_bytes())
         except OSError:  # an `env` that cannot, or a full disk
             return None
-        return self.own(dict(line.split("=", 1) for line in text.split("\0") if "=" in line))
+        return dict(line.split("=", 1) for line in text.split("\0") if "=" in line)
 
     def make_stand_ins(self, python: str, program: Path) -> None:
         """Write the programs that stand in for srun and the like."""

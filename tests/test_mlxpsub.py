@@ -598,7 +598,9 @@ def test_a_command_that_takes_variables_of_a_job_is_refused_where_they_would_be_
         ("PORT=$(expr 10000 + $SLURM_JOB_ID % 100)\nexport PORT\npython main.py 'msg=${oc.env:PORT,}'", None),
         ('cd "$SLURM_TMPDIR"\npython "$OLDPWD/main.py"', "SLURM_TMPDIR"),
         ('cp -r main.py conf "$SLURM_TMPDIR"\npython "$SLURM_TMPDIR/main.py"', "SLURM_TMPDIR"),
-        ("for s in 1; do OUT=$(echo $SLURM_JOB_ID) python main.py msg=$OUT; done", "OUT"),
+        ("for s in 1; do export OUT=$(echo $SLURM_JOB_ID); python main.py; done", "OUT"),
+        ("for s in 1; do python main.py msg=$(echo $SLURM_JOB_ID); done", "SLURM_JOB_ID"),
+        ("for s in 1; do echo $SLURM_JOB_ID; OUT=$SLURM_JOB_ID; python main.py; echo $OUT; done", None),
         ("export SLURM_NTASKS=${SLURM_NTASKS:-4}\nN=$SLURM_NTASKS\npython main.py msg=$N", None),
         ("export N=$SLURM_NTASKS\nOMP_NUM_THREADS=$N python main.py 'msg=${oc.env:N,}'", None),
         ("OUT='$SLURM_JOB_ID'\npython main.py \"msg='$OUT'\"", None),
@@ -612,6 +614,51 @@ def test_what_a_script_makes_of_a_jobs_variables_is_no_argument(sub: Sub, lines:
     if name:
         assert f"${name}, which " in done.stderr
     assert bool(sub.submitted()) is (name is None)
+
+
+def test_a_clean_up_in_another_file_removes_nothing_that_is_not_its_jobs(sub: Sub, tmp_path: Path) -> None:
+    """Bug: the harmless values are those of variables in the script's own text alone."""
+    (tmp_path / "scratch/4711").mkdir(parents=True)
+    clean = f'rm -rf "{tmp_path}/scratch/$SLURM_JOB_ID" "{tmp_path}/scratch/${{SLURM_ARRAY_TASK_ID}}"\n'
+    text = "#SBATCH --time=5\nset -eu\n. ./lib\ntrap tidy EXIT\nexport PORT=$((10000 + SLURM_JOB_ID % 10))\n"
+    sub.project.write(**{"job.sh": f"{text}bash ./tidy.sh\npython main.py\n", "lib": f"tidy() {{\n{clean}}}\n"})
+    sub.project.write(**{"tidy.sh": clean})
+    sub("job.sh")
+    assert (tmp_path / "scratch/4711").exists()
+    assert len(sub.submitted()) == 1
+
+
+def test_a_command_of_another_program_stays_out_of_earlier_jobs(sub: Sub, tmp_path: Path) -> None:
+    """Bug: `python other.py && touch done`, where other.py does nothing, in the job of the program before it."""
+    text = """\
+    #LOCAL --job-name=x
+    set -e
+    python main.py seed=1 do=hold flag=FLAG
+    train() { python main.py "$@"; }
+    python -m pkg.app seed=2 && echo $? in $MLXP_LOCAL_JOB_ID >>done
+    train seed=3
+    true && echo "always $?" >>"always $MLXP_LOCAL_JOB_ID"
+    touch FLAG
+    """.replace("    ", "")
+    sub.project.write(**{"job.sh": text.replace("FLAG", str(tmp_path / "flag"))})
+    sub("--wait", "job.sh")
+    assert [sub.project.status(run) for run in (1, 2, 3)] == ["COMPLETE"] * 3
+    assert (sub.project.logs / "1/log.stderr").read_text() == ""
+    done = (sub.project.dir / "done").read_text().splitlines()
+    assert len(done) == 1  # here, and in no job
+    assert done[0].startswith("0 in 794")
+    assert len(list(sub.project.dir.glob("always*"))) == 4  # here, and in three jobs
+
+
+def test_the_folder_of_a_single_run_is_the_folder_of_its_job(sub: Sub) -> None:
+    """Bug: hydra.run.dir is ignored, for the program has become a multirun, and a later line looks there."""
+    lines = "for s in 1 2; do\n  python main.py seed=$s hydra.run.dir=mine/s$s\ndone\n"
+    sub.project.write(**{"job.sh": f"#LOCAL --job-name=x\n{lines}python main.py 'hydra.run.dir=mine/{{id}}'\n"})
+    sub("--wait", "job.sh")
+    assert sorted(path.name for path in (sub.project.dir / "mine").glob("[!.]*") if path.is_dir()) == ["1", "s1", "s2"]
+    assert read_yaml(sub.project.dir / "mine/s2/metadata/config.yaml")["seed"] == 2
+    sub.project.write(**{"job.sh": "#LOCAL --job-name=x\npython main.py seed=1,2 hydra.run.dir=mine/both\n"})
+    assert "gives several jobs the same folder" in sub("job.sh", code=1).stderr
 
 
 def test_a_scripts_clean_up_removes_nothing_that_is_not_its_jobs(sub: Sub, tmp_path: Path) -> None:

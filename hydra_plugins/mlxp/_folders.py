@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf, flag_override
@@ -36,6 +37,22 @@ def run_dir_as_sweep(config: DictConfig) -> list[str]:
         return []
     path = Path(os.path.abspath(Path(config.hydra.runtime.cwd, _with_log_dir(config, str(config.hydra.run.dir)))))  # noqa: PTH100  (no links)
     return [f"hydra.sweep.dir={quote(str(path.parent))}", f"hydra.sweep.subdir={quote(path.name)}"]
+
+
+def say_as_sweep(overrides: Any) -> None:
+    """Say ``hydra.run.dir``, which a multirun has no use for, in the words of one, in the list that Hydra goes by."""
+    for at, override in enumerate(overrides if isinstance(overrides, list) else ()):
+        found = re.fullmatch(r"hydra\.run\.dir=(['\"]?)([^'\"]+)\1", override)
+        if found and "${" not in found[2]:
+            parent, _, name = found[2].rstrip("/").rpartition("/")
+            parent = parent or ("/" if found[2].startswith("/") else ".")
+            said = [f"hydra.sweep.dir={quote(parent)}", *([] if name == ID else [f"hydra.sweep.subdir={quote(name)}"])]
+            overrides[at : at + 1] = said
+        elif override.startswith("hydra.run.dir="):
+            raise SystemExit(
+                f"ConfigurationError: {override}: under mlxpsub a program is a multirun, whose runs lie in "
+                "hydra.sweep.dir, in hydra.sweep.subdir each: say these"
+            )
 
 
 def settle_sweep(config: DictConfig) -> None:

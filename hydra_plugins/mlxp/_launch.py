@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.mlxp import _config, _sub
 from hydra_plugins.mlxp._compose import Job
-from hydra_plugins.mlxp._folders import log_dir_of, settle_sweep
+from hydra_plugins.mlxp._folders import log_dir_of, quote, settle_sweep
 from hydra_plugins.mlxp._freeze import freeze, wish
 from hydra_plugins.mlxp._interrupts import explained_interrupts
 from hydra_plugins.mlxp._payload import Payload, program_of
@@ -34,7 +34,7 @@ from mlxp_core.notes import Submitted
 from mlxp_core.resubmission import submitting_again
 from mlxp_core.scheduler import load_scheduler
 from mlxp_core.settling import find_submitted
-from mlxp_core.snapshot import Code
+from mlxp_core.snapshot import NONE, Code, check_repository
 from mlxp_core.standing import Standing, counted, in_short
 from mlxp_core.store import RunStore
 from mlxp_core.submission import Order, Planned
@@ -98,7 +98,7 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
     if sub is not None and (before := sub.submitted_before(in_script)) is not None:
         return results(launcher, jobs, before)
     if sub is not None and sub.session.dry_run:
-        sub.would_submit(template, [job.overrides for job in jobs], program.words(_python(options), Path))
+        _say_what_would_be(sub, launcher, program, templates, jobs)
         return [_Submitted(job, None) for job in jobs]
     freeze(launcher, jobs, log_dir)
     identity = _identity(launcher, program, jobs, in_script=False)
@@ -131,6 +131,20 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
         noted.done()
     tell([jobs[at] for at in rest], new, log_dir)
     return results(launcher, jobs, submitted)
+
+
+def _say_what_would_be(
+    sub: _sub.Program,
+    launcher: MlxpLauncher,
+    program: Program | Payload,
+    templates: Sequence[Template],
+    jobs: Sequence[Job],
+) -> None:
+    options = launcher.options
+    if options.snapshot != NONE:
+        check_repository(program.file)
+    words = program.words(_python(options), Path)
+    sub.would_submit(options.scheduler, templates[0], [job.overrides for job in jobs], words)
 
 
 def results(launcher: MlxpLauncher, jobs: Sequence[Job], submitted: Sequence[Submitted]) -> list[JobReturn]:
@@ -228,7 +242,7 @@ def _identity(launcher: MlxpLauncher, program: Program | Payload, jobs: Sequence
     """By what a launch is the same as an earlier one: its command, its code and its configurations.
 
     Not by how it is submitted: what a header was refused for may have been put right since. In a script it is also the
-    same with other code, and whatever its environment is: of several that are the same, their order tells which it is.
+    same with other code. Of several that are the same there, their order tells which it is.
     """
     code = None if in_script else launcher.code
     return fingerprint(
@@ -325,7 +339,8 @@ class _Common:
 def _plan(common: _Common, job: Job, run: RunDir, *, template: Template, order: Order) -> Planned:
     name, job_name = run.path.name, job.hydra("job.name")
     job.settled |= {"job.id": name, "sweep.subdir": name, "runtime.output_dir": str(run.path)}
-    command = (*common.words, *common.program.arguments(common.hydra_overrides, job, run))
+    given = [*common.hydra_overrides, *_settled_variables(job)]
+    command = (*common.words, *common.program.arguments(given, job, run))
     copied = {key: os.environ[key] for key in job.hydra("job.env_copy") if key in os.environ}
     return Planned(
         job=script.Job(
@@ -347,6 +362,18 @@ def _plan(common: _Common, job: Job, run: RunDir, *, template: Template, order: 
         },
         settings=common.settings,
     )
+
+
+def _settled_variables(job: Job) -> list[str]:
+    """Overrides that give the variables of hydra.job.env_set the values that they have here, not those of the job."""
+    raw = job.raw("job.env_set")
+    if not any(isinstance(value, str) and "${" in value for value in raw.values()):
+        return []
+    try:
+        values = job.hydra("job.env_set")
+    except OmegaConfBaseException:  # what only a job has
+        return []
+    return [f"++hydra.job.env_set.{name}={quote(str(values[name]))}" for name in raw if "${" in str(raw[name])]
 
 
 def _version_facts(launcher: MlxpLauncher, program: Program | Payload) -> dict[str, Any]:

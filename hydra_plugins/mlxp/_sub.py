@@ -47,6 +47,7 @@ class Program:
         self.number = int(os.environ[COMMAND])
         variables = dict(os.environ)
         self.changes = session.changes(self.number, variables)
+        self._made_of_a_job = tuple(session.made_of_a_job(self.number, variables))
         self.starters = tuple(shlex.split(variables.get(STARTERS, "")))
         own = session.own(variables)
         for name in set(variables) - set(own):
@@ -57,6 +58,8 @@ class Program:
         self.told = {"process": this_process(), "number": self.number, "command": sys.orig_argv}
         # the text of its command, which is its own process's: an `exec` may follow
         session.tell("started", **self.told)
+        # jobs that are submitted already leave out this command, which they took for one of the script's other lines
+        session.note_program(self.number)
 
     def template(self) -> Template:
         """The script as a template for this program's jobs."""
@@ -69,10 +72,13 @@ class Program:
             tuple(sys.argv[1:]),
             str(Path.cwd()),
             self.changes,
+            self._made_of_a_job,
             self.starters,
             {number: session.changes(number) for number in sorted(others)},
         )
-        return jobscript.template_of(session.script, reached, str(session.directory), session.variables)
+        return jobscript.template_of(
+            session.script, reached, str(session.directory), session.variables, session.folder.name
+        )
 
     def submitted_before(self, identity: str) -> list[Submitted] | None:
         """What an earlier call of mlxpsub that was interrupted has submitted of the same; told to the user."""
@@ -114,7 +120,9 @@ class Program:
             raise
         self.session.tell("ended", **self.told)
 
-    def would_submit(self, template: Template, jobs: Sequence[Sequence[str]], words: Sequence[str]) -> None:
+    def would_submit(
+        self, scheduler: str, template: Template, jobs: Sequence[Sequence[str]], words: Sequence[str]
+    ) -> None:
         """Tell what would be."""
         self.session.tell(
             "would",
@@ -122,6 +130,8 @@ class Program:
             jobs=[list(job) for job in jobs],
             words=list(words),
             directory=str(Path.cwd()),
+            scheduler=scheduler,
+            header=list(template.header),
             setup=list(template.setup),
             prefix=template.prefix,
             after=list(template.after),
@@ -193,6 +203,10 @@ def watch() -> None:
             sys.exit(0)  # a line of the script around another program: this one has jobs of its own
         if place is not None:  # else it is the second of one process
             _enter(Path(place))
+        if mode is not RunMode.MULTIRUN:
+            from hydra_plugins.mlxp._folders import say_as_sweep  # noqa: PLC0415  (whose imports end up here)
+
+            say_as_sweep(more.get("overrides", args[-1] if args else None))
         if is_dry() and not run_and_report(lambda: _is_launched_by_us(hydra, *args, **more)):
             _say_here()
         return RunMode.MULTIRUN

@@ -21,7 +21,7 @@ from mlxp_core.cli import run_app
 from mlxp_core.dialect import scheduler_of
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.jobscript import JobScript
-from mlxp_core.jobvariables import JobVariables
+from mlxp_core.jobvariables import JobVariables, usual_of
 from mlxp_core.layout import Status
 from mlxp_core.notes import Submitted
 from mlxp_core.process import is_alive, this_process
@@ -159,7 +159,9 @@ def _session(script: _Script, *, dry_run: bool, anew: bool) -> Iterator[Session]
             shutil.copyfile(record, folder / "before")
         if anew and not dry_run:
             record.unlink(missing_ok=True)
-        variables = JobVariables.of(script.cut.lines, folder / "job")
+        scheduler = load_scheduler(script.scheduler)
+        usual = usual_of(scheduler.job_variable, scheduler.array_index)
+        variables = JobVariables.of(script.cut.lines, usual, folder / "job")
         variables.make()
         session = Session(folder, directory, script.scheduler, dry_run, record, variables, script.cut, this_process())
         session.save()
@@ -180,7 +182,7 @@ def _tell(script: _Script, submitted: Sequence[dict[str, Any]]) -> None:
         jobs = ", ".join(dict.fromkeys(run.job_id for run in runs))
         where = ", ".join(dict.fromkeys(str(run.run.path.parent) for run in runs))
         names = in_short([run.run for run in runs]) + (" (before)" if one["before"] else "")
-        rows.append((str(script.cut.line_number(one["number"])), names, f"{script.scheduler} {jobs}", where))
+        rows.append((str(script.cut.line_number(one["number"])), names, f"{runs[0].scheduler} {jobs}", where))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     print()
     for row in rows:
@@ -213,9 +215,9 @@ def _tell_dry(script: _Script, session: Session) -> None:
     would = session.events("would")
     for one in would:
         line, jobs = script.cut.line_number(one["number"]), one["jobs"]
-        count = counted(len(jobs), f"{script.scheduler} job")
+        count = counted(len(jobs), f"{one['scheduler']} job")
         print(f"\n# line {line} of {script.path}: {count}, in {one['directory']}")
-        for text in (*script.cut.header, *one["setup"]):
+        for text in (*one["header"], *one["setup"]):
             print(text)
         for job in jobs:
             print(one["prefix"] + shlex.join([*one["words"], *job]))

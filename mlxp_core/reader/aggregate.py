@@ -56,6 +56,13 @@ class _Statistics:
     ragged: Ragged = "reached"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.key, (str, pl.Expr)) and (
+            isinstance(self.key, type) or not hasattr(self.key, "per_run")
+        ):
+            raise QueryError(
+                f"{type(self).__name__} takes the name of a column, a Polars expression, Best(…) or Last(…), and not "
+                f"{self.key!r}: write an aggregation for each column"
+            )
         if self.ragged not in {"reached", "truncate", "error"}:
             raise QueryError(f"ragged={self.ragged!r}: it is 'reached', 'truncate' or 'error'")
 
@@ -132,6 +139,12 @@ class AvgStd(_Statistics):
 
     ddof: int = 1
 
+    def __post_init__(self) -> None:
+        """Raises QueryError for a ddof that is none."""
+        super().__post_init__()
+        if not isinstance(self.ddof, int) or self.ddof < 0:
+            raise QueryError(f"ddof={self.ddof!r} of AvgStd: it is 0 or 1, as a rule")
+
     def _names(self, name: str) -> list[str]:
         return [f"{name}_avg", f"{name}_std", f"{name}_n"]
 
@@ -150,7 +163,8 @@ class Quantiles(_Statistics):
     def __post_init__(self) -> None:
         """Raises QueryError for a quantile that is none."""
         super().__post_init__()
-        object.__setattr__(self, "quantiles", tuple(self.quantiles))
+        given = [self.quantiles] if isinstance(self.quantiles, (int, float)) else self.quantiles
+        object.__setattr__(self, "quantiles", tuple(given))
         wrong = [quantile for quantile in self.quantiles if not 0 <= quantile <= 1]
         if wrong:
             raise QueryError(f"{wrong[0]!r} is no quantile: they are between 0 and 1")

@@ -32,6 +32,7 @@ _ARTIFACTS = os.fspath(RunDir(Path()).artifacts)
 
 STATUS = "info.status"
 _ENDED = frozenset(map(str, ENDED))
+_STATUSES = frozenset(map(str, Status))
 _SETTLED = frozenset(map(str, (ENDED - {Status.LOST}) | {Status.PENDING}))
 # what derive_status and process.is_alive look at
 _HIDDEN = "status"  # of info.yaml: the column holds the derived one
@@ -202,7 +203,8 @@ def _logs(path: str) -> tuple[Logs, list[Problem], bool]:
             in_reach = False
             continue
         if keys.problem:
-            problems.append(Problem(valid_text(metricfile.keys_path(path, log_name)), keys.problem))
+            place = metricfile.metric_path if keys.of_lines else metricfile.keys_path
+            problems.append(Problem(valid_text(place(path, log_name)), keys.problem))
         logs.append((log_name, keys.numeric))
     problems += (Problem(valid_text(metricfile.metric_path(path, name)), "is no regular file") for name in others)
     return tuple(logs), problems, in_reach
@@ -225,23 +227,31 @@ def _unreadable(path: str, error: Exception) -> Document:
     return Document(problems=(Problem(valid_text(path), f"cannot be read: {what}"),), readable=False)
 
 
-def _load_yaml(path: str) -> dict[str, Any]:
+def _load_yaml(path: str) -> tuple[dict[str, Any], list[str]]:
+    """Read a file; and the keys in it that are given twice."""
     text = files.load_bytes(path).decode("utf-8")
     content = read_plain(text)
-    return files.read_yaml(text, Path(path)) if content is None else content
+    if content is not None:
+        return content, []
+    return files.read_yaml(text, Path(path)), files.keys_given_twice(text)
 
 
 def _load(path: str, prefix: str) -> Document:
     """Read one file. Raises FileNotFoundError; whatever else is wrong with it becomes a problem."""
     try:
-        content = _load_yaml(path)
+        content, twice = _load_yaml(path)
         facts = {name: content[name] for name in _STATUS_FACTS if isinstance(content.get(name), SCALARS)}
         if prefix == "submission":  # of which nothing becomes a column
             return Document(facts=facts)
         if prefix == "info":
             content.pop(_HIDDEN, None)
         fields, claimed_twice = read_fields(prefix, content)
-        return Document.of(path, fields, facts, claimed_twice)
+        document = Document.of(path, fields, facts, claimed_twice)
+        more = [f"{key} is given twice; the last one counts" for key in twice]
+        if prefix == "info" and facts.get("status") not in _STATUSES:
+            more.append(f"the status {facts.get('status')!r} is none of {', '.join(sorted(_STATUSES))}")
+        problems = (Problem(valid_text(path), valid_text(what)) for what in more)
+        return document._replace(problems=(*document.problems, *problems))
     except FileNotFoundError:
         raise
     except Exception as error:  # noqa: BLE001

@@ -15,6 +15,7 @@ import io
 import json
 import logging
 import os
+import stat
 import sys
 import zlib
 from collections.abc import Sequence
@@ -37,8 +38,10 @@ def load_index(log_dir: str) -> Block | None:
     """Read the index of a log directory, if there is one that can be used."""
     for path in places(log_dir):
         try:
-            with path.open("rb") as file:
-                if os.fstat(file.fileno()).st_uid == os.geteuid():
+            # a pipe would keep its reader waiting
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+                status = os.fstat(file.fileno())
+                if status.st_uid == os.geteuid() and stat.S_ISREG(status.st_mode):
                     return read_index(file.read())
         except (
             OSError,

@@ -40,6 +40,7 @@ class Keys:
 
     numeric: tuple[tuple[str, bool], ...]
     problem: str | None = None
+    of_lines: bool = False  # found in the metric file itself, for want of a list
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,8 @@ def keys_of(lines: Lines) -> Keys:
     for row in lines.rows:
         for key, value in row.items():
             numeric[key] = numeric.get(key, True) and (value is None or number_of(value) is not None)
-    return Keys(_interned(numeric))
+    problem = skipped(lines.garbage, "JSON object") if lines.garbage else None
+    return Keys(_interned(numeric), problem, of_lines=True)
 
 
 def _interned(numeric: Mapping[str, bool]) -> tuple[tuple[str, bool], ...]:
@@ -210,7 +212,7 @@ def load_keys(run: str, log_name: str) -> Keys:
     Raises OSError where neither can be read.
     """
     keys = _keys_files.get(keys_path(run, log_name))
-    if keys is None:
+    if keys is None or keys == Keys(()):  # cut to nothing by a crash, perhaps
         keys = _keys_of_mlxp(run, log_name) or _metric_files.get(metric_path(run, log_name))
     return keys or Keys(())
 

@@ -64,7 +64,7 @@ def read_plain(text: str) -> dict[str, Any] | None:
 def _mapping(lines: list[_Line], at: int, indent: int) -> tuple[dict[str, Any], int]:
     """Read the mapping of this indentation that starts at a line; give it and the line behind it."""
     content: dict[str, Any] = {}
-    count = len(lines)
+    count, given = len(lines), 0
     while at < count:
         line = lines[at]
         if line.indent != indent or line.key is None:
@@ -84,6 +84,9 @@ def _mapping(lines: list[_Line], at: int, indent: int) -> tuple[dict[str, Any], 
         elif type(value) is list or type(value) is dict:
             value = value.copy()  # lines are remembered, and what they stand for may be changed
         content[line.key] = value
+        given += 1
+    if len(content) < given:
+        raise _Declined  # a key that is given twice
     return content, at
 
 

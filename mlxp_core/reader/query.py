@@ -70,6 +70,7 @@ _SAID = {
 # how numbers, true and false, and lists stand in a column of several types; text that reads like one counts as one
 _READS_AS_NO_TEXT = r"^(?:-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|NaN|-?Infinity|true|false|[\[{].*)$"
 _LONGEST_INT = 400  # above, int() refuses some day and float() says inf
+_COMPARABLE = {"numbers", "true or false", "text", "values of several types"}
 Given = bool | int | float | str  # a value of the query that a field can be compared with
 
 
@@ -84,6 +85,7 @@ def compile_query(query: str, schema: Mapping[str, pl.DataType], *, untyped: Col
     """
     if not query.strip():  # does without the parser, which takes a while to make
         return pl.lit(value=True)
+    query = query.rstrip()
     return _Compiler(query, schema, untyped).start(_parse(query))
 
 
@@ -153,7 +155,10 @@ class _Compiler:
                 return self._absence(*tree.children)
 
     def _comparison(self, column: lark.Token, operation: lark.Token, token: lark.Token) -> pl.Expr:
-        name, value = self._comparable(column), self._value(token)
+        value = self._value(token)
+        if value is None and operation in {"==", "!="}:
+            return self._absence(column, None if operation == "==" else operation, token)
+        name = self._comparable(column)
         if operation == "==":
             return self._equal(name, value, token)
         if operation == "!=":
@@ -210,7 +215,7 @@ class _Compiler:
             return "true or false"
         if dtype == pl.String:
             return "values of several types" if name in self.untyped else "text"
-        return "lists"
+        return "lists" if isinstance(dtype, (pl.List, pl.Array)) else f"{dtype}"
 
     def _name(self, column: lark.Token) -> str:
         name = column[1:-1].replace("``", "`") if column.startswith("`") else str(column)
@@ -220,8 +225,9 @@ class _Compiler:
 
     def _comparable(self, column: lark.Token) -> str:
         name = self._name(column)
-        if self._sort_of_column(name) == "lists":
-            what = f"{name} holds lists: a query knows only whether it is null; Polars can do more, with .lazy()"
+        holds = self._sort_of_column(name)
+        if holds not in _COMPARABLE:
+            what = f"{name} holds {holds}: a query knows only whether it is null; Polars can do more, with .lazy()"
             raise self._error_at(column, what)
         return name
 
@@ -244,7 +250,9 @@ class _Compiler:
                 raise self._error_at(token, f"unknown escape {match[0]} (a backslash itself is written \\\\)")
             return _ESCAPES[code]
 
-        return valid_text(re.sub(r"\\(u[0-9a-fA-F]{4}|.)", character, token[1:-1], flags=re.DOTALL))
+        text = re.sub(r"\\(u[0-9a-fA-F]{4}|.)", character, token[1:-1], flags=re.DOTALL)
+        pairs = re.compile("[\ud800-\udbff][\udc00-\udfff]")  # as JSON writes what is beyond 16 bits
+        return valid_text(pairs.sub(lambda one: one[0].encode("utf-16", "surrogatepass").decode("utf-16"), text))
 
     def _error_at(self, token: lark.Token, what: str) -> QueryError:
         return _error(self.query, token.start_pos or 0, len(token), what)

@@ -324,7 +324,7 @@ def aggregate(
     one_only = isinstance(aggregations, str) or not isinstance(aggregations, Iterable)
     several: list[Any] = [aggregations] if one_only else list(aggregations)  # type: ignore[arg-type]
     for one in several:
-        if not hasattr(one, "over_groups"):
+        if isinstance(one, type) or not hasattr(one, "over_groups"):
             raise QueryError(f"{one!r} is no aggregation: write AvgStd({one!r}), say")
     names = [*keys, *(name for aggregation in several for name in aggregation.columns)]
     twice = sorted({name for name in names if names.count(name) > 1})

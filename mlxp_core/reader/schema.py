@@ -171,5 +171,8 @@ def _metric_columns(census: Census, *, reserved: set[str]) -> tuple[dict[str, tu
         if name in reserved or name in columns:
             problems.append(Problem(name, f"the name is taken: key {key!r} of log {log_name!r} is in no column"))
             continue
+        if name.startswith("^") and name.endswith("$"):
+            problems.append(Problem(name, "Polars takes such a name for a pattern: it is in no column"))
+            continue
         columns[name] = (column, count)
     return columns, problems
