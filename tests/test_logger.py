@@ -22,6 +22,7 @@ from mlxp_core.errors import ArtifactError, ArtifactNotFoundError, MetricsError,
 from mlxp_core.layout import RunDir
 from mlxp_core.logger import Run
 from mlxp_core.metrics import encode_line
+from mlxp_core.reader import scan_runs
 from mlxp_core.recording import begin, finish
 
 
@@ -470,3 +471,12 @@ def test_a_run_may_be_recorded_from_a_thread(tmp_path: Path) -> None:
     thread.start()
     until(lambda: not thread.is_alive())
     assert done == [True]
+
+
+def test_a_number_that_becomes_text_is_noted(tmp_path: Path) -> None:
+    """Bug: a column of numbers in which the text is null, for its type was that of the first line."""
+    with start_run(tmp_path, {}) as run:
+        for value in (1, 2.5, None, np.float32(3), "diverged", 4):
+            run.log_metrics({"a": value, "b": 1}, log_name="train")
+    (column,) = scan_runs(tmp_path).collect()["train.a"].to_list()
+    assert column == ["1", "2.5", None, "3.0", "diverged", "4"]

@@ -103,7 +103,7 @@ def _read_run(path: str, name: str, signature: Signature, folder: int) -> RunRec
     info = info or _document(_info_files, f"{path}/{_INFO}")
     if info is None:
         return None
-    config = config or _document(_config_files, f"{path}/{_CONFIG}") or _NOTHING
+    config = config or _document(_config_files, f"{path}/{_CONFIG}") or _absent(f"{path}/{_CONFIG}")
     exit_code = None
     if not unscripted:
         submission = submission or _document(_submission_files, f"{path}/{_SUBMISSION}")
@@ -220,6 +220,11 @@ def _document(cache: FileCache[Document], path: str) -> Document | None:
         return cache.get(path)
     except OSError as error:
         return _unreadable(path, error)._replace(out_of_reach=True)
+
+
+def _absent(path: str) -> Document:
+    """A file that is not there; a link to one is a problem."""
+    return _unreadable(path, OSError("it is a link to what is not there")) if Path(path).is_symlink() else _NOTHING
 
 
 def _unreadable(path: str, error: Exception) -> Document:

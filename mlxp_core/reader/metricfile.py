@@ -198,12 +198,19 @@ def log_names(run: str) -> tuple[list[str], list[str]]:
         with os.scandir(f"{run}/{_METRICS}") as entries:
             for entry in entries:
                 if entry.name.endswith(_SUFFIX) and not entry.name.startswith("."):
-                    names[0 if entry.is_file() else 1].append(entry.name.removesuffix(_SUFFIX))
+                    names[0 if _is_file(entry) else 1].append(entry.name.removesuffix(_SUFFIX))
     except (FileNotFoundError, NotADirectoryError):
         pass
     for some in names:
         some.sort()
     return names
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads round in a circle
+        return False
 
 
 def load_keys(run: str, log_name: str) -> Keys:

@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Collection, Mapping
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, reduce
 from importlib import resources
@@ -84,9 +85,16 @@ def compile_query(query: str, schema: Mapping[str, pl.DataType], *, untyped: Col
     types that do not compare; the text points at the place.
     """
     if not query.strip():  # does without the parser, which takes a while to make
-        return pl.lit(value=True)
+        return _always(schema, value=True)
     query = query.rstrip()
     return _Compiler(query, schema, untyped).start(_parse(query))
+
+
+def _always(names: Iterable[str], *, value: bool) -> pl.Expr:
+    """The same for every run: a literal alone would be one row, whatever it stands beside."""
+    for name in names:
+        return (pl.col(name).is_null() | True) if value else (pl.col(name).is_null() & False)
+    return pl.lit(value)
 
 
 @cache
@@ -122,7 +130,14 @@ def _error(query: str, start: int, length: int, what: str) -> QueryError:
     """Make an error that shows the line of the query and underlines the place."""
     line_start = query.rfind("\n", 0, start) + 1
     line = query[line_start:].split("\n", 1)[0]
-    return QueryError(f"{what}\n    {line}\n    {' ' * (start - line_start)}{'^' * max(length, 1)}")
+    before, marked = line[: start - line_start], query[start : start + max(length, 1)] or " "
+    pad = "".join(one if one == "\t" else " " * _width(one) for one in before)
+    return QueryError(f"{what}\n    {line}\n    {pad}{'^' * sum(map(_width, marked))}")
+
+
+def _width(character: str) -> int:
+    """How many places of a terminal a character takes."""
+    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
 
 
 @dataclass(frozen=True)
@@ -135,7 +150,8 @@ class _Compiler:
 
     def start(self, tree: lark.Tree[lark.Token]) -> pl.Expr:
         try:
-            return pl.lit(value=True) if tree.children == [None] else self._expression(tree.children[0])
+            empty = tree.children == [None]
+            return _always(self.schema, value=True) if empty else self._expression(tree.children[0])
         except RecursionError:
             raise QueryError(f"the query is nested too deeply ({len(self.query)} characters)") from None
 
@@ -170,7 +186,7 @@ class _Compiler:
     def _membership(self, column: lark.Token, negated: lark.Token | None, *tokens: lark.Token | None) -> pl.Expr:
         name = self._comparable(column)
         equal = [self._equal(name, self._value(token), token) for token in tokens if token is not None]
-        member = pl.any_horizontal(equal) if equal else pl.lit(value=False)
+        member = pl.any_horizontal(equal) if equal else _always([name], value=False)
         return pl.col(name).is_not_null() & ~member if negated else member
 
     def _absence(self, column: lark.Token, negated: lark.Token | None, _null: lark.Token) -> pl.Expr:

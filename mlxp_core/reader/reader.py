@@ -66,9 +66,11 @@ class Reader:
         ``mlxp_core.reader.query``. Raises QueryError (a ValueError), which points at the place.
         """
         census, schema = self._look()
-        condition = compile_query(query_string, schema.polars, untyped=schema.untyped)
-        now = frame_of(self._log_dir, schema, self._met, census).filter(condition)
-        return Runs(frame_of(self._log_dir, schema, self._met).filter(condition), now, schema, self._met)
+        frame, now = (frame_of(self._log_dir, schema, self._met, seen) for seen in (None, census))
+        if query_string.strip():
+            condition = compile_query(query_string, schema.polars, untyped=schema.untyped)
+            frame, now = frame.filter(condition), now.filter(condition)
+        return Runs(frame, now, schema, self._met)
 
     def _look(self) -> tuple[Census, Schema]:
         census = look(self._log_dir)

@@ -369,3 +369,57 @@ def test_five_stats_a_run_and_nothing_else_where_nothing_has_changed(forty):
     assert len(listed) == 1
     assert sorted(opened) == ["", ".mlxp/reader-index"]
     assert len([path for path in calls if str(path)[0].isdigit()]) == 5 * 40
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_an_index_is_its_users_own(forty, tmp_path):
+    """Bug: what one user may not read is missing for all, or what only one may read is there for all to see."""
+    home = tmp_path / "home"
+    home.mkdir()
+    for path in (*tmp_path.parents[:-1], tmp_path):
+        path.chmod(path.stat().st_mode | 0o055)
+    os.chown(home, 1234, 1234)
+    own = forty.path / ".mlxp"
+    own.mkdir()
+    own.chmod(0o777)
+    (forty.path / "7/metadata/config.yaml").chmod(0o600)
+    program = (
+        "import os, sys\n"
+        "from mlxp_core.reader import Reader, filecache, settled\n"
+        "os.setgroups([]); os.setgid(1234); os.setuid(1234)  # Python itself may lie in a home of root's\n"
+        "settled._UNSETTLED_NS = filecache._SETTLED_NS = 0\n"
+        "print(Reader(sys.argv[1]).filter().metadata['config.x'].null_count())"
+    )
+    environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def other():
+        command = [sys.executable, "-c", program, str(forty.path)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        return done.stdout.strip() or done.stderr
+
+    assert other() == "1"
+    assert not index_of(forty).exists()
+    assert list((home / "hydra-mlxp/reader").iterdir())
+    assert look(forty)[7] == ("COMPLETE", 7)
+    assert index_of(forty).stat().st_mode & 0o777 == 0o600
+    assert other() == "1"
+    (forty.path / "7/metadata/config.yaml").chmod(0o644)
+    assert other() == "0"  # what was out of reach has not become a fact
+
+
+def test_a_user_without_a_home_reads_all_the_same(forty, monkeypatch):
+    """Bug: a container without a passwd entry, and a RuntimeError."""
+
+    def fails(_):
+        raise RuntimeError("no home directory")
+
+    monkeypatch.setattr(index.platformdirs, "user_cache_dir", fails)
+    assert len(look(forty)) == 40
+    assert index_of(forty).exists()
+
+
+def test_a_pipe_in_the_place_of_the_index_keeps_nobody_waiting(forty):
+    """Bug: a reader that waits for somebody to write into it."""
+    (forty.path / ".mlxp").mkdir()
+    os.mkfifo(index_of(forty))
+    assert len(look(forty)) == 40

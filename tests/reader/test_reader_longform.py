@@ -141,3 +141,12 @@ def test_a_log_that_no_run_has_is_an_error(three, name, message):
     with pytest.raises(QueryError) as error:
         scan_metrics(three.path, name)
     assert str(error.value) == message
+
+
+def test_every_key_of_a_log_is_a_column_whatever_it_is_called(logs):
+    """Bug: a key that is lost for the name of another; a log that is not there, for its name is that of metadata."""
+    lines = [{"id": 1, "t.id": 2, "t.t.id": 3, "line": 4}]
+    logs.run(1, {"lr": 1}, metrics={"t": lines, "config": [{"lr": 5}]})
+    frame = scan_metrics(logs.path, "t").collect()
+    assert frame.select("id", "t.id", "t.t.id", "t.t.t.id", "t.line").row(0) == (1, 2.0, 3.0, 1.0, 4.0)
+    assert scan_metrics(logs.path, "config").collect()["lr"].to_list() == [5.0]

@@ -93,6 +93,8 @@ def ids(query):
         ("config.mixed != 1", [2, 3]),
         ("config.mixed < 2", [1]),
         ("config.mixed == 'auto'", [2]),
+        ("config.mixed < 'b'", [2]),
+        ("config.mixed >= 'a'", [2]),
         ("config.mixed == true", [3]),
         ("config.mixed in [1, 'auto', false]", [1, 2]),
         # text
@@ -103,6 +105,15 @@ def ids(query):
         (r"`config.odd key/x` == 'a\\b'", [3]),
         (r"`config.odd key/x` in ['a\nb', 'a\u0027b']", [1, 4]),
         ("`id` == 1", [1]),
+        # a pair of escapes for one character, as JSON has it
+        (r"info.status != '\ud83d\ude00' & config.seed == 1  ", [1]),
+        # lists are null or not
+        ("train.loss == null", [2, 4]),
+        ("train.loss != null", [1, 3]),
+        # beyond the whole numbers of a column
+        ("config.seed == 9223372036854775808", []),
+        ("config.seed < 9223372036854775808", [1, 2, 3]),
+        ("config.seed > -9223372036854775809", [1, 2, 3]),
     ],
 )
 def test_a_query_holds_of_these_runs(query, expected):
@@ -161,6 +172,18 @@ and text is written in quotes
             """the query ends too early: expected )
     (config.seed == 1
                      ^""",
+        ),
+        (
+            "\tid == 1 & `config.模型` == 1",
+            """no column 'config.模型'; Reader(...).fields lists the 9 there are
+    \tid == 1 & `config.模型` == 1
+    \t          ^^^^^^^^^^^^^""",
+        ),
+        (
+            "config.seed ==  ",
+            """the query ends too early: expected a number or a quoted string or true or false or null
+    config.seed ==
+                  ^""",
         ),
         (
             "config.seed == 1\n  & <",
@@ -379,3 +402,11 @@ def test_any_query_finds_the_same_runs_in_a_log_directory(new_logs, runs, condit
     _, text, holds = condition
     found = [run["id"] for run in Reader(logs.path).filter(f"({text}) & id < 99")]
     assert found == [number for number, run in enumerate(runs, 1) if holds(run)]
+
+
+def test_a_query_is_one_value_a_run_wherever_it_stands():
+    """Bug: a query that is true of all runs, or of none, is one row, and a sum over it is 1."""
+    for query, count in (("", 4), ("id in []", 0), ("not id in []", 4)):
+        condition = compile_query(query, TABLE.schema)
+        assert TABLE.select(condition.alias("x")).height == 4
+        assert TABLE.group_by("config.none").agg(condition.sum().alias("x"))["x"].to_list() == [count]

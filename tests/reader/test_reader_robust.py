@@ -231,3 +231,86 @@ def test_a_run_that_cannot_be_entered_is_counted_and_reported(logs, monkeypatch)
     monkeypatch.setattr(os, "stat", stat)
     reader = Reader(logs.path)
     assert len(reader) == len(reader.filter()) == 3
+
+
+def problems(reader):
+    return {(problem.path.rpartition("/logs/")[2], problem.what) for problem in reader.problems}
+
+
+def test_every_problem_of_a_metric_file_is_known_until_it_is_repaired(logs):
+    """Bug: the last one alone; one that is told for ever, also of a file that has been read again without it."""
+    broken = ['{"a": 1}\n', "garbage\n", '{"a": "x"}\n']
+    run = logs.run(1, metrics={"t": broken}, keys=False)
+    (run / "metrics/.keys/t.json").write_text('["a", "number"]\n')
+    reader = Reader(logs.path)
+    reader.filter().collect()
+    name = "1/metrics/t.json"
+    assert problems(reader) == {
+        (name, "1 line is no JSON object and was skipped"),
+        (name, "1 values of a are no numbers, and null in a column of numbers"),
+    }
+    (run / "metrics/t.json").write_text('{"a": 1}\n')
+    assert reader.filter()[0]["t.a"] == [1.0]
+    assert reader.problems == []
+
+
+def test_a_log_of_nothing_but_garbage_and_a_list_of_keys_that_was_cut_to_nothing(logs):
+    """Bug: a metric file that is dropped without a word."""
+    run = logs.run(1, metrics={"t": ["garbage\n", "more\n"]}, keys=False)
+    assert problems(Reader(logs.path)) == {("1/metrics/t.json", "2 lines are no JSON object and were skipped")}
+    logs.log(run, "u", [{"a": 1}], keys=False)
+    (run / "metrics/.keys/u.json").touch()
+    assert Reader(logs.path).filter()[0]["u.a"] == [1.0]
+
+
+def test_keys_given_twice_and_statuses_that_are_none_are_reported(logs):
+    """Bug: values that are lost, and a run that counts as not yet started, without a word."""
+    run = logs.run(1, info={"status": "COMPL", "x": 1})
+    (run / "metadata/config.yaml").write_text("b:\n  c: 1\nl: [{d: 1, d: 2}]\nb:\n  d: 2\n")
+    (run / "metadata/info.yaml").write_text("status: COMPL\nx: 1\nx: 2\n")
+    found = sorted(problems(Reader(logs.path)))
+    assert found[:2] == [("1/metadata/config.yaml", f"{key} is given twice; the last one counts") for key in "bd"]
+    assert found[2][1].startswith("the status 'COMPL' is none of CANCELLED, COMPLETE, FAILED")
+    assert found[3] == ("1/metadata/info.yaml", "x is given twice; the last one counts")
+
+
+def test_runs_that_went_away_leave_a_problem_and_not_just_a_null(logs):
+    """Bug: a row of nulls for the mean of runs that nobody can read any more."""
+    for number in (1, 2):
+        logs.run(number, metrics={"t": [{"a": number}]})
+    reader = Reader(logs.path)
+    runs = reader.filter()
+    assert len(runs) == 2
+    shutil.rmtree(logs.path / "2")
+    assert runs.aggregate(AvgStd("t.a")).collect()["t.a_n"].to_list() == [[1]]
+    assert ("2/metrics/t.json", "cannot be read: the run folder is gone") in problems(reader)
+
+
+def test_a_folder_whose_name_is_no_text_is_read_run_by_run_too(tmp_path):
+    """Bug: a run that is in the table, and gone when it is asked for a metric or an artifact."""
+    home = os.fsdecode(os.fsencode(str(tmp_path)) + b"/l\xff")
+    run = os.path.join(home, "1")
+    os.makedirs(os.path.join(run, "metadata"))
+    os.makedirs(os.path.join(run, "metrics"))
+    os.makedirs(os.path.join(run, "artifacts/json"))
+    files = {"metadata/info.yaml": "status: COMPLETE\n", "metrics/t.json": '{"a": 1}\n', "artifacts/json/w.json": "5"}
+    for name, text in files.items():
+        with open(os.path.join(run, name), "w", encoding="utf-8") as file:
+            file.write(text)
+    (one,) = Reader(home).filter()
+    assert one["t.a"] == [1.0]
+    assert one["artifact.json.w.json"].load() == 5
+
+
+def test_links_that_lead_nowhere_take_nothing_else_with_them(logs):
+    """Bug: one circular link in a folder, and no metric is left of the run; a configuration without a word."""
+    run = logs.run(1, {"x": 1}, metrics={"t": [{"a": 1}]})
+    (run / "metrics/loop.json").symlink_to("loop.json")
+    (run / "metadata/config.yaml").unlink()
+    (run / "metadata/config.yaml").symlink_to("purged.yaml")
+    reader = Reader(logs.path)
+    assert reader.filter()[0]["t.a"] == [1.0]
+    assert problems(reader) == {
+        ("1/metrics/loop.json", "is no regular file"),
+        ("1/metadata/config.yaml", "cannot be read: it is a link to what is not there"),
+    }

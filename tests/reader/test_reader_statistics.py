@@ -327,3 +327,19 @@ def test_best_last_and_median_agree_with_plain_python(new_logs, runs, mode):
     for step, median in enumerate(row["train.loss_median"] or []):
         values = [run[step] for run in runs if len(run) > step and run[step] is not None]
         assert median == (pytest.approx(statistics.median(values)) if values else None)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: AvgStd(AvgStd("t.a")), "AvgStd takes the name of a column"),
+        (lambda: AvgStd(["t.a", "t.b"]), "write an aggregation for each column"),
+        (lambda: Median(None), "Median takes the name of a column"),
+        (lambda: AvgStd("t.a", "truncate"), "ddof='truncate'"),
+        (lambda: AvgStd("t.a", ddof=-1), "ddof=-1"),
+    ],
+)
+def test_what_is_no_aggregation_is_said_when_it_is_made(make, said):
+    """Bug: an AttributeError from the depths, or a typing error that becomes a number."""
+    with pytest.raises(QueryError, match=said):
+        make()
