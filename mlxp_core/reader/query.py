@@ -12,7 +12,8 @@ is NaN: nothing but ``!=`` and ``not in`` is true, as everywhere else.
 
 What may be compared: numbers with numbers, strings with strings (by code point), true and false for equality. Anything
 else is an error, not an empty answer. Only for a field whose values are of several types (``untyped``), the number or
-string of the query is compared with the numbers or strings among them; its strings that read as numbers count as both.
+string of the query is compared with the numbers or strings among them; its strings that read as numbers count as both,
+but have no order with text.
 """
 
 from __future__ import annotations
