@@ -187,7 +187,7 @@ def _status_of_ended(
 
 
 def _logs(path: str) -> tuple[Logs, list[Problem], bool]:
-    """Give name and keys of each metric file; what cannot be read becomes a problem. And whether all could be."""
+    """Give name and keys of each metric file; what cannot be read becomes a problem. And whether all is known."""
     logs = []
     problems = []
     in_reach = True
@@ -205,6 +205,7 @@ def _logs(path: str) -> tuple[Logs, list[Problem], bool]:
         if keys.problem:
             place = metricfile.metric_path if keys.of_lines else metricfile.keys_path
             problems.append(Problem(valid_text(place(path, log_name)), keys.problem))
+            in_reach = in_reach and not keys.of_lines  # which no folder shows to have been repaired
         logs.append((log_name, keys.numeric))
     problems += (Problem(valid_text(metricfile.metric_path(path, name)), "is no regular file") for name in others)
     return tuple(logs), problems, in_reach

@@ -166,7 +166,8 @@ def keys_of(lines: Lines) -> Keys:
     for row in lines.rows:
         for key, value in row.items():
             numeric[key] = numeric.get(key, True) and (value is None or number_of(value) is not None)
-    problem = skipped(lines.garbage, "JSON object") if lines.garbage else None
+    # with keys there is a column, and whoever reads it hears of the garbage
+    problem = skipped(lines.garbage, "JSON object") if lines.garbage and not numeric else None
     return Keys(_interned(numeric), problem, of_lines=True)
 
 

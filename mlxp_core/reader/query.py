@@ -18,6 +18,7 @@ but have no order with text.
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 import unicodedata
@@ -71,6 +72,8 @@ _SAID = {
 
 # how numbers, true and false, and lists stand in a column of several types; text that reads like one counts as one
 _READS_AS_NO_TEXT = r"^(?:-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|NaN|-?Infinity|true|false|[\[{].*)$"
+# whole numbers of other types than the reader's own: of a frame of the user's
+_RANGES: Mapping[Any, tuple[int, int]] = {pl.UInt64: (0, 2**64 - 1), pl.Int128: (-(2**127), 2**127 - 1)}
 _LONGEST_INT = 400  # above, int() refuses some day and float() says inf
 _COMPARABLE = {"numbers", "true or false", "text", "values of several types"}
 Given = bool | int | float | str  # a value of the query that a field can be compared with
@@ -206,22 +209,20 @@ class _Compiler:
         if given == "true or false" and operation != "==":
             raise self._error_at(token, "true and false have no order")
 
-        literal: Any = value
         if given == "numbers":
-            if self.schema[name].is_integer() and isinstance(value, int) and not -(2**63) <= value < 2**63:
-                # no whole number of a column is that large: compared as floats, the largest would be equal to it
-                return field.is_not_null() & pl.lit(_OPERATORS[operation](0, value))
+            if holds == given and self.schema[name].is_integer():
+                return _of_whole_numbers(field, self.schema[name], operation, value)
             if holds != given:
                 field = field.cast(pl.Float64, strict=False)  # null for what is no number
-            if isinstance(value, int) and not -(2**63) <= value < 2**63:
-                literal = float(value)
-        elif holds != given and isinstance(value, bool):
-            literal = "true" if value else "false"
-        result: pl.Expr = _OPERATORS[operation](field, pl.lit(literal))
-        if given == "text" and holds != given and operation != "==":
+            result: pl.Expr = _OPERATORS[operation](field, pl.lit(_as_float(value)))
+            if operation in {">", ">="}:
+                result &= field.cast(pl.Float64).is_not_nan()  # Polars orders NaN above all numbers
+            return result.fill_null(value=False)
+        # in a column of several types true and false are text
+        literal = ("true" if value else "false") if holds != given and isinstance(value, bool) else value
+        result = _OPERATORS[operation](field, pl.lit(literal))
+        if holds != given and operation != "==":
             result &= ~field.str.contains(_READS_AS_NO_TEXT)  # numbers have no order with text
-        if given == "numbers" and operation in {">", ">="}:
-            result &= field.cast(pl.Float64).is_not_nan()  # Polars orders NaN above all numbers
         return result.fill_null(value=False)
 
     def _sort_of_column(self, name: str) -> str:
@@ -273,6 +274,25 @@ class _Compiler:
 
     def _error_at(self, token: lark.Token, what: str) -> QueryError:
         return _error(self.query, token.start_pos or 0, len(token), what)
+
+
+def _of_whole_numbers(field: pl.Expr, dtype: pl.DataType, operation: str, value: Any) -> pl.Expr:
+    """Compare as whole numbers where that can be: as floats, large neighbours are the same."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    least, most = _RANGES.get(dtype, (-(2**63), 2**63 - 1))
+    if isinstance(value, int) and not least <= value <= most:
+        return field.is_not_null() & pl.lit(_OPERATORS[operation](0, value))  # no number of the column is so large
+    literal = pl.lit(value, dtype=dtype) if dtype in _RANGES and isinstance(value, int) else pl.lit(value)
+    result: pl.Expr = _OPERATORS[operation](field, literal)
+    return result.fill_null(value=False)
+
+
+def _as_float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _sort_of_value(value: Given) -> str:

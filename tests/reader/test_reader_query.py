@@ -404,6 +404,17 @@ def test_any_query_finds_the_same_runs_in_a_log_directory(new_logs, runs, condit
     assert found == [number for number, run in enumerate(runs, 1) if holds(run)]
 
 
+def test_large_whole_numbers_are_compared_as_they_are():
+    """Bug: 2**53 and 2**53 + 1 are the same float."""
+    frame = pl.DataFrame({"n": [2**53, 2**53 + 1, 2**63 - 1]})
+    for query, count in (("n == 9007199254740992.0", 1), ("n == 9007199254740993", 1), ("n <= 1e300", 3)):
+        assert frame.filter(compile_query(query, frame.schema)).height == count
+    frame = pl.DataFrame({"n": [0, 2**64 - 1], "x": [0.0, 1.0]}, schema={"n": pl.UInt64, "x": pl.Float64})
+    huge = "1" + "0" * 350
+    for query, count in ((f"n == {2**64 - 1}", 1), ("n >= -1", 2), (f"x < {huge}", 2), (f"n > -{huge}", 2)):
+        assert frame.filter(compile_query(query, frame.schema)).height == count
+
+
 def test_a_query_is_one_value_a_run_wherever_it_stands():
     """Bug: a query that is true of all runs, or of none, is one row, and a sum over it is 1."""
     for query, count in (("", 4), ("id in []", 0), ("not id in []", 4)):

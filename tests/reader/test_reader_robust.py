@@ -258,9 +258,14 @@ def test_a_log_of_nothing_but_garbage_and_a_list_of_keys_that_was_cut_to_nothing
     """Bug: a metric file that is dropped without a word."""
     run = logs.run(1, metrics={"t": ["garbage\n", "more\n"]}, keys=False)
     assert problems(Reader(logs.path)) == {("1/metrics/t.json", "2 lines are no JSON object and were skipped")}
-    logs.log(run, "u", [{"a": 1}], keys=False)
+    (run / "metrics/t.json").write_text('{"b": 1}\n')
+    assert Reader(logs.path).problems == []
+    logs.log(run, "u", [{"a": 1}, "garbage\n"], keys=False)
     (run / "metrics/.keys/u.json").touch()
-    assert Reader(logs.path).filter()[0]["u.a"] == [1.0]
+    reader = Reader(logs.path)
+    assert reader.filter()[0]["u.a"] == [1.0]
+    assert problems(reader) == {("1/metrics/u.json", "1 line is no JSON object and was skipped")}
+    assert len(reader.problems) == 1
 
 
 def test_keys_given_twice_and_statuses_that_are_none_are_reported(logs):
