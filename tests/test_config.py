@@ -10,8 +10,10 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.mlxp._command import Program, job_overrides
-from hydra_plugins.mlxp._config import differences, pin, resolved, unresolved
+from hydra_plugins.mlxp._config import as_resolved, differences, pin, resolved, unresolved
 from hydra_plugins.mlxp._folders import quote
+from mlxp_core.interpolation import of_a_job
+from mlxp_core.jobvariables import is_of_a_job
 from mlxp_core.layout import RunDir
 from mlxp_core.metadata import to_plain
 
@@ -38,6 +40,28 @@ def test_what_cannot_be_resolved_here_keeps_its_text_and_the_rest_is_resolved() 
     made = config("a: 1\nb: ${a}\nj: ${oc.env:NO_SUCH_VARIABLE}\nl: ['${a}', '${oc.env:NO_SUCH_VARIABLE}']\nm: ???")
     text = "${oc.env:NO_SUCH_VARIABLE}"
     assert resolved(made) == {"a": 1, "b": 1, "j": text, "l": [1, text], "m": "???"}
+
+
+def test_places_that_depend_on_a_job_are_found_through_others() -> None:
+    """Bug: the default of a job's variable, or a value made of it, frozen for all jobs."""
+    text = {
+        "id": "${oc.env:SLURM_JOB_ID,none}",
+        "user": "${oc.env:USER,none}",
+        "n": {"dir": "/scratch/${id}", "beside": "${.dir}/a", "l": ["x", "${...id}", "${n.dir}"], "top": "${user}"},
+        "all": "${n}",
+        "one": "${n.l[2]}",
+        "other": "${n.top} ${now:%S} ${idle}",
+        "idle": 1,
+    }
+    found = of_a_job(text, is_of_a_job)
+    assert sorted(".".join(map(str, path)) for path in found) == [
+        *("all", "id", "n.beside", "n.dir", "n.l.1", "n.l.2", "one"),
+    ]
+    made = OmegaConf.create({**text, "n": {**text["n"], "l": ["x"]}, "all": 1, "one": 1, "other": "${n.top}"})
+    left = as_resolved(made, of_a_job(OmegaConf.to_container(made), is_of_a_job))
+    assert left["id"] == "${oc.env:SLURM_JOB_ID,none}"
+    assert left["n"]["beside"] == "${.dir}/a"
+    assert left["other"] == left["user"] != "${user}"
 
 
 def test_enums_paths_and_odd_keys_become_plain() -> None:

@@ -25,7 +25,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, flag_override
 
-from hydra_plugins.mlxp import _config
+from hydra_plugins.mlxp import _config, _sub
 from hydra_plugins.mlxp._config import Plain
 from mlxp_core import interpolation
 
@@ -81,11 +81,15 @@ class Job:
         return copy.copy(value)
 
     def resolved(self) -> Plain:
-        """The application's part with its interpolations resolved, as far as they can be here."""
+        """The application's part with its interpolations resolved, as far as they can be here.
+
+        What asks for a variable of a job is left, also where it has a default, or this process is in a job of its own.
+        """
         if self._resolved is not None:
             return self._resolved
+        left = interpolation.of_a_job(self.unresolved, _sub.is_of_a_job)
         with self.as_current():
-            return _config.as_resolved(self.application())
+            return _config.as_resolved(self.application(), left)
 
     def of_the_environment(self) -> list[Any]:
         """The values that it has from the environment, and not from its job."""

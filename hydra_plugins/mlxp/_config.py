@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from functools import lru_cache
@@ -42,15 +42,22 @@ def resolved(config: DictConfig) -> Plain:
     return as_resolved(application(config))
 
 
-def as_resolved(part: DictConfig) -> Plain:
-    """A configuration with every interpolation that can be resolved in it; the others keep their text."""
+def as_resolved(part: DictConfig, left: Collection[_Path] = ()) -> Plain:
+    """A configuration with every interpolation that can be resolved in it; the others keep their text.
+
+    So do those at the places ``left``.
+    """
     values = container(part)
+    texts = {path: text for path, text in _interpolations(values) if path in left}
     with _parsed_once():
         try:
             for path, _ in _interpolations(values):  # few, while OmegaConf would look at each value
-                _holder(values, path)[path[-1]] = _resolved_at(part, path)
+                if path not in texts:
+                    _holder(values, path)[path[-1]] = _resolved_at(part, path)
         except OmegaConfBaseException:  # no value, or a key that is an enum, and only its name in `values`
             values = _resolved_where_possible(part)
+            for path, text in texts.items():
+                _holder(values, path)[path[-1]] = text
     plain: Plain = to_plain(values)
     return plain
 

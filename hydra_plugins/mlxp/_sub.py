@@ -23,7 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, flag_override
 
 from hydra_plugins.mlxp import _config
-from mlxp_core import jobscript
+from mlxp_core import jobscript, jobvariables
 from mlxp_core.jobscript import COMMAND, IN_A_JOB, SESSION, STARTERS, Reached
 from mlxp_core.notes import Submitted
 from mlxp_core.process import is_alive, this_process
@@ -50,7 +50,8 @@ class Program:
         self._made_of_a_job = tuple(session.made_of_a_job(self.number, variables))
         self.starters = tuple(shlex.split(variables.get(STARTERS, "")))
         own = session.own(variables)
-        for name in set(variables) - set(own):
+        self.of_a_job = frozenset(set(variables) - set(own))  # its script's own that are made of a job's, for one
+        for name in self.of_a_job:
             del os.environ[name]
         os.environ.update({name: value for name, value in own.items() if value != variables[name]})
         os.environ.setdefault("PATH", os.defpath)
@@ -144,6 +145,11 @@ _program: Program | None = None  # of this process
 def current() -> Program | None:
     """The program, where mlxpsub has started it."""
     return _program
+
+
+def is_of_a_job(name: str) -> bool:
+    """Whether a variable is known when the job runs: the scheduler's, or what the script makes of them."""
+    return jobvariables.is_of_a_job(name) or (_program is not None and name in _program.of_a_job)
 
 
 def is_dry() -> bool:
