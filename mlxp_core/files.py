@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import marshal
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
@@ -200,8 +201,8 @@ def keys_given_twice(text: str) -> list[str]:
         if isinstance(node, yaml.SequenceNode):
             left += node.value
         elif isinstance(node, yaml.MappingNode):
-            keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-            twice |= {str(key[1]): None for key in keys if keys.count(key) > 1 and key[1] != "<<"}
+            keys = Counter((key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+            twice |= {str(key): None for (_, key), count in keys.items() if count > 1 and key != "<<"}
             left += [value for _, value in node.value]
     return list(twice)
 

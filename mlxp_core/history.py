@@ -37,7 +37,7 @@ class Plan:
     again: dict[int, RunDir] = field(default_factory=dict)  # unfinished, in its own folder
     left: dict[int, Standing] = field(default_factory=dict)  # has such a run
     other_code: list[Standing] = field(default_factory=list)  # would have counted, had their code been the same
-    # so would these, of the same text, had the environment given it the same values; with the differences
+    # so would these, of the same text, had the environment given it the same values; with where these differ
     other_values: dict[RunDir, list[str]] = field(default_factory=dict)
     not_resumed: list[Standing] = field(default_factory=list)  # unfinished, of other code, so left as they are
 
@@ -69,6 +69,8 @@ def plan(
         known = {at: _with_these_values(runs, configs[at], resolved, at, made) for at, runs in known.items()}
     standings = {run: Standing.load(run) for runs in known.values() for run in runs}
     ours = {run: one for run, one in standings.items() if _program(one) in {wish.program, None}}
+    other = {run: where for run, where in made.other_values.items() if _program(Standing.load(run)) == wish.program}
+    made.other_values = other
     bring_up_to_date(ours.values())
     for at in range(len(configs)):
         _decide(at, [ours[run] for run in known[at] if run in ours], wish, made)
@@ -91,12 +93,13 @@ def _with_these_values(
     for run in runs:
         try:
             theirs = load_yaml(run.config)
-        except (OSError, ValueError):
+        except (OSError, ValueError):  # not known, so it counts
+            same.append(run)
             continue
         values = [(path, value_at(theirs, path), value_at(here, path)) for path in paths]
-        # what has no value before there is a job is decided there
+        # what has no value before there is a job is decided there; the values themselves may be secrets
         other = [
-            f"{'.'.join(map(str, path))}: {old!r} -> {new!r}"
+            ".".join(map(str, path))
             for path, old, new in values
             if not (isinstance(new, str) and "${" in new) and canonical(old) != canonical(new)
         ]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from mlxp_core.errors import ConfigurationError
-from mlxp_core.jobvariables import JobVariables, first_plain, job_variables, place_variables
+from mlxp_core.jobvariables import JobVariables, computations, computes, first_plain, job_variables, place_variables
 from mlxp_core.scheduler._base import Scheduler
 from mlxp_core.template import Simple, Template, simple_commands, take_directives
 
@@ -37,7 +37,8 @@ _VALUE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?:\[[^]]*\])?\})")  #
 _ASSIGNED = re.compile(r"([A-Za-z_]\w*)\+?=(.*)", re.DOTALL)
 _DECLARES = frozenset({"export", "declare", "typeset", "local", "readonly"})
 _PIPE_STATUS = re.compile(r"\bpipestatus\b", re.IGNORECASE)  # bash's, and zsh's
-_DEFINES = re.compile(r"\s*(?:function\s+[\w-]+|[\w-]+\s*\(\s*\))")
+_DEFINES = re.compile(r"\s*(?:function\s+[^\s()]+|[^\s()]+\s*\(\s*\))")
+_WORD = re.compile(r"[A-Za-z_]\w*")
 _KEYWORDS = frozenset({"if", "then", "elif", "else", "while", "until", "do", "{", "!"})
 # what the shell puts in the place of a word is not known from its text
 _EXPANDS = re.compile(r"[$`*?\[~{]")
@@ -45,6 +46,9 @@ _PRELUDE = (
     "mlxp_at() {{ mlxp_was=$?; {command}=$1; export {command}; "
     '{env} -0 >|"${session}/variables.$1" 2>/dev/null; return "$mlxp_was"; }}; {stand_ins} '
 )
+
+
+Change = tuple[str | None, str | None]  # of a variable: its value before and after; None: not set
 
 
 @dataclass(frozen=True)
@@ -86,10 +90,10 @@ class Reached:
     head: tuple[str, ...]  # as what it was started, up to its own arguments: python, -u, main.py
     arguments: tuple[str, ...]
     directory: str
-    changes: Mapping[str, str | None]  # exported variables that the command has set before it; None: unset
+    changes: Mapping[str, Change]  # exported variables that the command has set before it
     made_of_a_job: tuple[str, ...]  # names of others, that it has set to what is made of what only a job has
     starters: tuple[str, ...]  # srun, -n, 2
-    others: Mapping[int, Mapping[str, str | None]]  # parts in which programs have come up, and what these have changed
+    others: Mapping[int, Mapping[str, Change]]  # parts in which programs have come up, and what these have changed
 
 
 def cut(text: str, scheduler: Scheduler, is_complete: Callable[[str], bool], *, source: str) -> JobScript:
@@ -220,10 +224,19 @@ def _unless_noted(lines: Sequence[str], number: int, session: str) -> list[str]:
     ]
 
 
-def _exports(changes: Mapping[str, str | None]) -> list[str]:
-    return [
-        f"unset {name}" if value is None else f"export {name}={shlex.quote(value)}" for name, value in changes.items()
-    ]
+def _exports(changes: Mapping[str, Change]) -> list[str]:
+    return [_export(name, change) for name, change in changes.items()]
+
+
+def _export(name: str, change: Change) -> str:
+    before, after = change
+    if after is None:
+        return f"unset {name}"
+    if before and after.endswith(f":{before}"):  # to what the job has there
+        return f'export {name}={shlex.quote(after.removesuffix(before))}"${name}"'
+    if before and after.startswith(f"{before}:"):
+        return f'export {name}="${name}"{shlex.quote(after.removeprefix(before))}'
+    return f"export {name}={shlex.quote(after)}"
 
 
 def _is_in_background(script: JobScript, part: Part) -> bool:
@@ -244,7 +257,8 @@ def _has_commands(lines: Sequence[str]) -> bool:
 
 
 def _check_no_rank(script: JobScript, reached: Reached) -> None:
-    found = [name for name in (*_OF_A_RANK, *_OF_ACCELERATE) if reached.changes.get(name) is not None]
+    changed = {name for name, (_, after) in reached.changes.items() if after is not None}
+    found = [name for name in (*_OF_A_RANK, *_OF_ACCELERATE) if name in changed]
     if found:
         raise ConfigurationError(
             f"line {script.line_number(reached.number)} of the script starts the processes of one parallel program "
@@ -264,9 +278,9 @@ def _check_is_there(script: JobScript, reached: Reached, variables: JobVariables
             )
 
 
-def _hold_of_a_job(script: JobScript, reached: Reached, of_a_job: Iterable[str]) -> dict[str, str]:
-    """The script's own variables that it makes of these: by name, what it puts into them."""
-    text = "\n".join(line for part in script.parts[: reached.number + 1] for line in script.text(part, comments=False))
+def _hold_of_a_job(script: JobScript, number: int, of_a_job: Iterable[str]) -> dict[str, str]:
+    """The script's own variables that it makes of these, up to a command: by name, what it puts into them."""
+    text = "\n".join(line for part in script.parts[: number + 1] for line in script.text(part, comments=False))
     assigned = list(_assignments(text.replace("\\\n", "  ")))
     sources = set(of_a_job) - {name for name, _ in assigned}
     held: dict[str, str] = {}
@@ -274,7 +288,7 @@ def _hold_of_a_job(script: JobScript, reached: Reached, of_a_job: Iterable[str])
         more = {
             name: value
             for name, value in assigned
-            if name not in held and not sources.isdisjoint(_names(value)) and name not in sources
+            if name not in held and not sources.isdisjoint(_all_names(value)) and name not in sources
         }
         if not more:
             return held
@@ -283,14 +297,15 @@ def _hold_of_a_job(script: JobScript, reached: Reached, of_a_job: Iterable[str])
 
 
 def _assignments(text: str) -> Iterator[tuple[str, str]]:
-    """What is put into variables: names and words; those of an array, or of $(…), each for itself."""
-    array = ""
+    """What is put into variables: names and words; those of an array each for itself, those of $(…) in such each."""
+    array, substituted = "", False
     for line in text.split("\n"):
         last = ""
         for words in (command.words for command in simple_commands(line)):
-            if array or (last and words == ("(",)):
+            if array or (last and words[0].startswith("(")):
                 array = "" if words[0].startswith(")") else array or last
-                yield from ((array, word) for word in words if array and words != ("(",))
+                inside = words if array and not words[0].startswith("(") else ()
+                yield from ((array, f"$({word})" if substituted else word) for word in inside)
                 last = ""
                 continue
             last = ""
@@ -299,8 +314,13 @@ def _assignments(text: str) -> Iterator[tuple[str, str]]:
                 if found:
                     yield found[1], found[2]
                     last = found[1] if not found[2].rstrip("$") else ""
+                    substituted = bool(found[2])
                 elif word not in _KEYWORDS and word not in _DECLARES and not word.startswith("-"):
                     break
+
+
+def _all_names(word: str) -> set[str]:
+    return {*_names(word), *job_variables(word), *(_WORD.findall(word) if computes(word) else ())}
 
 
 def _names(word: str) -> list[str]:
@@ -331,10 +351,25 @@ def _prefix(script: JobScript, reached: Reached, variables: JobVariables) -> _Pr
     return _Prefix(line[: command.starts[at]].lstrip(), alone=bool(runners))
 
 
+def computed_of_a_job(script: JobScript, number: int, variables: JobVariables) -> dict[str, str]:
+    """The script's own variables whose values do not show that they are made of a job's: by name, of what they are.
+
+    Those that hold counts, and those that are computed; as they are set in the commands up to this one.
+    """
+    held = _hold_of_a_job(script, number, variables.values)
+    hidden = set(_hold_of_a_job(script, number, variables.untraceable))
+    hidden |= {name for name, value in held.items() if computes(value)}
+    while more := {name for name, value in held.items() if name not in hidden and not hidden.isdisjoint(_names(value))}:
+        hidden |= more
+    return {name: value for name, value in held.items() if name in hidden}
+
+
 def _check_arguments(words: Sequence[str], script: JobScript, reached: Reached, variables: JobVariables) -> None:
     """Raise ConfigurationError for an argument that is made of what only a job has."""
     stained = any(map(variables.found_in, reached.arguments))
-    held = _hold_of_a_job(script, reached, variables.values if stained else variables.untraceable)
+    held = computed_of_a_job(script, reached.number, variables)
+    if stained:
+        held = _hold_of_a_job(script, reached.number, variables.values)
     for word in words:
         if word in reached.arguments:  # it was quoted
             continue
@@ -349,6 +384,8 @@ def _check_arguments(words: Sequence[str], script: JobScript, reached: Reached, 
         unclear = name in variables.untraceable and _EXPANDS.search(here)
         if name and (here in reached.arguments or unclear):
             raise _is_of_a_job(word, name)
+        if computes(word) and (names := job_variables(word)):
+            raise _is_of_a_job(word, names[0])
     _check_unstained(reached, variables)
 
 
@@ -404,10 +441,11 @@ def _holds(lines: Sequence[str], head: Sequence[str]) -> bool:
 
 def _reached_prefix(script: JobScript, reached: Reached, variables: JobVariables) -> _Prefix:
     text = "\n".join(script.text(script.parts[reached.number], comments=False))
-    untraceable = variables.untraceable  # of the others it shows what they have become
-    held = _hold_of_a_job(script, reached, untraceable)
-    used = [*_names(text), *job_variables(text)]
-    unknown = [*sorted({name for name in used if name in held or name in untraceable}), *reached.made_of_a_job]
+    held = computed_of_a_job(script, reached.number, variables)
+    used = [name for name in _names(text) if name in held or name in variables.untraceable]
+    for piece in computations(text):
+        used += [*job_variables(piece), *(name for name in _WORD.findall(piece) if name in held)]
+    unknown = [*sorted(set(used)), *reached.made_of_a_job]
     empty = [word for word in reached.starters if word.endswith("=") or not word or variables.found_in(word)]
     if unknown or empty:
         what = f"${unknown[0]}, which only a job has" if unknown else f"{empty[0]!r}, which has no value here"

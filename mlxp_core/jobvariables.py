@@ -20,21 +20,28 @@ _WHERE_SUBMITTED = (
     *("SLURM_SUBMIT_DIR", "PBS_O_WORKDIR", "SGE_O_WORKDIR", "LS_SUBCWD"),
     *("OAR_O_WORKDIR", "OAR_WORKDIR", "OAR_WORKING_DIRECTORY"),
 )
+# by which the commands of a scheduler find it, in a job or not
+_OF_CLIENTS = (
+    *("SLURM_CONF", "SLURM_CLUSTERS", "SGE_ROOT", "SGE_CELL", "SGE_QMASTER_PORT", "SGE_EXECD_PORT"),
+    *("SGE_CLUSTER_NAME", "PBS_SERVER", "PBS_DEFAULT", "PBS_CONF_FILE", "PBS_EXEC", "PBS_HOME", "OAR_API_URL"),
+)
 # what PBS and Grid Engine tell a job of the environment in which it was submitted: PBS_O_HOME is $HOME
 _OF_THE_SUBMITTER = r"(?:PBS|SGE)_O_(HOME|PATH|SHELL|LOGNAME|MAIL|LANG|TZ|HOST)"
 _OF_A_JOB = (
-    rf"(?!(?:{'|'.join(_WHERE_SUBMITTED)}|{_OF_THE_SUBMITTER.replace('(H', '(?:H')})\b)"
+    rf"(?!(?:{'|'.join((*_WHERE_SUBMITTED, *_OF_CLIENTS))}|{_OF_THE_SUBMITTER.replace('(H', '(?:H')})\b)"
     r"(?:(?:SLURMD?|OAR|PBS|SGE|LSB|MOAB|MLXP_LOCAL)_\w+|JOB_ID|NSLOTS|PE_HOSTFILE)"
 )
 _USED = re.compile(rf"\$\{{?({_OF_A_JOB})\b")
 _PLACE_USED = re.compile(rf"\$\{{?({'|'.join(_WHERE_SUBMITTED)})\b")
 _SUBMITTERS_USED = re.compile(rf"\$\{{?({_OF_THE_SUBMITTER})\b")
+_NAMED = re.compile(rf"\b{_OF_A_JOB}\b")  # in arithmetic it needs no $
+_COMPUTES = re.compile(r"\$\(|`|\$\{\w+(?:\[[^]]*\])?[:#%/^,]")
 _PLAIN = re.compile(rf"\$(?:({_OF_A_JOB})\b|\{{({_OF_A_JOB})\}})")  # without a default
 
-_RANK = re.compile(r"\w+_(?:PROCID|LOCALID|NODEID)")
+_RANK = re.compile(r"\w+_(?:PROCID|LOCALID|NODEID|V?NODENUM|TASKNUM)")
 _COUNT = re.compile(
     r"NSLOTS|\w+_(?:(?:N(?:TASKS|PROCS|NODES|CPUS|GPUS|P)|NUM|CPUS|GPUS|MEM|TASKS|THREADS|CORES)(?:_\w+)?"
-    r"|\w*(?:COUNT|MAX|MIN|STEP|STEPSIZE|FIRST|LAST|TIME|WALLTIME|NUMPROC|PROCESSORS))"
+    r"|\w*(?:COUNT|MAX|MIN|STEP|STEPSIZE|FIRST|LAST|TIME|WALLTIME|SECONDS|SIZE|PORT|NUMPROC|PROCESSORS))"
 )
 _ID = re.compile(r"\w*(?:ID|INDEX|IDX|NUM)")
 _DIRECTORY = re.compile(r"\w+(?:TMP|TMPDIR|SCRATCH|DIR|DIRECTORY)")
@@ -97,16 +104,14 @@ class JobVariables:
     def without(self, variables: Mapping[str, str], session: str) -> dict[str, str]:
         """Exported variables without these, and without what the script has made of them.
 
-        Of those that list paths (``PATH``) only such paths go, and with them ``session``, mlxpsub's own.
+        Of PATH only such entries go, and with them ``session``, mlxpsub's own.
         """
         kept = {}
         for name, value in variables.items():
-            if self.values.get(name) == value:
-                continue
-            if name == "PATH" or (os.pathsep in value and self.found_in(value)):
+            if name == "PATH":
                 entries = [entry for entry in value.split(os.pathsep) if entry != session and not self.found_in(entry)]
                 kept[name] = os.pathsep.join(entries)
-            elif not self.found_in(value):
+            elif self.values.get(name) != value and not self.found_in(value):
                 kept[name] = value
         return kept
 
@@ -127,9 +132,27 @@ def is_of_a_job(name: str) -> bool:
     return re.fullmatch(_OF_A_JOB, name) is not None
 
 
+def computes(word: str) -> bool:
+    """Whether a word is more than a value put together: what is computed of a value is not known by it."""
+    return _COMPUTES.search(word) is not None
+
+
+def computations(text: str) -> list[str]:
+    """The pieces of a text that compute: $(…), $((…)), `…`, and ${…} with an operator; each as it stands."""
+    found = [*re.findall(r"`[^`]*`", text), *re.findall(r"\$\{\w+(?:\[[^]]*\])?[:#%/^,][^}]*\}", text)]
+    for start in (match.start() for match in re.finditer(r"\$\(", text)):
+        depth = 0
+        for at in range(start + 1, len(text)):
+            depth += {"(": 1, ")": -1}.get(text[at], 0)
+            if not depth:
+                found.append(text[start : at + 1])
+                break
+    return found
+
+
 def job_variables(text: str) -> list[str]:
     """The names of the variables of a job in a text, in whatever form."""
-    return _USED.findall(text)
+    return _NAMED.findall(text) if computes(text) else _USED.findall(text)
 
 
 def first_plain(word: str) -> str:
@@ -165,4 +188,4 @@ def _value(name: str, at: int, folder: Path) -> str:
         return ""
     if kind is _ID:
         return str(_FIRST_ID + at)
-    return str(folder / name) if kind in (_DIRECTORY, _FILE) else f"{name}-of-a-job"
+    return str(folder / name) if kind in (_DIRECTORY, _FILE) else f"of_a_job_{name}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -43,7 +44,11 @@ class Launch:
 
 def fingerprint(**what: Any) -> str:
     """By what two launches are the same: plain values."""
-    return hashlib.sha256(metadata.canonical(what).encode(errors="surrogateescape")).hexdigest()
+    try:
+        text = json.dumps(metadata.to_plain(what), sort_keys=True)  # fast, for thousands of jobs
+    except TypeError:  # keys of several types have no order
+        text = metadata.canonical(what)
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def note_launch(log_dir: LogDir, identity: str, runs: Sequence[RunDir]) -> Launch:

@@ -114,12 +114,8 @@ def to_plain(value: Any) -> Any:
 
 
 def canonical(value: Any) -> str:
-    """A text by which plain values are the same: of the same types, and mappings in any order."""
-    plain = to_plain(value)
-    try:
-        return json.dumps(plain, sort_keys=True)
-    except TypeError:  # keys of several types have no order
-        return json.dumps(_in_order(plain))
+    """A text by which plain values are the same: of the same types, keys included, and mappings in any order."""
+    return json.dumps(_in_order(to_plain(value)))
 
 
 def _in_order(value: Any) -> Any:

@@ -199,7 +199,9 @@ class MetricsFile:
     def _has_turned(self, metrics: Metrics) -> bool:
         """Whether a key that was a number holds something else: asked of every line, so no value is converted."""
         for key, value in metrics.items():
-            if value.__class__ not in _NUMBERS and isinstance(value, _OTHERS) and self._known[key] == "number":
+            # an array has dimensions, a scalar of numpy or torch has none
+            other = value.__class__ not in _NUMBERS and (isinstance(value, _OTHERS) or getattr(value, "ndim", None))
+            if other and self._known[key] == "number":
                 return True
         return False
 

@@ -6,6 +6,7 @@ next call finds it if this one does not come to its end, so that nothing is subm
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -17,7 +18,7 @@ from typing import Any
 
 from mlxp_core import metadata
 from mlxp_core.files import write_whole
-from mlxp_core.jobscript import COMMAND, SESSION, STAND_INS, STARTERS, JobScript, Part
+from mlxp_core.jobscript import COMMAND, SESSION, STAND_INS, STARTERS, Change, JobScript, Part
 from mlxp_core.jobvariables import JobVariables, of_the_submitter, place_variables
 from mlxp_core.layout import LogDir, RunDir
 from mlxp_core.notes import Submitted
@@ -82,14 +83,22 @@ class Session:
         ended = [one["process"] for one in self.events("ended")]
         return [one for one in self.events("started") if one["process"] not in ended]
 
-    def note_program(self, number: int) -> None:
-        """Have the jobs that are submitted know of a command that it is a program's."""
+    @property
+    def name(self) -> str:
+        """The same for each call with the same script, whose commands then have the same numbers."""
+        text = "\n".join([str(self.record), *self.script.lines])
+        return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:32]
+
+    def note_programs(self) -> None:
+        """Have the jobs that are submitted know which commands of the script are programs'."""
+        numbers = sorted({one["number"] for one in self.events("started")})
         runs = [run for one in self.events("submitted") for run in from_plain(one["runs"])]
         for log_dir in {run.run.path.parent for run in runs}:
-            place = LogDir(log_dir).scripts / self.folder.name
-            place.parent.mkdir(exist_ok=True)
-            with place.open("ab", buffering=0) as file:
-                file.write(f"{number}\n".encode())
+            place = LogDir(log_dir).scripts / self.name
+            with contextlib.suppress(OSError):  # the folder was removed meanwhile, perhaps
+                place.parent.mkdir(exist_ok=True)
+                with place.open("ab", buffering=0) as file:
+                    file.write("".join(f"{number}\n" for number in numbers).encode())
 
     def processes(self) -> dict[int, list[str]]:
         """What the script has started and is still there: pid, and command line."""
@@ -124,7 +133,7 @@ class Session:
     def submitted_before(self, identity: str, number: int) -> tuple[str, list[Submitted]] | None:
         """When and as what a call before this one, which did not come to its end, has submitted the same."""
         for one in _lines(self.folder / "before"):
-            if (one["identity"], one["number"]) == (identity, number):
+            if (one["identity"], one.get("number")) == (identity, number):
                 return one["time"], from_plain(one["runs"])
         return None
 
@@ -134,21 +143,25 @@ class Session:
         kept = {name: value for name, value in variables.items() if name not in left}
         return self.variables.without(kept, self.bin)
 
-    def changes(self, number: int, variables: Mapping[str, str] | None = None) -> dict[str, str | None]:
-        """What a top-level command has changed of the exported variables: all of it, or up to ``variables``."""
-        before = self._exported_at(number)
-        after = self._exported_at(number + 1) if variables is None else self.own(variables)
-        if before is None or after is None:
+    def changes(self, number: int, variables: Mapping[str, str] | None = None) -> dict[str, Change]:
+        """What a top-level command has changed of the exported variables: all of it, or up to ``variables``.
+
+        But for what it makes of a job's.
+        """
+        first, then = self._exported_at(number), self._exported_at(number + 1) if variables is None else variables
+        if first is None or then is None:
             return {}
+        before, after = self.own(first), self.own(then)
+        of_a_job = then.keys() - after.keys()
         return {
-            name: after.get(name)
-            for name in sorted({*before, *after} - _OF_THE_SHELL)
+            name: (before.get(name), after.get(name))
+            for name in sorted({*before, *after} - _OF_THE_SHELL - of_a_job)
             if before.get(name) != after.get(name) and name.isidentifier() and name.isascii()
         }
 
     def made_of_a_job(self, number: int, variables: Mapping[str, str]) -> list[str]:
         """What a top-level command has exported, before ``variables`` were seen, that is made of what a job has."""
-        before = self._all_exported_at(number) or {}
+        before = self._exported_at(number) or {}
         known = {SESSION, "PATH", *_OF_THE_SHELL, *self.variables.values}
         return sorted(
             name
@@ -158,10 +171,6 @@ class Session:
 
     def _exported_at(self, number: int) -> dict[str, str] | None:
         """The exported variables when a top-level command began; None where it is not known."""
-        found = self._all_exported_at(number)
-        return None if found is None else self.own(found)
-
-    def _all_exported_at(self, number: int) -> dict[str, str] | None:
         try:
             text = os.fsdecode((self.folder / f"variables.{number}").read_bytes())
         except OSError:  # an `env` that cannot, or a full disk

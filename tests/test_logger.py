@@ -480,3 +480,7 @@ def test_a_number_that_becomes_text_is_noted(tmp_path: Path) -> None:
             run.log_metrics({"a": value, "b": 1}, log_name="train")
     (column,) = scan_runs(tmp_path).collect()["train.a"].to_list()
     assert column == ["1", "2.5", None, "3.0", "diverged", "4"]
+    with start_run(tmp_path, {}) as run:
+        for value in (1, np.array([2.0, 3.0])):
+            run.log_metrics({"c": value}, log_name="train")
+    assert scan_runs(tmp_path).collect()["train.c"].to_list()[1] == ["1", "[2.0, 3.0]"]

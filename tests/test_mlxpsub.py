@@ -593,12 +593,21 @@ def test_a_command_that_takes_variables_of_a_job_is_refused_where_they_would_be_
         ("OUT=$(basename $SLURM_JOB_ID)\npython main.py msg=x$OUT", "OUT"),
         ("if true; then OUT=$SLURM_JOB_ID; fi\npython main.py msg=x$OUT", "OUT"),
         ("N=$SLURM_NTASKS\nfor s in 1 2; do OMP_NUM_THREADS=$N python main.py seed=$s; done", "N"),
-        ("OUT=${SLURM_JOB_ID:-4}\npython main.py msg=$OUT", "SLURM_JOB_ID"),
+        ("OUT=${SLURM_JOB_ID:-4}\npython main.py msg=$OUT", "OUT"),
         ("OUT=$SLURM_JOB_ID\nOUT=4\npython main.py msg=$OUT", None),
         ("PORT=$(expr 10000 + $SLURM_JOB_ID % 100)\nexport PORT\npython main.py 'msg=${oc.env:PORT,}'", None),
+        ("export URL=tcp://node:$SLURM_JOB_ID\npython main.py 'msg=${oc.env:URL,}'", None),
+        ("python main.py seed=$(($SLURM_ARRAY_TASK_ID + 7))", "SLURM_ARRAY_TASK_ID"),
+        ("python main.py seed=$((SLURM_ARRAY_TASK_ID % 5))", "SLURM_ARRAY_TASK_ID"),
+        ("python main.py msg=run-${SLURM_JOB_ID: -4}", "SLURM_JOB_ID"),
+        ("PORT=$((10000 + SLURM_JOB_ID % 20000))\nP=$PORT\npython main.py msg=$P", "P"),
+        ("for s in 1; do python main.py seed=$(($SLURM_ARRAY_TASK_ID % 5)); done", "SLURM_ARRAY_TASK_ID"),
+        ('for s in 1; do python main.py msg=$(basename "$SLURM_TMPDIR"); done', "SLURM_TMPDIR"),
+        ("X=$(($OAR_JOB_WALLTIME_SECONDS - 60)) Y=$(($PBS_QUEUE + 1))\npython main.py", None),
         ('cd "$SLURM_TMPDIR"\npython "$OLDPWD/main.py"', "SLURM_TMPDIR"),
         ('cp -r main.py conf "$SLURM_TMPDIR"\npython "$SLURM_TMPDIR/main.py"', "SLURM_TMPDIR"),
-        ("for s in 1; do export OUT=$(echo $SLURM_JOB_ID); python main.py; done", "OUT"),
+        ("for s in 1; do export OUT=$(echo $SLURM_JOB_ID); python main.py; done", "SLURM_JOB_ID"),
+        ("for s in 1; do export OUT=/x/$SLURM_JOB_ID; python main.py; done", "OUT"),
         ("for s in 1; do python main.py msg=$(echo $SLURM_JOB_ID); done", "SLURM_JOB_ID"),
         ("for s in 1; do echo $SLURM_JOB_ID; OUT=$SLURM_JOB_ID; python main.py; echo $OUT; done", None),
         ("export SLURM_NTASKS=${SLURM_NTASKS:-4}\nN=$SLURM_NTASKS\npython main.py msg=$N", None),
@@ -614,6 +623,8 @@ def test_what_a_script_makes_of_a_jobs_variables_is_no_argument(sub: Sub, lines:
     if name:
         assert f"${name}, which " in done.stderr
     assert bool(sub.submitted()) is (name is None)
+    if name is None and "oc.env" in lines:  # what it is here is no value of a job's
+        assert read_yaml(sub.project.logs / "1/metadata/config.yaml")["msg"].startswith("${oc.env:")
 
 
 def test_a_clean_up_in_another_file_removes_nothing_that_is_not_its_jobs(sub: Sub, tmp_path: Path) -> None:
@@ -626,6 +637,14 @@ def test_a_clean_up_in_another_file_removes_nothing_that_is_not_its_jobs(sub: Su
     sub("job.sh")
     assert (tmp_path / "scratch/4711").exists()
     assert len(sub.submitted()) == 1
+
+
+def test_programs_at_once_stay_out_of_each_others_jobs(sub: Sub, tmp_path: Path) -> None:
+    """Bug: a program that has begun to submit does not know of one that starts meanwhile, nor that one of its jobs."""
+    text = "#LOCAL --job-name=x\npython main.py seed=1 do=hold flag=FLAG &\npython -m pkg.app seed=2 && echo x >>done\n"
+    sub.project.write(**{"job.sh": f"{text}wait\ntouch FLAG\n".replace("FLAG", str(tmp_path / "flag"))})
+    sub("--wait", "job.sh")
+    assert (sub.project.dir / "done").read_text() == "x\n"
 
 
 def test_a_command_of_another_program_stays_out_of_earlier_jobs(sub: Sub, tmp_path: Path) -> None:
@@ -681,7 +700,7 @@ def test_a_script_finds_files_and_directories_of_a_job(sub: Sub, tmp_path: Path)
         "set -euo pipefail\nNP=$(cat $PBS_NODEFILE | wc -l)\ncp main.py $SLURM_TMPDIR/x\n"
         "sort $OAR_NODE_FILE $PE_HOSTFILE\n"
         'export PATH="$SLURM_TMPDIR/bin:$PATH" AT=$SLURM_TMPDIR\n[ "$SLURM_PROCID" -eq 0 ]\n'
-        '[ "$PBS_O_HOME" = "$HOME" ]\necho $NP nodes\npython main.py \'msg=${oc.env:AT}\'\n'
+        '[ "$PBS_O_HOME" = "$HOME" ]\necho $NP nodes\npython main.py \'msg=${oc.env:AT,none}\'\n'
     )
     sub.project.write(**{"job.sh": f"#SBATCH --time=5\n{text}"})
     assert sub("job.sh").stdout.splitlines()[2] == "1 nodes"
@@ -744,6 +763,7 @@ def test_what_is_left_out_of_a_job_leaves_behind_what_it_has_set(sub: Sub) -> No
     export A='a  b' && python main.py seed=1
     python main.py seed=2 &
     pids+=($!)
+    export PATH="$PWD/tools:$PATH" && python main.py seed=4 && export C=$MLXP_LOCAL_JOB_ID
     B=b; export B; python main.py seed=3 &
     pids+=($!)
     for pid in "${pids[@]}"; do wait $pid; done
@@ -751,11 +771,16 @@ def test_what_is_left_out_of_a_job_leaves_behind_what_it_has_set(sub: Sub) -> No
     """.replace("    ", "")
     sub.project.write(**{"job.sh": text})
     sub("--wait", "job.sh")
-    assert [sub.project.status(run) for run in (1, 2, 3)] == ["COMPLETE"] * 3
-    logs = [(sub.project.logs / str(run) / "log.stderr").read_text() for run in (1, 2, 3)]
-    assert logs == ["end with a  b\n"] * 3
-    overrides = [sub.project.info(run)["hydra"]["overrides"] for run in (1, 2, 3)]
+    runs = (1, 2, 3, 4)
+    assert [sub.project.status(run) for run in runs] == ["COMPLETE"] * 4
+    logs = [(sub.project.logs / str(run) / "log.stderr").read_text() for run in runs]
+    assert logs == ["end with a  b\n"] * 4
+    overrides = [sub.project.info(run)["hydra"]["overrides"] for run in runs]
     last = sub.script(1 + overrides.index(["seed=3"])).splitlines()
+    (path,) = [line for line in last if line.startswith("export PATH=")]
+    assert path.endswith('"$PATH"')
+    assert path.count(":") == 1
+    assert not any(line.startswith(("export C", "unset C")) for line in last)
     assert "export A='a  b'" in last
     assert last.index("export A='a  b'") < last.index("pids+=($!)")
 

@@ -528,7 +528,7 @@ def test_what_the_environment_puts_into_a_configuration_is_a_part_of_it(tmp_path
     here = {"data": "/d1", "at": "59", "id": "none"}
     assert history.plan(log_dir, [config], wish, lambda _: here).new == []
     plan = history.plan(log_dir, [config], wish, lambda _: {**here, "data": "/d2"})
-    assert (plan.new, plan.other_values) == ([0], {run: ["data: '/d1' -> '/d2'"]})
+    assert (plan.new, plan.other_values) == ([0], {run: ["data"]})
 
 
 def test_other_code_other_programs_and_unknown_code_do_not_count(tmp_path: Path) -> None:

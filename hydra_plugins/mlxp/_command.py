@@ -61,7 +61,7 @@ class Program:
     @staticmethod
     def environment(main: int) -> dict[str, str]:
         """What a job of the ``main``th main function must know, to run none of the others that the program calls."""
-        return {MAIN: str(main)} if main > 1 else {}
+        return {MAIN: str(main)}
 
 
 def find_program(overrides: Sequence[str]) -> Program | None:

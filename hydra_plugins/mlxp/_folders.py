@@ -42,13 +42,13 @@ def run_dir_as_sweep(config: DictConfig) -> list[str]:
 def say_as_sweep(overrides: Any) -> None:
     """Say ``hydra.run.dir``, which a multirun has no use for, in the words of one, in the list that Hydra goes by."""
     for at, override in enumerate(overrides if isinstance(overrides, list) else ()):
-        found = re.fullmatch(r"hydra\.run\.dir=(['\"]?)([^'\"]+)\1", override)
+        found = re.fullmatch(r"\+{0,2}hydra\.run\.dir=(['\"]?)([^'\"]+)\1", override)
         if found and "${" not in found[2]:
             parent, _, name = found[2].rstrip("/").rpartition("/")
             parent = parent or ("/" if found[2].startswith("/") else ".")
             said = [f"hydra.sweep.dir={quote(parent)}", *([] if name == ID else [f"hydra.sweep.subdir={quote(name)}"])]
             overrides[at : at + 1] = said
-        elif override.startswith("hydra.run.dir="):
+        elif override.lstrip("+").startswith("hydra.run.dir="):
             raise SystemExit(
                 f"ConfigurationError: {override}: under mlxpsub a program is a multirun, whose runs lie in "
                 "hydra.sweep.dir, in hydra.sweep.subdir each: say these"

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.mlxp import _config, _sub
 from hydra_plugins.mlxp._compose import Job
-from hydra_plugins.mlxp._folders import log_dir_of, quote, settle_sweep
+from hydra_plugins.mlxp._folders import log_dir_of, settle_sweep
 from hydra_plugins.mlxp._freeze import freeze, wish
 from hydra_plugins.mlxp._interrupts import explained_interrupts
 from hydra_plugins.mlxp._payload import Payload, program_of
@@ -144,7 +144,9 @@ def _say_what_would_be(
     if options.snapshot != NONE:
         check_repository(program.file)
     words = program.words(_python(options), Path)
-    sub.would_submit(options.scheduler, templates[0], [job.overrides for job in jobs], words)
+    for template in dict.fromkeys(templates):
+        these = [job.overrides for job, one in zip(jobs, templates, strict=True) if one is template]
+        sub.would_submit(options.scheduler, template, these, words)
 
 
 def results(launcher: MlxpLauncher, jobs: Sequence[Job], submitted: Sequence[Submitted]) -> list[JobReturn]:
@@ -247,7 +249,7 @@ def _identity(launcher: MlxpLauncher, program: Program | Payload, jobs: Sequence
     code = None if in_script else launcher.code
     return fingerprint(
         program=program.words("", Path),
-        main=launcher.main,
+        main=program.environment(launcher.main),
         directory=str(launcher.config.hydra.runtime.cwd),
         scheduler=launcher.options.scheduler,
         code=code.version.commit if code else None,
@@ -339,8 +341,7 @@ class _Common:
 def _plan(common: _Common, job: Job, run: RunDir, *, template: Template, order: Order) -> Planned:
     name, job_name = run.path.name, job.hydra("job.name")
     job.settled |= {"job.id": name, "sweep.subdir": name, "runtime.output_dir": str(run.path)}
-    given = [*common.hydra_overrides, *_settled_variables(job)]
-    command = (*common.words, *common.program.arguments(given, job, run))
+    command = (*common.words, *common.program.arguments(common.hydra_overrides, job, run))
     copied = {key: os.environ[key] for key in job.hydra("job.env_copy") if key in os.environ}
     return Planned(
         job=script.Job(
@@ -362,18 +363,6 @@ def _plan(common: _Common, job: Job, run: RunDir, *, template: Template, order: 
         },
         settings=common.settings,
     )
-
-
-def _settled_variables(job: Job) -> list[str]:
-    """Overrides that give the variables of hydra.job.env_set the values that they have here, not those of the job."""
-    raw = job.raw("job.env_set")
-    if not any(isinstance(value, str) and "${" in value for value in raw.values()):
-        return []
-    try:
-        values = job.hydra("job.env_set")
-    except OmegaConfBaseException:  # what only a job has
-        return []
-    return [f"++hydra.job.env_set.{name}={quote(str(values[name]))}" for name in raw if "${" in str(raw[name])]
 
 
 def _version_facts(launcher: MlxpLauncher, program: Program | Payload) -> dict[str, Any]:

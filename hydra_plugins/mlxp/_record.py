@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_mains: list[DictConfig] = []  # those that this job has come to
+_mains: list[str] = []  # that number, once for each of those that this job has come to
 _open: list[Run] = []  # the runs that on_job_start has opened, in this process
 _Hook = TypeVar("_Hook", bound=Callable[..., None])
 
@@ -79,8 +79,8 @@ def on_run_start(config: DictConfig, config_name: str | None = None) -> None:
     with _ending_the_program():
         run = RunDir(choose_run_dir(config))
     if _is_launched(run):
-        _mains.append(config)
-        if len(_mains) == int(os.environ.get(MAIN, "1")):
+        _mains.append(os.environ.pop(MAIN, "1") if not _mains else _mains[0])  # no matter of what this job starts
+        if len(_mains) == int(_mains[0]):
             _take_over(config, run)
         else:
             from hydra_plugins.mlxp._instead import skip  # noqa: PLC0415

@@ -50,17 +50,19 @@ class Program:
         self._made_of_a_job = tuple(session.made_of_a_job(self.number, variables))
         self.starters = tuple(shlex.split(variables.get(STARTERS, "")))
         own = session.own(variables)
-        self.of_a_job = frozenset(set(variables) - set(own))  # its script's own that are made of a job's, for one
+        computed = jobscript.computed_of_a_job(session.script, self.number, session.variables)
+        # what is made of a job's variables, or may be: Hydra looks it up in the job
+        self.of_a_job = frozenset((set(variables) - set(own)) | (set(computed) & set(variables)))
         for name in self.of_a_job:
             del os.environ[name]
-        os.environ.update({name: value for name, value in own.items() if value != variables[name]})
+        os.environ.update({name: own[name] for name in own.keys() & {"PATH"}})
         os.environ.setdefault("PATH", os.defpath)
         self._claimed: dict[str, int] = {}  # the number of each launch among those of the script that are the same
         self.told = {"process": this_process(), "number": self.number, "command": sys.orig_argv}
         # the text of its command, which is its own process's: an `exec` may follow
         session.tell("started", **self.told)
         # jobs that are submitted already leave out this command, which they took for one of the script's other lines
-        session.note_program(self.number)
+        session.note_programs()
 
     def template(self) -> Template:
         """The script as a template for this program's jobs."""
@@ -77,9 +79,7 @@ class Program:
             self.starters,
             {number: session.changes(number) for number in sorted(others)},
         )
-        return jobscript.template_of(
-            session.script, reached, str(session.directory), session.variables, session.folder.name
-        )
+        return jobscript.template_of(session.script, reached, str(session.directory), session.variables, session.name)
 
     def submitted_before(self, identity: str) -> list[Submitted] | None:
         """What an earlier call of mlxpsub that was interrupted has submitted of the same; told to the user."""
@@ -94,12 +94,14 @@ class Program:
             in_short(one.run for one in runs),
         )
         self.session.tell("submitted", **self.told, runs=to_plain(runs), before=True)
+        self.session.note_programs()
         return runs
 
     def submitted(self, identity: str, runs: Sequence[Submitted]) -> None:
         """Tell what has been submitted, and have a later call know it."""
         self.session.keep(identity, self._claimed[identity], runs)
         self.session.tell("submitted", **self.told, runs=to_plain(runs), before=False)
+        self.session.note_programs()  # others have started meanwhile, that could not know of these runs
 
     def submitted_again(self, runs: Sequence[Submitted]) -> None:
         """Tell which runs have been submitted again in their own folders."""

@@ -31,7 +31,7 @@ from mlxp_core.subsession import Session, from_plain, record_of, stderr_file
 
 _INTERRUPTED = 130
 _QUIET = 1  # seconds
-_LONGEST_START = 60  # seconds that a program may take to its main function
+_LONGEST_START = 30  # seconds that a program may take to its main function
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,6 @@ def _wait_for_what_is_left(session: Session) -> None:
         started = {one["process"]["process_id"] for one in session.events("started")}
         left = {pid: command for pid, command in session.processes().items() if pid not in started}
         if waited > _LONGEST_START or session.stopped:
-            for pid, command in left.items():
-                print(f"mlxpsub: left in the background: process {pid}, {shlex.join(command)}", file=sys.stderr)
             left = {}
         elif waited > _QUIET and left.keys() - told:
             print(

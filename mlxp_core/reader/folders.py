@@ -32,7 +32,7 @@ _ARTIFACTS = os.fspath(RunDir(Path()).artifacts)
 
 STATUS = "info.status"
 _ENDED = frozenset(map(str, ENDED))
-_STATUSES = frozenset(map(str, Status))
+_STATUSES = frozenset({*map(str, Status), "STARTING"})  # the first one of MLXP's
 _SETTLED = frozenset(map(str, (ENDED - {Status.LOST}) | {Status.PENDING}))
 # what derive_status and process.is_alive look at
 _HIDDEN = "status"  # of info.yaml: the column holds the derived one
