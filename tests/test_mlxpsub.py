@@ -672,7 +672,7 @@ def test_a_command_of_another_program_stays_out_of_earlier_jobs(sub: Sub, tmp_pa
 def test_the_folder_of_a_single_run_is_the_folder_of_its_job(sub: Sub) -> None:
     """Bug: hydra.run.dir is ignored, for the program has become a multirun, and a later line looks there."""
     lines = "for s in 1 2; do\n  python main.py seed=$s hydra.run.dir=mine/s$s\ndone\n"
-    sub.project.write(**{"job.sh": f"#LOCAL --job-name=x\n{lines}python main.py 'hydra.run.dir=mine/{{id}}'\n"})
+    sub.project.write(**{"job.sh": f"#LOCAL --job-name=x\n{lines}python main.py \"hydra.run.dir='mine/{{id}}'\"\n"})
     sub("--wait", "job.sh")
     assert sorted(path.name for path in (sub.project.dir / "mine").glob("[!.]*") if path.is_dir()) == ["1", "s1", "s2"]
     assert read_yaml(sub.project.dir / "mine/s2/metadata/config.yaml")["seed"] == 2
