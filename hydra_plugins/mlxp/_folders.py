@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf, flag_override
 
@@ -39,14 +40,19 @@ def run_dir_as_sweep(config: DictConfig) -> list[str]:
     return [f"hydra.sweep.dir={quote(str(path.parent))}", f"hydra.sweep.subdir={quote(path.name)}"]
 
 
-def say_as_sweep(overrides: Any) -> None:
-    """Say ``hydra.run.dir``, which a multirun has no use for, in the words of one, in the list that Hydra goes by."""
+def say_as_sweep(overrides: Any, parsed: Any) -> None:
+    """Say ``hydra.run.dir``, which a multirun has no use for, in the words of one, in the lists that Hydra goes by.
+
+    Hydra 1.4 has ``parsed``, too, in step with the other.
+    """
     for at, override in enumerate(overrides if isinstance(overrides, list) else ()):
         found = re.fullmatch(r"\+{0,2}hydra\.run\.dir=(['\"]?)([^'\"]+)\1", override)
         if found and "${" not in found[2]:
             parent, _, name = found[2].rstrip("/").rpartition("/")
             parent = parent or ("/" if found[2].startswith("/") else ".")
             said = [f"hydra.sweep.dir={quote(parent)}", *([] if name == ID else [f"hydra.sweep.subdir={quote(name)}"])]
+            if isinstance(parsed, list) and len(parsed) == len(overrides):
+                parsed[at : at + 1] = OverridesParser.create().parse_overrides(said)
             overrides[at : at + 1] = said
         elif override.lstrip("+").startswith("hydra.run.dir="):
             raise SystemExit(

@@ -214,7 +214,7 @@ def watch() -> None:
         if mode is not RunMode.MULTIRUN:
             from hydra_plugins.mlxp._folders import say_as_sweep  # noqa: PLC0415  (whose imports end up here)
 
-            say_as_sweep(more.get("overrides", args[-1] if args else None))
+            say_as_sweep(more.get("overrides"), more.get("parsed_overrides"))
         if is_dry() and not run_and_report(lambda: _is_launched_by_us(hydra, *args, **more)):
             _say_here()
         return RunMode.MULTIRUN
