@@ -239,7 +239,7 @@ class Terminal:
     """The program at a terminal, and somebody who types when asked."""
 
     def __init__(self, project: Project, *arguments: str) -> None:
-        self.shown = ""
+        self.shown, self.gone = "", False
         self.pid, self.master = pty.fork()
         if self.pid == 0:
             os.chdir(project.dir)
@@ -257,16 +257,19 @@ class Terminal:
 
     def end(self) -> tuple[int, str]:
         """Exit code, and what was shown since the last answer."""
-        while self._read(60.0):
+        while self._read(120.0):
             pass
-        os.close(self.master)
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]), self.shown
+        assert self.gone, f"nothing was shown for two minutes after\n{self.shown}"
+        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        os.close(self.master)  # which would end a program that is at its last steps
+        return code, self.shown
 
     def _read(self, limit: float) -> bool:
         ready, _, _ = select.select([self.master], [], [], limit)
         try:
             piece = os.read(self.master, 4096) if ready else b""
         except OSError:  # the program has gone
+            self.gone = True
             return False
         self.shown += piece.decode(errors="replace")
         return bool(ready)
