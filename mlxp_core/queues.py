@@ -66,6 +66,7 @@ class _Said:
     jobs: tuple[NativeJob, ...] = ()
     error: str | None = None
     answered: float | None = None  # when it last did
+    asked: float = 0.0  # it may be as things stood at any moment from then on: a busy machine takes its time
 
 
 def refresh(runs: Iterable[RunDir]) -> list[Silence]:
@@ -209,6 +210,7 @@ def _ask_now(
     def left() -> float:
         return max(1.0, PATIENCE - (time.monotonic() - began))
 
+    asked = time.time()
     ids = frozenset(job_id for job_id, _ in tasks)
     question = Question(user_name(), tuple(sorted(ids)), since)
     try:
@@ -224,8 +226,8 @@ def _ask_now(
         try:
             jobs = [*_run.look(scheduler, scheduler.history, past, limit=left()), *jobs]
         except CommandError as error:  # what the queue shows is known all the same
-            return _Said(now, ids - gone, tuple(jobs), error=str(error), answered=now)
-    return _Said(now, ids, tuple(jobs), answered=now)
+            return _Said(now, ids - gone, tuple(jobs), error=str(error), answered=now, asked=asked)
+    return _Said(now, ids, tuple(jobs), answered=now, asked=asked)
 
 
 def _write(scheduler: Scheduler, concerned: Sequence[Standing], said: _Said) -> None:
@@ -271,7 +273,7 @@ def _news(
         return None
     attempt = max(_attempt(one), starts)
     if state is Status.PENDING and starts >= attempt:
-        if said.time < one.run.starts.stat().st_mtime + _SKEW:
+        if said.asked < one.run.starts.stat().st_mtime + _SKEW:
             return None  # said before it started
         attempt = starts + 1  # it waits again
     if one.submission.get("cancel_time") and state in {Status.FAILED, Status.LOST} and one.code is None:

@@ -201,6 +201,19 @@ def test_a_scheduler_that_hangs_is_given_up_within_ten_seconds(clients: Path, lo
         assert "1 of its runs is the last that is known" in stderr
 
 
+def test_an_answer_that_takes_long_is_as_old_as_its_question(
+    clients: Path, log_dir: LogDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: a run that has started and ended while a busy squeue was at its answer is said to wait anew."""
+    monkeypatch.setattr(queues, "_SKEW", 0.2)
+    run = submitted(log_dir, 1, starts=1, job_id="7", array_index=1)
+    client(clients, "squeue", f"echo '7|1|PENDING|Resources|x'; touch '{run.starts}'; sleep 0.6")
+    write(run.info, {"status": "RUNNING", "attempt": 1})
+    queues.refresh([run])
+    assert note(run).get("attempt", 1) == 1
+    assert status_of(run) != "PENDING"
+
+
 def test_a_requeued_job_waits_as_its_next_attempt(clients: Path, log_dir: LogDir, tmp_path: Path) -> None:
     """Bug: the end of the first attempt taken for that of the run; or an answer from before the start for a requeue."""
     run = submitted(log_dir, 1, starts=1, info={"status": "CANCELLED"})
