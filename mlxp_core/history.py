@@ -56,7 +56,7 @@ def plan(
     log_dir: LogDir,
     configs: Sequence[Mapping[str, Any]],
     wish: Wish,
-    resolved: Callable[[int], Mapping[str, Any]] | None = None,
+    resolved: Callable[[int], Mapping[str, Any]],
 ) -> Plan:
     """Find out what is to be run of jobs with these configurations (with their interpolations).
 
@@ -65,8 +65,7 @@ def plan(
     """
     known = _by_configuration(log_dir, configs)
     made = Plan()
-    if resolved is not None:
-        known = {at: _with_these_values(runs, configs[at], resolved, at, made) for at, runs in known.items()}
+    known = {at: _with_these_values(runs, configs[at], resolved, at, made) for at, runs in known.items()}
     standings = {run: Standing.load(run) for runs in known.values() for run in runs}
     ours = {run: one for run, one in standings.items() if _program(one) in {wish.program, None}}
     other = {run: where for run, where in made.other_values.items() if _program(Standing.load(run)) == wish.program}

@@ -13,10 +13,11 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.jobvariables import JobVariables, computations, computes, first_plain, job_variables, place_variables
+from mlxp_core.layout import LogDir
 from mlxp_core.scheduler._base import Scheduler
 from mlxp_core.template import Simple, Template, simple_commands, take_directives
 
@@ -203,7 +204,7 @@ def _after(script: JobScript, reached: Reached, session: str) -> tuple[str, ...]
         lines_of_it = script.text(part, comments=False)
         defines = bool(lines_of_it) and _DEFINES.match(lines_of_it[0])  # a function, which later lines call
         if number not in reached.others and (defines or not _holds(lines_of_it, reached.head)):
-            more = not defines and any(map(_is_more_than_one, lines_of_it))
+            more = not defines and _is_more_than_one(lines_of_it)
             lines += _unless_noted(script.text(part), number, session) if more else script.text(part)
         elif _is_in_background(script, part):
             lines += [": &"]
@@ -211,14 +212,15 @@ def _after(script: JobScript, reached: Reached, session: str) -> tuple[str, ...]
     return _trimmed([*ended, *lines] if _has_commands(lines) else [])
 
 
-def _is_more_than_one(line: str) -> bool:
-    return len(simple_commands(line.replace("\\\n", "  "))) > 1
+def _is_more_than_one(lines: Sequence[str]) -> bool:
+    line = "\n".join(lines).replace("\\\n", "  ")
+    return "\n" in line or len(simple_commands(line)) > 1
 
 
 def _unless_noted(lines: Sequence[str], number: int, session: str) -> list[str]:
-    noted = f'"$mlxp_metadata/../../.mlxp/scripts/{session}"'
+    noted = LogDir(Path("$mlxp_metadata/../..")).scripts / session
     return [
-        f'mlxp_status=$?; if ! grep -qsx {number} {noted}; then (exit "$mlxp_status") && :',
+        f'mlxp_status=$?; if ! grep -qsx {number} "{noted}"; then (exit "$mlxp_status") && :',
         *lines,
         "fi",
     ]
@@ -233,9 +235,9 @@ def _export(name: str, change: Change) -> str:
     if after is None:
         return f"unset {name}"
     if before and after.endswith(f":{before}"):  # to what the job has there
-        return f'export {name}={shlex.quote(after.removesuffix(before))}"${name}"'
+        return f'export {name}={shlex.quote(after.removesuffix(before))}"${{{name}-}}"'
     if before and after.startswith(f"{before}:"):
-        return f'export {name}="${name}"{shlex.quote(after.removeprefix(before))}'
+        return f'export {name}="${{{name}-}}"{shlex.quote(after.removeprefix(before))}'
     return f"export {name}={shlex.quote(after)}"
 
 

@@ -169,12 +169,13 @@ class MetricsFolder:
 class MetricsFile:
     """Appends to ``metrics/<log_name>.json`` of one run; a forked child may as well, whole lines stay whole."""
 
-    __slots__ = ("_fd", "_keys_fd", "_known", "path")
+    __slots__ = ("_fd", "_keys", "_keys_fd", "_known", "path")
 
     def __init__(self, fd: int, keys_fd: int, path: Path) -> None:
         """Made by MetricsFolder.open; what is in the file already stays."""
         self._fd, self._keys_fd, self.path = fd, keys_fd, path
         self._known: dict[str, str] = {}  # the type that was noted of a key; "other" is the last word
+        self._keys: set[str] = set()  # the same keys, for a quick look
         end = os.fstat(fd).st_size
         if end and os.pread(fd, 1, end - 1) != b"\n":
             os.write(fd, b"\n")  # a line that a full disk cut short must not swallow the next one
@@ -182,7 +183,9 @@ class MetricsFile:
     def append(self, metrics: Metrics) -> None:
         """Write one line; once this has returned, the line outlives the process."""
         line = encode_line(metrics)
-        if not metrics.keys() <= self._known.keys() or self._has_turned(metrics):
+        # a line of known keys and of numbers, which most are, has no quotes but those of its keys, and no array
+        plain = line.count(b'"') == 2 * len(metrics) and line.find(b"[") < 0  # quicker than `in`
+        if not self._keys.issuperset(metrics) or (not plain and self._has_turned(metrics)):
             self._learn(metrics)
         if os.write(self._fd, line) != len(line):
             raise MetricsError(f"{self.path}: the disk took only a part of a line; is it full?")
@@ -197,13 +200,12 @@ class MetricsFile:
         os.close(self._keys_fd)
 
     def _has_turned(self, metrics: Metrics) -> bool:
-        """Whether a key that was a number holds something else: asked of every line, so no value is converted."""
-        for key, value in metrics.items():
+        """Whether a key that was a number holds something else: asked of many lines, so no value is converted."""
+        return any(
             # an array has dimensions, a scalar of numpy or torch has none
-            other = value.__class__ not in _NUMBERS and (isinstance(value, _OTHERS) or getattr(value, "ndim", None))
-            if other and self._known[key] == "number":
-                return True
-        return False
+            (isinstance(value, _OTHERS) or getattr(value, "ndim", None)) and self._known[key] == "number"
+            for key, value in metrics.items()
+        )
 
     def _learn(self, metrics: Metrics) -> None:
         # before the line itself: a reader that knows a key with no line yet is right, the reverse is not
@@ -212,3 +214,4 @@ class MetricsFile:
         new = {key: kind for key, kind in kinds.items() if self._known.get(key) not in {kind, "other"}}
         os.write(self._keys_fd, "".join(json.dumps([str(key), kind]) + "\n" for key, kind in new.items()).encode())
         self._known.update(new)
+        self._keys.update(new)

@@ -100,9 +100,11 @@ class Session:
                 with place.open("ab", buffering=0) as file:
                     file.write("".join(f"{number}\n" for number in numbers).encode())
 
-    def processes(self) -> dict[int, list[str]]:
-        """What the script has started and is still there: pid, and command line."""
-        return with_variable(SESSION, str(self.folder))
+    def starting(self) -> dict[int, list[str]]:
+        """What the script has started, is still there, and has not said that it is a program: pid, and command line."""
+        found = with_variable(SESSION, str(self.folder))
+        started = {one["process"]["process_id"] for one in self.events("started")}
+        return {pid: command for pid, command in found.items() if pid not in started}
 
     def stop(self) -> None:
         """Have no further program submit anything."""

@@ -656,17 +656,21 @@ def test_a_command_of_another_program_stays_out_of_earlier_jobs(sub: Sub, tmp_pa
     train() { python main.py "$@"; }
     python -m pkg.app seed=2 && echo $? in $MLXP_LOCAL_JOB_ID >>done
     train seed=3
+    for s in 4
+    do
+      python -m pkg.app seed=$s
+      echo in $MLXP_LOCAL_JOB_ID >>done
+    done
     true && echo "always $?" >>"always $MLXP_LOCAL_JOB_ID"
     touch FLAG
     """.replace("    ", "")
     sub.project.write(**{"job.sh": text.replace("FLAG", str(tmp_path / "flag"))})
     sub("--wait", "job.sh")
-    assert [sub.project.status(run) for run in (1, 2, 3)] == ["COMPLETE"] * 3
+    assert [sub.project.status(run) for run in (1, 2, 3, 4)] == ["COMPLETE"] * 4
     assert (sub.project.logs / "1/log.stderr").read_text() == ""
     done = (sub.project.dir / "done").read_text().splitlines()
-    assert len(done) == 1  # here, and in no job
-    assert done[0].startswith("0 in 794")
-    assert len(list(sub.project.dir.glob("always*"))) == 4  # here, and in three jobs
+    assert [line.partition("in ")[2][:3] for line in done] == ["794", "794"]  # here, and in no job
+    assert len(list(sub.project.dir.glob("always*"))) == 5  # here, and in four jobs
 
 
 def test_the_folder_of_a_single_run_is_the_folder_of_its_job(sub: Sub) -> None:
@@ -778,7 +782,7 @@ def test_what_is_left_out_of_a_job_leaves_behind_what_it_has_set(sub: Sub) -> No
     overrides = [sub.project.info(run)["hydra"]["overrides"] for run in runs]
     last = sub.script(1 + overrides.index(["seed=3"])).splitlines()
     (path,) = [line for line in last if line.startswith("export PATH=")]
-    assert path.endswith('"$PATH"')
+    assert path.endswith('"${PATH-}"')
     assert path.count(":") == 1
     assert not any(line.startswith(("export C", "unset C")) for line in last)
     assert "export A='a  b'" in last

@@ -478,7 +478,7 @@ def made(log_dir: LogDir, number: int, status: str, config: str = "lr: 1\nseed: 
 
 def planned(log_dir: LogDir, configs: Sequence[dict[str, Any]], **wish: Any) -> history.Plan:
     usual = {"skip": [Status.COMPLETE], "any_code": False, "resume": True, "commit": COMMIT, "program": "main"}
-    return history.plan(log_dir, configs, history.Wish(**{"function_hash": None, **usual, **wish}))
+    return history.plan(log_dir, configs, history.Wish(**{"function_hash": None, **usual, **wish}), configs.__getitem__)
 
 
 CONFIG = {"lr": 1, "seed": 2}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import logging
 import os
 import sys
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_mains: list[str] = []  # that number, once for each of those that this job has come to
+_mains = itertools.count(1)  # the main functions that this job comes to
 _open: list[Run] = []  # the runs that on_job_start has opened, in this process
 _Hook = TypeVar("_Hook", bound=Callable[..., None])
 
@@ -61,6 +62,12 @@ def _ending_the_program() -> Iterator[None]:
         raise SystemExit(f"{type(error).__name__}: {error}") from error
 
 
+@functools.cache
+def _own_main() -> int:
+    """Which of its program's main functions this job is of; no matter of what it starts."""
+    return int(os.environ.pop(MAIN, "1"))
+
+
 def watch() -> None:
     """See the ends that Hydra does not report."""
     watch_endings(_close)
@@ -79,13 +86,13 @@ def on_run_start(config: DictConfig, config_name: str | None = None) -> None:
     with _ending_the_program():
         run = RunDir(choose_run_dir(config))
     if _is_launched(run):
-        _mains.append(os.environ.pop(MAIN, "1") if not _mains else _mains[0])  # no matter of what this job starts
-        if len(_mains) == int(_mains[0]):
+        number = next(_mains)
+        if number == _own_main():
             _take_over(config, run)
         else:
             from hydra_plugins.mlxp._instead import skip  # noqa: PLC0415
 
-            log.debug("not the main function of this job, but the %dth of its program", len(_mains))
+            log.debug("not the main function of this job, but the %dth of its program", number)
             skip(config)
     elif single is not None:
         name = config.hydra.runtime.choices.get("hydra/launcher")

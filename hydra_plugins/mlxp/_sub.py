@@ -55,8 +55,7 @@ class Program:
         self.of_a_job = frozenset((set(variables) - set(own)) | (set(computed) & set(variables)))
         for name in self.of_a_job:
             del os.environ[name]
-        os.environ.update({name: own[name] for name in own.keys() & {"PATH"}})
-        os.environ.setdefault("PATH", os.defpath)
+        os.environ["PATH"] = own.get("PATH", os.defpath)
         self._claimed: dict[str, int] = {}  # the number of each launch among those of the script that are the same
         self.told = {"process": this_process(), "number": self.number, "command": sys.orig_argv}
         # the text of its command, which is its own process's: an `exec` may follow

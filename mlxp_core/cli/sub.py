@@ -121,11 +121,8 @@ def _wait_for_what_is_left(session: Session) -> None:
     told: set[int] = set()
     while True:
         waited = time.monotonic() - begun
-        started = {one["process"]["process_id"] for one in session.events("started")}
-        left = {pid: command for pid, command in session.processes().items() if pid not in started}
-        if waited > _LONGEST_START or session.stopped:
-            left = {}
-        elif waited > _QUIET and left.keys() - told:
+        left = {} if waited > _LONGEST_START or session.stopped else session.starting()
+        if waited > _QUIET and left.keys() - told:
             print(
                 "mlxpsub: what the script has left in the background may be a Hydra program that is starting: waiting "
                 f"for it, {_LONGEST_START} s at most (`wait` at the end of the script says so itself):",
