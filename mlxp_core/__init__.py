@@ -8,15 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlxp_core.active import current_run
-    from mlxp_core.logger import Run
-    from mlxp_core.recording import start_run
+    from mlxp_core.recording.current import current_run
+    from mlxp_core.recording.lifecycle import start_run
+    from mlxp_core.recording.run import Run
 
 __all__ = ["Run", "__version__", "current_run", "start_run"]
 
 __version__ = "0.1.0"
 
-_HOMES = {"Run": "logger", "current_run": "active", "start_run": "recording"}
+_HOMES = {"Run": "recording.run", "current_run": "recording.current", "start_run": "recording.lifecycle"}
 
 
 def __getattr__(name: str) -> object:

@@ -150,7 +150,7 @@ cache = tempfile.TemporaryDirectory()
 os.environ["XDG_CACHE_HOME"] = cache.name
 from pathlib import Path
 from mlxp_core import queues
-from mlxp_core.layout import RunDir
+from mlxp_core.runs.layout import RunDir
 what, *folders = sys.argv[1:]
 runs = [RunDir(Path(folder)) for folder in folders]
 silences = [] if what == "look" else queues.refresh(runs)

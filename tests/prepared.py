@@ -1,4 +1,4 @@
-"""Runs that are composed already, by the thousand: what a launcher gives to mlxp_core.submission, without Hydra."""
+"""Runs that are composed already, by the thousand: what a launcher gives to mlxp_core.jobs.submit, without Hydra."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mlxp_core import script
-from mlxp_core.layout import RunDir
+from mlxp_core.jobs import run_script
+from mlxp_core.jobs.submit import Order, Planned
+from mlxp_core.jobs.template import Template
+from mlxp_core.runs.layout import RunDir
 from mlxp_core.scheduler import load_scheduler
-from mlxp_core.submission import Order, Planned
-from mlxp_core.template import Template
 
 CONFIG = {
     "model": {"name": "resnet", "width": 64, "depth": 18, "dropout": 0.1, "norm": "batch", "mem": "4G"},
@@ -32,7 +32,9 @@ def plan(
 def _plan(run: RunDir, order: Order, command: list[str], seed: int) -> Planned:
     config: dict[str, Any] = {**CONFIG, "seed": seed}
     return Planned(
-        job=script.Job(run, f"main-{run.path.name}", tuple(command), order.directory, {"PYTHONPATH": order.directory}),
+        job=run_script.Job(
+            run, f"main-{run.path.name}", tuple(command), order.directory, {"PYTHONPATH": order.directory}
+        ),
         template=Template(header=order.header),
         order=order,
         config=config,

@@ -338,7 +338,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def stop_local_queues(environment: dict[str, str]) -> None:
     """Cancel what a failed test left in its local queue."""
-    queue = [sys.executable, str(ROOT / "mlxp_core" / "scheduler" / "_local_queue.py")]
+    queue = [sys.executable, str(ROOT / "mlxp_core" / "scheduler" / "local_queue.py")]
     status = subprocess.run([*queue, "status"], env=environment, capture_output=True, text=True, check=True)
     lines = (line.split("|") for line in status.stdout.splitlines())
     left = {fields[0] for fields in lines if fields[2] in {"PENDING", "RUNNING"}}

@@ -65,9 +65,7 @@ def test_the_reader_stands_on_its_own() -> None:
     reader = sources("mlxp_core", "reader")
     assert reader
     assert offences(reader, "git", "hydra", "omegaconf") == []
-    allowed = tuple(
-        f"mlxp_core.{name}" for name in ("layout", "files", "process", "artifacts", "digest", "errors", "reader")
-    )
+    allowed = tuple(f"mlxp_core.{name}" for name in ("runs", "atomic_files", "artifacts", "errors", "reader"))
     own = [offence for offence in offences(reader, "mlxp_core", but=allowed) if not offence.endswith(" mlxp_core")]
     assert own == []
 
@@ -77,8 +75,8 @@ def test_nothing_but_the_commands_and_the_sweepers_queries_imports_the_reader() 
     files = [path for package in PACKAGES for path in sources(package)]
     rest = [path for path in files if not path.is_relative_to(ROOT / "mlxp_core" / "reader")]
     rest = [path for path in rest if not path.is_relative_to(ROOT / "mlxp_core" / "cli")]
-    rest.remove(ROOT / "hydra_plugins" / "mlxp" / "_query.py")
-    lines = {(path, line) for path in rest for line, name in imports(path) if name == "hydra_plugins.mlxp._query"}
+    rest.remove(ROOT / "hydra_plugins" / "mlxp" / "_job_filter.py")
+    lines = {(path, line) for path in rest for line, name in imports(path) if name == "hydra_plugins.mlxp._job_filter"}
     assert [path.name for path, _ in lines] == ["_sweep.py"]
     # inside of the one function that needs it
     assert all(path.read_text(encoding="utf-8").splitlines()[line - 1].startswith("    ") for path, line in lines)
@@ -88,15 +86,16 @@ def test_nothing_but_the_commands_and_the_sweepers_queries_imports_the_reader() 
 def test_git_is_spoken_to_in_one_module_schedulers_in_another_and_the_shell_in_a_third() -> None:
     """Bug: a second place for time limits, retries and error texts."""
     files = [path for package in PACKAGES for path in sources(package)]
-    git = [path for path in files if path.name != "repository.py"]
+    git = [path for path in files if path != ROOT / "mlxp_core" / "versioning" / "git.py"]
     assert offences(git, "git") == []
-    commands = [path for path in files if path.name not in {"_run.py", "_local_queue.py", "repository.py", "shell.py"}]
+    talkers = ("scheduler/client.py", "scheduler/local_queue.py", "versioning/git.py", "mlxpsub/shell.py")
+    commands = [path for path in files if path not in {ROOT / "mlxp_core" / name for name in talkers}]
     assert offences(commands, "subprocess") == []
 
 
 def test_the_local_queue_needs_the_standard_library_alone() -> None:
     """Bug: `mlxp_local` that cannot submit where a package is missing, or that starts slowly."""
-    queue = sources("mlxp_core", "scheduler", "_local_queue.py")
+    queue = sources("mlxp_core", "scheduler", "local_queue.py")
     other = [name for _, name in imports(queue[0]) if name.split(".")[0] not in {*sys.stdlib_module_names, ""}]
     assert other == []
 
@@ -150,7 +149,9 @@ def test_the_reader_loads_neither_hydra_nor_git_nor_a_scheduler(tmp_path: Path) 
     modules = loaded("from mlxp_core.reader import Reader", tmp_path)
     assert "polars" in modules
     assert (
-        modules & {"hydra", "omegaconf", "git", "numpy", "pandas", "mlxp_core.scheduler", "mlxp_core.snapshot"} == set()
+        modules
+        & {"hydra", "omegaconf", "git", "numpy", "pandas", "mlxp_core.scheduler", "mlxp_core.versioning.snapshot"}
+        == set()
     )
 
 

@@ -13,8 +13,8 @@ import pytest
 from support import git
 
 from mlxp_core.errors import SnapshotError
-from mlxp_core.layout import LogDir
-from mlxp_core.snapshot import Code, Wish, take_snapshot
+from mlxp_core.runs.layout import LogDir
+from mlxp_core.versioning.snapshot import Code, Wish, take_snapshot
 
 
 @pytest.fixture(autouse=True)
@@ -334,8 +334,8 @@ def test_variables_of_a_hook_do_not_lead_to_another_repository(repo: Path, tmp_p
     other = make(tmp_path / "other", **{"main.py": "other"})
     index = (other / ".git" / "index").read_bytes()
     program = (
-        "import sys; from pathlib import Path; from mlxp_core.layout import LogDir\n"
-        "from mlxp_core.snapshot import Wish, take_snapshot\n"
+        "import sys; from pathlib import Path; from mlxp_core.runs.layout import LogDir\n"
+        "from mlxp_core.versioning.snapshot import Wish, take_snapshot\n"
         "top = Path(sys.argv[1])\n"
         "print(take_snapshot(top / 'main.py', LogDir(top / 'logs'), Wish('worktree')).copy)"
     )

@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
-from hydra_plugins.mlxp import _config
-from hydra_plugins.mlxp._compose import Composer
+from hydra_plugins.mlxp import _omegaconf
+from hydra_plugins.mlxp._composer import Composer
 
 
 class Norm(enum.Enum):
@@ -152,7 +152,7 @@ class Application:
         if quick is None:
             return False
         config = self.loader.load_sweep_config(self.master, list(overrides))
-        assert repr(quick.unresolved) == repr(_config.unresolved(config))
+        assert repr(quick.unresolved) == repr(_omegaconf.unresolved(config))
         assert described(quick.config()) == described(quick.config()) == expected
         assert quick.raw("runtime.choices") == OmegaConf.to_container(config.hydra.runtime.choices)
         assert quick.raw("overrides") == OmegaConf.to_container(config.hydra.overrides)

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.mlxp._command import Program, job_overrides
-from hydra_plugins.mlxp._config import as_resolved, differences, pin, resolved, unresolved
-from hydra_plugins.mlxp._folders import quote
-from mlxp_core.interpolation import of_a_job
-from mlxp_core.jobvariables import is_of_a_job
-from mlxp_core.layout import RunDir
-from mlxp_core.metadata import to_plain
+from hydra_plugins.mlxp._command_line import Program, job_overrides
+from hydra_plugins.mlxp._omegaconf import as_resolved, differences, pin, resolved, unresolved
+from hydra_plugins.mlxp._run_dirs import quote
+from mlxp_core.mlxpsub.placeholders import is_of_a_job
+from mlxp_core.runs.info import to_plain
+from mlxp_core.runs.layout import RunDir
+from mlxp_core.sweeps.interpolation import of_a_job
 
 
 class Colour(Enum):

@@ -413,9 +413,9 @@ def open_folder() -> Iterator[Path]:
 PRUNE = """
 import os, sys
 from pathlib import Path
-from mlxp_core.layout import LogDir
-from mlxp_core.snapshot import Wish, take_snapshot
-from mlxp_core.versions import prune
+from mlxp_core.runs.layout import LogDir
+from mlxp_core.versioning.snapshot import Wish, take_snapshot
+from mlxp_core.versioning.prune import prune
 top = Path(sys.argv[1])
 logs = LogDir(top / "logs")
 code = take_snapshot(top / "main.py", logs, Wish("commit"))

@@ -273,8 +273,8 @@ def test_a_refused_submission_is_said_with_its_header_and_in_the_run_folders(pro
     assert "unrecognized arguments: --foo=1" in done.stderr
     assert "#LOCAL --foo=1" in done.stderr
     assert "Traceback" not in done.stderr
-    from mlxp_core.layout import RunDir
-    from mlxp_core.queues import status_of
+    from mlxp_core.jobs.refresh import status_of
+    from mlxp_core.runs.layout import RunDir
 
     for name in project.runs():
         submission = project.submission(name)
@@ -592,7 +592,7 @@ def test_a_folder_in_which_a_run_goes_on_is_not_given_to_another(project: Projec
 def test_the_value_of_a_job_that_was_left_cannot_be_taken_for_a_number() -> None:
     """Bug: a sweeper that optimises over handles."""
     from hydra_plugins.mlxp._launch import SubmittedJob
-    from mlxp_core.layout import RunDir
+    from mlxp_core.runs.layout import RunDir
 
     handle = SubmittedJob(RunDir(Path("/logs/3")), "slurm", "42", 3)
     assert (handle.run_id, repr(handle)) == (

@@ -19,11 +19,11 @@ from support import read_yaml, until
 
 from mlxp_core import current_run, start_run
 from mlxp_core.errors import ArtifactError, ArtifactNotFoundError, MetricsError, NoActiveRunError, SupersededError
-from mlxp_core.layout import RunDir
-from mlxp_core.logger import Run
-from mlxp_core.metrics import encode_line
 from mlxp_core.reader import scan_runs
-from mlxp_core.recording import begin, finish
+from mlxp_core.recording.lifecycle import begin, finish
+from mlxp_core.recording.metrics import encode_line
+from mlxp_core.recording.run import Run
+from mlxp_core.runs.layout import RunDir
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from mlxp_core.atomic_files import write_whole
 from mlxp_core.errors import ConfigurationError, SubmissionUnclearError
-from mlxp_core.files import write_whole
-from mlxp_core.layout import RunDir
-from mlxp_core.notes import Submitted, is_unclear, load_note, submitted
-from mlxp_core.settling import find_started, find_submitted
+from mlxp_core.jobs.reconcile import find_started, find_submitted
+from mlxp_core.runs.layout import RunDir
+from mlxp_core.runs.submission_record import Submitted, is_unclear, load_note, submitted
 
 TIME = 'time: "2026-11-25T18:00:00+00:00"'
 

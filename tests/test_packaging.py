@@ -133,7 +133,7 @@ def test_wheel_and_archive_hold_what_they_should_and_no_more(built: dict[str, Pa
         names = set(wheel.namelist())
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert tops == {"mlxp_core", "hydra_plugins"}
-    assert {"mlxp_core/py.typed", "mlxp_core/reader/query.lark", "hydra_plugins/mlxp/config.py"} <= names
+    assert {"mlxp_core/py.typed", "mlxp_core/reader/query/query.lark", "hydra_plugins/mlxp/config.py"} <= names
     assert "hydra_plugins/__init__.py" not in names
     assert any(name.endswith("LICENSE") for name in names)
     with tarfile.open(built["archive"]) as archive:

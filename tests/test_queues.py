@@ -16,12 +16,12 @@ import pytest
 import yaml
 from support import read_yaml
 
-from mlxp_core import queues
-from mlxp_core.environment import user_name
 from mlxp_core.errors import CommandError, ConfigurationError
-from mlxp_core.layout import LogDir, RunDir, Status
-from mlxp_core.resubmission import resubmit
-from mlxp_core.standing import Standing, list_runs, status_of
+from mlxp_core.jobs import refresh
+from mlxp_core.jobs.resubmit import resubmit
+from mlxp_core.recording.environment import user_name
+from mlxp_core.runs.layout import LogDir, RunDir, Status
+from mlxp_core.runs.state import Standing, list_runs, status_of
 
 
 def client(folder: Path, name: str, script: str) -> None:
@@ -92,7 +92,7 @@ def test_a_thousand_runs_cost_one_command(clients: Path, log_dir: LogDir) -> Non
     runs = [submitted(log_dir, number) for number in range(1, 1001)]
     client(clients, "squeue", "seq 1 1000 | sed 's/.*/7|&|PENDING|Resources|x/'")
     before = time.process_time()
-    assert queues.refresh(runs) == []
+    assert refresh.refresh(runs) == []
     assert time.process_time() - before < 5
     assert calls(clients) == ["squeue"]
     assert {status_of(run) for run in runs[::100]} == {"PENDING"}
@@ -105,14 +105,14 @@ def test_however_often_it_is_asked_the_scheduler_is_asked_once_in_ten_seconds(
     """Bug: ten users of `watch mlxp status`, or ten processes at once, that stop the controller."""
     run = submitted(log_dir, 1)
     client(clients, "squeue", "echo '7|1|PENDING|Priority|x'; sleep 0.3")
-    program = "import sys; from pathlib import Path; from mlxp_core.queues import refresh; "
-    program += "from mlxp_core.layout import RunDir; print(len(refresh([RunDir(Path(sys.argv[1]))])))"
+    program = "import sys; from pathlib import Path; from mlxp_core.jobs.refresh import refresh; "
+    program += "from mlxp_core.runs.layout import RunDir; print(len(refresh([RunDir(Path(sys.argv[1]))])))"
     command = [sys.executable, "-c", program, str(run.path)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     assert [process.communicate(timeout=60)[0] for process in processes] == ["0\n"] * 4
     assert calls(clients) == ["squeue"]
     forget_answers(tmp_path)
-    queues.refresh([run])
+    refresh.refresh([run])
     assert calls(clients) == ["squeue"] * 2
 
 
@@ -148,7 +148,7 @@ def test_the_schedulers_word_and_the_folder_make_a_status(
     run = submitted(log_dir, 1, starts=starts, info=info)
     client(clients, "squeue", f"echo '{squeue}'" if squeue else "")
     client(clients, "sacct", f"echo '{sacct}'" if sacct else "")
-    assert queues.refresh([run]) == []
+    assert refresh.refresh([run]) == []
     one = Standing.load(run)
     assert (one.status, one.reason) == (status, reason)
 
@@ -156,7 +156,7 @@ def test_the_schedulers_word_and_the_folder_make_a_status(
 def test_a_job_that_was_just_submitted_is_not_missed(clients: Path, log_dir: LogDir) -> None:
     """Bug: CANCELLED, because the controller is a second behind."""
     run = submitted(log_dir, 1, time=ago(5))
-    queues.refresh([run])
+    refresh.refresh([run])
     assert status_of(run) == "PENDING"
 
 
@@ -164,7 +164,7 @@ def test_a_site_without_accounting_is_one_where_the_folder_has_the_last_word(cli
     """Bug: `Slurm accounting storage is disabled` at every status, and runs that stay RUNNING."""
     run = submitted(log_dir, 1, starts=1, info={"status": "RUNNING"})
     client(clients, "sacct", "echo 'Slurm accounting storage is disabled' >&2; exit 1")
-    assert queues.refresh([run]) == []
+    assert refresh.refresh([run]) == []
     assert status_of(run) == "LOST"
 
 
@@ -176,7 +176,7 @@ def test_without_its_accounting_a_scheduler_is_believed_for_what_its_queue_shows
     client(clients, "squeue", "echo '7|1|PENDING|Resources|x'")
     client(clients, "sacct", "echo 'slurmdbd is down' >&2; exit 1")
     standings = [Standing.load(waits), Standing.load(gone)]
-    (silence,) = queues.bring_up_to_date(standings)
+    (silence,) = refresh.bring_up_to_date(standings)
     assert "slurmdbd is down" in silence.why
     assert [(one.status, one.current) for one in standings] == [("PENDING", True), ("RUNNING", False)]
     assert note(waits)["reason"] == "Resources"
@@ -186,7 +186,7 @@ def test_a_scheduler_that_hangs_is_given_up_within_ten_seconds(clients: Path, lo
     """Bug: a status that hangs with the controller; two of them one after the other; or a last state shown as new."""
     run = submitted(log_dir, 1, starts=1, info={"status": "RUNNING"})
     client(clients, "squeue", "echo '7|1|RUNNING|None|x'")
-    assert queues.refresh([run]) == []
+    assert refresh.refresh([run]) == []
     forget_answers(tmp_path)
     client(clients, "squeue", "sleep 60")
     command = [Path(sys.executable).with_name("mlxp"), "status", "--log-dir", str(log_dir.path), "--json"]
@@ -205,11 +205,11 @@ def test_an_answer_that_takes_long_is_as_old_as_its_question(
     clients: Path, log_dir: LogDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bug: a run that has started and ended while a busy squeue was at its answer is said to wait anew."""
-    monkeypatch.setattr(queues, "_SKEW", 0.2)
+    monkeypatch.setattr(refresh, "_SKEW", 0.2)
     run = submitted(log_dir, 1, starts=1, job_id="7", array_index=1)
     client(clients, "squeue", f"echo '7|1|PENDING|Resources|x'; touch '{run.starts}'; sleep 0.6")
     write(run.info, {"status": "RUNNING", "attempt": 1})
-    queues.refresh([run])
+    refresh.refresh([run])
     assert note(run).get("attempt", 1) == 1
     assert status_of(run) != "PENDING"
 
@@ -219,17 +219,17 @@ def test_a_requeued_job_waits_as_its_next_attempt(clients: Path, log_dir: LogDir
     run = submitted(log_dir, 1, starts=1, info={"status": "CANCELLED"})
     client(clients, "squeue", "echo '7|1|PENDING|BeginTime|x'")
     os.utime(run.starts)  # a moment ago: what the queue says may be older
-    queues.refresh([run])
+    refresh.refresh([run])
     assert note(run)["state"] is None
     os.utime(run.starts, (time.time() - 60,) * 2)
     forget_answers(tmp_path)
-    queues.refresh([run])
+    refresh.refresh([run])
     assert (note(run)["state"], note(run)["attempt"]) == ("PENDING", 2)
     assert (status_of(run), Standing.load(run).reason) == ("PENDING", "BeginTime")
     # it runs, and script.sh has not noted it yet
     client(clients, "squeue", "echo '7|1|RUNNING|None|x'")
     forget_answers(tmp_path)
-    queues.refresh([run])
+    refresh.refresh([run])
     assert (note(run)["state"], note(run)["attempt"]) == ("RUNNING", 2)
 
 
@@ -239,7 +239,7 @@ def test_the_second_attempt_cancelled_in_the_queue_is_cancelled(clients: Path, l
     run = submitted(log_dir, 1, starts=1, info=failed, attempt=2)
     assert status_of(run) == "PENDING"
     client(clients, "squeue", "echo '7|1|CANCELLED|None|x'")
-    queues.refresh([run])
+    refresh.refresh([run])
     assert (note(run)["state"], note(run)["attempt"]) == ("CANCELLED", 2)
     assert status_of(run) == "CANCELLED"
 
@@ -249,7 +249,7 @@ def test_a_run_of_another_user_or_from_another_machines_queue_is_left_as_it_is(c
     colleague = submitted(log_dir, 1, starts=1, info={"status": "RUNNING"}, user="somebody-else")
     elsewhere = submitted(log_dir, 2, scheduler="local", hostname="elsewhere.example")
     standings = [Standing.load(colleague), Standing.load(elsewhere)]
-    assert queues.bring_up_to_date(standings) == []
+    assert refresh.bring_up_to_date(standings) == []
     assert [(one.status, one.current) for one in standings] == [("RUNNING", False), ("PENDING", False)]
     assert calls(clients) == []
 
@@ -260,13 +260,13 @@ def test_what_has_ended_is_not_asked_for_again(clients: Path, log_dir: LogDir, t
     done = [submitted(log_dir, 1, starts=1, info={"status": "COMPLETE"}), submitted(log_dir, 2, starts=1, info=failed)]
     killed = submitted(log_dir, 3, starts=1, info={"status": "RUNNING"})
     killed.exit_code.write_text("137\n")
-    queues.refresh(done)
+    refresh.refresh(done)
     assert calls(clients) == []
-    queues.refresh([killed])
+    refresh.refresh([killed])
     assert calls(clients) == ["squeue", "sacct"]
     assert (Standing.load(killed).status, Standing.load(killed).reason) == ("FAILED", "exit code 137")
     forget_answers(tmp_path)
-    queues.refresh([*done, killed])
+    refresh.refresh([*done, killed])
     assert calls(clients) == ["squeue", "sacct"]
 
 
@@ -275,7 +275,7 @@ def test_a_submission_of_which_nothing_was_known_is_found(clients: Path, log_dir
     run = submitted(log_dir, 1, job_id=None)
     assert Standing.load(run).reason == "it is not known whether it was submitted"
     client(clients, "squeue", f"echo '9|1|PENDING|Resources|{note(run)['script']}'")
-    queues.refresh([run])
+    refresh.refresh([run])
     assert (note(run)["job_id"], note(run)["state"]) == ("9", "PENDING")
 
 
@@ -285,7 +285,7 @@ def test_an_answer_does_not_undo_what_happened_meanwhile(clients: Path, log_dir:
     standings = [Standing.load(run)]
     submitted(log_dir, 1, job_id="8", script="/other/job.sh")
     client(clients, "squeue", "echo '7|1|CANCELLED|None|x'")
-    queues.bring_up_to_date(standings)
+    refresh.bring_up_to_date(standings)
     assert (note(run)["job_id"], note(run)["state"]) == ("8", None)
 
 
@@ -299,9 +299,9 @@ def test_a_folder_that_may_not_be_written_can_be_looked_at(
     def refuse(*_: object) -> None:
         raise PermissionError("not yours")
 
-    monkeypatch.setattr(queues, "write_yaml", refuse)
+    monkeypatch.setattr(refresh, "write_yaml", refuse)
     standings = [Standing.load(run)]
-    assert queues.bring_up_to_date(standings) == []
+    assert refresh.bring_up_to_date(standings) == []
     assert standings[0].status == "CANCELLED"
 
 
@@ -313,9 +313,9 @@ def test_runs_that_share_a_job_are_cancelled_together_or_not_at_all(clients: Pat
     manifest.write_text(f"{one.path}\n{two.path}\n")
     client(clients, "scancel", "")
     with pytest.raises(ConfigurationError, match="run 1 shares its job with run 2"):
-        queues.cancel([one])
+        refresh.cancel([one])
     assert calls(clients) == []
-    assert queues.cancel([one, two]) == [one, two]
+    assert refresh.cancel([one, two]) == [one, two]
     assert (clients / "calls").read_text() == "scancel 7_1\n"
 
 
@@ -323,9 +323,9 @@ def test_a_job_that_vanishes_after_it_was_cancelled_was_cancelled(clients: Path,
     """Bug: LOST, for what the user has ended."""
     run = submitted(log_dir, 1, starts=1, info={"status": "RUNNING"})
     client(clients, "scancel", "")
-    queues.cancel([run])
+    refresh.cancel([run])
     assert Standing.load(run).reason == "cancelled, and has not ended yet"
-    queues.refresh([run])
+    refresh.refresh([run])
     assert status_of(run) == "CANCELLED"
 
 
@@ -346,10 +346,10 @@ def test_a_job_that_the_queue_holds_in_an_error_is_cancelled_before_its_run_is_s
     run = submitted(log_dir, 1, info={"logger": {"log_id": 1, "log_dir": str(log_dir.path)}, "work_dir": "/"})
     write(run.settings, {"order": sbatch_header})
     run.script.write_text("#!/bin/bash\n")
-    slurm = queues.load_scheduler("slurm")
+    slurm = refresh.load_scheduler("slurm")
     states = {**slurm.states, "Eqw": Status.FAILED}
     stuck = replace(slurm, states=states, stuck=frozenset({"Eqw"}))
-    monkeypatch.setattr(queues, "load_scheduler", lambda name: stuck)
+    monkeypatch.setattr(refresh, "load_scheduler", lambda name: stuck)
     client(clients, "squeue", "echo '7|1|Eqw|None|x'")
     client(clients, "scancel", "")
     client(clients, "sbatch", "echo 12")

@@ -18,11 +18,11 @@ import pytest
 import yaml
 
 from mlxp_core.errors import CommandError, SubmissionBusyError, SubmissionRefusedError, SubmissionUnclearError
-from mlxp_core.layout import RunDir, Status
-from mlxp_core.scheduler import SCHEDULERS, _run, load_scheduler
-from mlxp_core.scheduler._base import Asking, NativeJob, Question, Scheduler
-from mlxp_core.script import Submission, array_words, render_submission
-from mlxp_core.template import add_header, read_template
+from mlxp_core.jobs.run_script import Submission, array_words, render_submission
+from mlxp_core.jobs.template import add_header, read_template
+from mlxp_core.runs.layout import RunDir, Status
+from mlxp_core.scheduler import SCHEDULERS, client, load_scheduler
+from mlxp_core.scheduler.base import Asking, NativeJob, Question, Scheduler
 
 RECORDS = Path(__file__).with_name("recorded")
 SECTIONS = ("submit", "status", "history", "limit", "cancel", "header")
@@ -130,10 +130,10 @@ def test_an_answer_to_a_submission_is_taken_for_what_it_is(
     scheduler = replace(load_scheduler(name), submit=(stand_in(tmp_path, record),))
     (tmp_path / "job.sh").touch()
     if record["is"] not in OUTCOMES:
-        assert _run.submit(scheduler, tmp_path / "job.sh", limit=10) == record["is"].removeprefix("job ")
+        assert client.submit(scheduler, tmp_path / "job.sh", limit=10) == record["is"].removeprefix("job ")
         return
     with pytest.raises((CommandError, SubmissionRefusedError, SubmissionUnclearError)) as caught:
-        _run.submit(scheduler, tmp_path / "job.sh", limit=10)
+        client.submit(scheduler, tmp_path / "job.sh", limit=10)
     assert type(caught.value) is OUTCOMES[record["is"]]
     too_many = scheduler.too_many is not None and bool(scheduler.too_many.search(str(caught.value)))
     assert too_many == (record["case"] == "too many")
@@ -149,9 +149,9 @@ def test_an_answer_about_jobs_is_understood(name: str, section: str, record: dic
     asking = replace(asking, command=lambda _: (program,))
     if record["jobs"] == "no answer":
         with pytest.raises(CommandError):
-            _run.look(scheduler, asking, Question("ada"), limit=10)
+            client.look(scheduler, asking, Question("ada"), limit=10)
         return
-    jobs = _run.look(scheduler, asking, Question("ada"), limit=10)
+    jobs = client.look(scheduler, asking, Question("ada"), limit=10)
     told = [{key: value for key, value in job.items() if key != "status"} for job in record["jobs"]]
     assert [shown(job, like) for job, like in zip(jobs, told, strict=True)] == told
     statuses = [None if job["status"] is None else Status(job["status"]) for job in record["jobs"]]
@@ -170,7 +170,7 @@ def test_the_largest_array_is_read(name: str, section: str, record: dict[str, An
     scheduler = load_scheduler(name)
     assert scheduler.limit is not None
     limit = replace(scheduler.limit, command=(stand_in(tmp_path, record),))
-    assert _run.array_limit(replace(scheduler, limit=limit), limit=10) == record["number"]
+    assert client.array_limit(replace(scheduler, limit=limit), limit=10) == record["number"]
 
 
 @pytest.mark.parametrize(("name", "section", "record"), cases("cancel"))

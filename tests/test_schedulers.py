@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from support import ROOT, until
 
-from mlxp_core.environment import user_name
 from mlxp_core.errors import CommandError, SubmissionRefusedError, SubmissionUnclearError
-from mlxp_core.scheduler import _run, load_scheduler
-from mlxp_core.scheduler._submit import Call, submit_once
+from mlxp_core.recording.environment import user_name
+from mlxp_core.scheduler import client as _run
+from mlxp_core.scheduler import load_scheduler
+from mlxp_core.scheduler.submit import Call, submit_once
 
 SLURM = load_scheduler("slurm")
 
@@ -150,7 +151,7 @@ def test_sbatch_is_told_to_leave_the_directives_of_others_alone(clients: Path) -
     assert _run.submit(SLURM, Path("/x.sh"), limit=10) == "3"
 
 
-QUEUE = [sys.executable, str(ROOT / "mlxp_core" / "scheduler" / "_local_queue.py")]
+QUEUE = [sys.executable, str(ROOT / "mlxp_core" / "scheduler" / "local_queue.py")]
 
 
 class LocalQueue:

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from support import until
 
-from mlxp_core import script
+from mlxp_core.atomic_files import write_whole
 from mlxp_core.errors import ConfigurationError
-from mlxp_core.files import write_whole
-from mlxp_core.layout import RunDir
+from mlxp_core.jobs import run_script
+from mlxp_core.jobs.run_script import Job
+from mlxp_core.jobs.template import Template, add_header, read_template
+from mlxp_core.runs.layout import RunDir
 from mlxp_core.scheduler import load_scheduler
-from mlxp_core.script import Job
-from mlxp_core.template import Template, add_header, read_template
 
 SLURM = load_scheduler("slurm")
 LOCAL = load_scheduler("local")
@@ -167,7 +167,7 @@ def test_a_header_line_that_is_no_directive_is_refused() -> None:
 def test_what_the_pack_sets_yields_to_the_users_own_line(tmp_path: Path, own: str) -> None:
     """Bug: the user's --output is overridden, or stderr leaves it for another file."""
     template = read_template(f"#!/bin/bash\n#SBATCH {own}\n", SLURM, "main.py")
-    text = script.render_job(job(tmp_path / "1", "true"), template, SLURM)
+    text = run_script.render_job(job(tmp_path / "1", "true"), template, SLURM)
     directives = [line for line in text.splitlines() if line.startswith("#SBATCH")]
     assert directives == ["#SBATCH --job-name=name", "#SBATCH --open-mode=append", f"#SBATCH {own}"]
 
@@ -175,7 +175,7 @@ def test_what_the_pack_sets_yields_to_the_users_own_line(tmp_path: Path, own: st
 def test_an_option_that_only_starts_alike_is_another_one(tmp_path: Path) -> None:
     """Bug: --output-something, or --overcommit, taken for --output."""
     template = read_template("#!/bin/bash\n#SBATCH --overcommit --error-x=1\n", SLURM, "main.py")
-    text = script.render_job(job(tmp_path / "1", "true"), template, SLURM)
+    text = run_script.render_job(job(tmp_path / "1", "true"), template, SLURM)
     assert f'#SBATCH --output="{tmp_path}/1/log.stdout"' in text
     assert f'#SBATCH --error="{tmp_path}/1/log.stderr"' in text
 
@@ -183,7 +183,7 @@ def test_an_option_that_only_starts_alike_is_another_one(tmp_path: Path) -> None
 def test_a_path_with_what_slurm_takes_for_a_pattern_is_escaped(tmp_path: Path) -> None:
     """Bug: output of a folder called 100%a goes to 100<task id>."""
     run = tmp_path / '100%a "x"' / "1"
-    text = script.render_job(job(run, "true"), Template(), SLURM)
+    text = run_script.render_job(job(run, "true"), Template(), SLURM)
     assert f'--output="{tmp_path}/100%%a \\"x\\"/1/log.stdout"' in text
 
 
@@ -194,7 +194,7 @@ def job(run: Path, *command: str, work_dir: str = "/", environment: dict[str, st
 
 def execute(job: Job, template: Template = PLAIN, shell: str = "bash") -> subprocess.CompletedProcess[str]:
     path = job.run.script
-    path.write_text(script.render_job(job, template, LOCAL))
+    path.write_text(run_script.render_job(job, template, LOCAL))
     return subprocess.run([shell, str(path)], capture_output=True, text=True, cwd="/", check=False)
 
 
@@ -232,7 +232,7 @@ def test_a_folder_whose_name_is_no_utf8_is_reached(tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"caf\xe9")
     folder.mkdir()
     one = job(tmp_path / "1", "touch", "here", work_dir=str(folder))
-    write_whole(one.run.script, script.render_job(one, PLAIN, LOCAL))
+    write_whole(one.run.script, run_script.render_job(one, PLAIN, LOCAL))
     subprocess.run(["bash", str(one.run.script)], check=True)
     assert os.listdir(os.fsencode(folder)) == [b"here"]
 
@@ -294,7 +294,7 @@ def test_sigterm_to_the_whole_job_still_records_an_exit_code(tmp_path: Path) -> 
     """Bug: scancel's SIGTERM ends the shell before it can note how the program ended."""
     show = f"import os, time; open({str(tmp_path / 'up')!r}, 'w'); time.sleep(60)"
     one = job(tmp_path / "1", sys.executable, "-c", show)
-    one.run.script.write_text(script.render_job(one, Template(), LOCAL))
+    one.run.script.write_text(run_script.render_job(one, Template(), LOCAL))
     with subprocess.Popen(["bash", str(one.run.script)], start_new_session=True) as process:
         until((tmp_path / "up").exists)
         os.killpg(process.pid, 15)
@@ -343,7 +343,7 @@ def test_a_signal_to_the_script_reaches_the_program_at_once(
     """Bug: bash runs its trap when its child has ended: the warning comes when the time is over."""
     up, go = tmp_path / "up", tmp_path / "go"
     one = job(tmp_path / "1", sys.executable, "-c", PROGRAM, str(up), str(go))
-    one.run.script.write_text(script.render_job(one, AROUND[around], LOCAL))
+    one.run.script.write_text(run_script.render_job(one, AROUND[around], LOCAL))
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen([shell, str(one.run.script)], start_new_session=True, **streams) as process:
         until(up.exists)
@@ -365,7 +365,7 @@ def test_a_signal_to_the_script_reaches_the_program_at_once(
 def test_the_program_reads_what_the_script_is_given_to_read(tmp_path: Path, shell: str, around: str) -> None:
     """Bug: a shell gives its background /dev/null: no debugger when the script is run by hand."""
     one = job(tmp_path / "1", "cat")
-    one.run.script.write_text(script.render_job(one, AROUND[around], LOCAL))
+    one.run.script.write_text(run_script.render_job(one, AROUND[around], LOCAL))
     command = [shell, str(one.run.script)]
     done = subprocess.run(command, input="typed\n", capture_output=True, text=True, check=True)
     assert done.stdout.startswith("typed\n")
@@ -425,7 +425,7 @@ def test_a_preempted_job_is_requeued_where_its_header_asks_for_it(
 ) -> None:
     """Bug: scancel starts a job again; or a run that is half done lets those start that wait for it."""
     one, template = preempted(tmp_path, stop_signal, header, attempt)
-    one.run.script.write_text(script.render_job(one, template, SLURM))
+    one.run.script.write_text(run_script.render_job(one, template, SLURM))
     path = f"{tmp_path}/bin:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "SLURM_JOB_ID": "42", "MLXP_PACKED": packed}
     assert subprocess.run(["bash", str(one.run.script)], env=environment, check=False).returncode == code
@@ -440,7 +440,7 @@ def several(tmp_path: Path, *numbers: int) -> list[RunDir]:
     runs = []
     for number in numbers:
         one = job(tmp_path / "l o'g" / str(number), "sh", "-c", f"echo out {number}; echo err {number} >&2")
-        one.run.script.write_text(script.render_job(one, Template(), LOCAL))
+        one.run.script.write_text(run_script.render_job(one, Template(), LOCAL))
         runs.append(one.run)
     return runs
 
@@ -449,9 +449,9 @@ def submission(
     folder: Path, tasks: list[list[RunDir]], header: tuple[str, ...] = (), throttle: int | None = None
 ) -> str:
     folder.mkdir(exist_ok=True)
-    (folder / "manifest").write_text(script.render_manifest(tasks))
-    made = script.Submission(tasks, "n", "#!/bin/bash", (), folder, throttle=throttle)
-    return script.render_submission(made, LOCAL)
+    (folder / "manifest").write_text(run_script.render_manifest(tasks))
+    made = run_script.Submission(tasks, "n", "#!/bin/bash", (), folder, throttle=throttle)
+    return run_script.render_submission(made, LOCAL)
 
 
 def run_task(text: str, index: int | None = None) -> int:
@@ -475,8 +475,8 @@ def test_packed_runs_go_side_by_side_each_into_its_folder(tmp_path: Path) -> Non
     runs = several(tmp_path, 1, 2, 3)
     for run, other in ((1, 2), (2, 1)):  # each goes on when the other has begun
         wait = f"touch {tmp_path}/{run}; while [ ! -e {tmp_path}/{other} ]; do sleep 0.02; done; exit {run + 2}"
-        one = script.Job(runs[run - 1], "n", ("sh", "-c", wait), "/", {})
-        one.run.script.write_text(script.render_job(one, Template(), LOCAL))
+        one = run_script.Job(runs[run - 1], "n", ("sh", "-c", wait), "/", {})
+        one.run.script.write_text(run_script.render_job(one, Template(), LOCAL))
     text = submission(tmp_path / "s", [runs[:2], runs[2:]])
     assert "--array=1-2\n" in text
     assert run_task(text, 1) in {3, 4}
@@ -501,8 +501,8 @@ def test_a_packed_run_that_fails_does_not_end_its_neighbour(tmp_path: Path) -> N
     """Bug: under `#!/bin/bash -e` the job ends with the first run that fails, and takes the others with it."""
     runs = several(tmp_path, 1, 2)
     for run, command in zip(runs, ("exit 3", "sleep 0.5; echo late"), strict=True):
-        one = script.Job(run, "n", ("sh", "-c", command), "/", {})
-        run.script.write_text(script.render_job(one, Template(), LOCAL))
+        one = run_script.Job(run, "n", ("sh", "-c", command), "/", {})
+        run.script.write_text(run_script.render_job(one, Template(), LOCAL))
     text = submission(tmp_path / "s", [runs])
     assert subprocess.run(["bash", "-e", "-c", text], check=False).returncode == 3
     assert runs[1].stdout.read_text() == "late\n"
@@ -522,7 +522,7 @@ def test_an_earlier_attempt_keeps_what_it_printed(tmp_path: Path) -> None:
 def test_a_header_with_an_array_of_its_own_is_refused() -> None:
     """Bug: two --array lines, the last wins: jobs that nobody asked for, or runs without one."""
     with pytest.raises(ConfigurationError, match=r"--array or -a.*max_parallel"):
-        script.check_array(("#SBATCH -a 1-10",), SLURM)
+        run_script.check_array(("#SBATCH -a 1-10",), SLURM)
 
 
 @pytest.mark.parametrize(
@@ -530,7 +530,7 @@ def test_a_header_with_an_array_of_its_own_is_refused() -> None:
 )
 def test_job_names_are_legal_everywhere(name: str, legal: str) -> None:
     """Bug: Grid Engine refuses a slash, PBS a leading digit."""
-    assert script.legal_name(name) == legal
+    assert run_script.legal_name(name) == legal
 
 
 @pytest.mark.parametrize(
@@ -546,4 +546,4 @@ def test_job_names_are_legal_everywhere(name: str, legal: str) -> None:
 )
 def test_a_submission_is_found_by_its_script_or_by_a_name_of_ours(scheduler: str, header: str, found: bool) -> None:
     """Bug: qstat shows the user's own name, so a job that is there is not found, and submitted twice."""
-    assert script.can_be_found((header,), load_scheduler(scheduler)) is found
+    assert run_script.can_be_found((header,), load_scheduler(scheduler)) is found

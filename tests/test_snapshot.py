@@ -12,8 +12,8 @@ import pytest
 from support import Project, git, until
 
 from mlxp_core.errors import SnapshotError
-from mlxp_core.layout import LogDir
-from mlxp_core.snapshot import Wish, take_snapshot
+from mlxp_core.runs.layout import LogDir
+from mlxp_core.versioning.snapshot import Wish, take_snapshot
 
 
 @pytest.fixture
@@ -101,8 +101,8 @@ def test_a_commit_is_copied_once(repo: Path) -> None:
 RACER = """
 import sys
 from pathlib import Path
-from mlxp_core.layout import LogDir
-from mlxp_core.snapshot import Wish, take_snapshot
+from mlxp_core.runs.layout import LogDir
+from mlxp_core.versioning.snapshot import Wish, take_snapshot
 sys.stdin.readline()
 code = take_snapshot(Path(sys.argv[1]) / "main.py", LogDir(Path(sys.argv[1]) / "logs"), Wish(sys.argv[2]))
 print((code.copy / "main.py").read_text(), len(list(code.copy.iterdir())))
@@ -200,7 +200,8 @@ def test_without_a_repository_or_a_commit_the_error_says_what_to_do(tmp_path: Pa
 def test_without_the_program_git_the_error_says_so(tmp_path: Path) -> None:
     """Bug: ImportError: Bad git executable, with a page of advice on GitPython."""
     program = (
-        "from pathlib import Path; from mlxp_core.layout import LogDir; from mlxp_core.snapshot import take_snapshot\n"
+        "from pathlib import Path; from mlxp_core.runs.layout import LogDir\n"
+        "from mlxp_core.versioning.snapshot import take_snapshot\n"
         "try: take_snapshot(Path('main.py'), LogDir(Path('logs')))\n"
         "except Exception as error: print(type(error).__name__, error)"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlxp_core.errors import StoreError
-from mlxp_core.store import RunStore, numbered_folder
+from mlxp_core.runs.allocation import RunStore, numbered_folder
 
 
 def _allocate(log_dir: Path, count: int, results: multiprocessing.Queue) -> None:

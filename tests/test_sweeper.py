@@ -15,11 +15,12 @@ from hydra.test_utils.launcher_common_tests import BatchedSweeperTestSuite, Inte
 from support import Project, until
 
 from hydra_plugins.mlxp._points import in_grammar
-from mlxp_core import combinations, history
-from mlxp_core.combinations import Axis
+from mlxp_core.atomic_files import dump_yaml
 from mlxp_core.errors import ConfigurationError
-from mlxp_core.files import dump_yaml
-from mlxp_core.layout import LogDir, RunDir, Status
+from mlxp_core.runs.layout import LogDir, RunDir, Status
+from mlxp_core.sweeps import axes as combinations
+from mlxp_core.sweeps import existing_runs
+from mlxp_core.sweeps.axes import Axis
 
 
 @pytest.mark.parametrize(("launcher_name", "overrides"), [("basic", ["hydra/sweeper=mlxp"])])
@@ -303,8 +304,8 @@ from pathlib import Path
 
 import yaml
 
-from mlxp_core.layout import RunDir
-from mlxp_core.recording import begin, end
+from mlxp_core.runs.layout import RunDir
+from mlxp_core.recording.lifecycle import begin, end
 
 failing = range(int(sys.argv[2]))
 for line in Path(sys.argv[1], "manifest").read_text().splitlines():
@@ -476,9 +477,11 @@ def made(log_dir: LogDir, number: int, status: str, config: str = "lr: 1\nseed: 
     return run
 
 
-def planned(log_dir: LogDir, configs: Sequence[dict[str, Any]], **wish: Any) -> history.Plan:
+def planned(log_dir: LogDir, configs: Sequence[dict[str, Any]], **wish: Any) -> existing_runs.Plan:
     usual = {"skip": [Status.COMPLETE], "any_code": False, "resume": True, "commit": COMMIT, "program": "main"}
-    return history.plan(log_dir, configs, history.Wish(**{"function_hash": None, **usual, **wish}), configs.__getitem__)
+    return existing_runs.plan(
+        log_dir, configs, existing_runs.Wish(**{"function_hash": None, **usual, **wish}), configs.__getitem__
+    )
 
 
 CONFIG = {"lr": 1, "seed": 2}
@@ -524,10 +527,10 @@ def test_what_the_environment_puts_into_a_configuration_is_a_part_of_it(tmp_path
     run = made(log_dir, 1, "COMPLETE", text)
     run.config.write_text("data: /d1\nat: '01'\nid: '4711'\n")
     config = {"data": "${oc.env:DATA,/d1}", "at": "${now:%S}", "id": "${oc.env:SLURM_JOB_ID,none}"}
-    wish = history.Wish([Status.COMPLETE], False, False, COMMIT, None, "main")
+    wish = existing_runs.Wish([Status.COMPLETE], False, False, COMMIT, None, "main")
     here = {"data": "/d1", "at": "59", "id": "none"}
-    assert history.plan(log_dir, [config], wish, lambda _: here).new == []
-    plan = history.plan(log_dir, [config], wish, lambda _: {**here, "data": "/d2"})
+    assert existing_runs.plan(log_dir, [config], wish, lambda _: here).new == []
+    plan = existing_runs.plan(log_dir, [config], wish, lambda _: {**here, "data": "/d2"})
     assert (plan.new, plan.other_values) == ([0], {run: ["data"]})
 
 

@@ -15,11 +15,12 @@ import pytest
 from prepared import plan
 from support import until
 
-from mlxp_core import queues, submission
-from mlxp_core.layout import LogDir
+from mlxp_core.jobs import refresh
+from mlxp_core.jobs import submit as submission
 from mlxp_core.reader import scan_runs
-from mlxp_core.standing import Standing
-from mlxp_core.store import RunStore
+from mlxp_core.runs.allocation import RunStore
+from mlxp_core.runs.layout import LogDir
+from mlxp_core.runs.state import Standing
 
 COUNT = 1000
 STAND_IN = """\
@@ -77,13 +78,13 @@ def test_a_thousand_jobs_are_one_array_one_question_and_a_complete_table(
         assert counted.take() == [submit]
         assert [one.array_index for one in submitted] == list(range(1, COUNT + 1))
         assert len({one.job_id for one in submitted}) == 1
-        assert queues.refresh(runs) == []
+        assert refresh.refresh(runs) == []
         asked = counted.take()
         assert asked[0] == others[0]
         assert len(asked) == len(set(asked))  # sacct or qacct, too, for tasks that have ended already
         until(lambda: all(run.exit_code.exists() for run in runs), 360)
     finally:
-        queues.cancel(runs)
+        refresh.cancel(runs)
     assert [Standing.load(run).status.value for run in runs] == ["COMPLETE"] * COUNT
     table = scan_runs(log_dir.path).select("config.seed", "info.status", "train.loss").sort("config.seed").collect()
     expected = pl.DataFrame(

@@ -13,8 +13,9 @@ import numpy
 import pytest
 from support import Project, Terminal, read_yaml, until
 
-from mlxp_core import recording, returned
-from mlxp_core.layout import RunDir
+from mlxp_core.recording import lifecycle
+from mlxp_core.runs import return_value
+from mlxp_core.runs.layout import RunDir
 
 SEARCHED = """\
 import hydra
@@ -276,11 +277,11 @@ def test_what_is_plain_is_kept(tmp_path: Path, value: object, text: str) -> None
     """Bug: a number of NumPy that is no number; a tuple that fails."""
     run = RunDir(tmp_path)
     run.metadata.mkdir()
-    returned.keep(run, value)
+    return_value.keep(run, value)
     assert run.returned.read_text() == text
-    returned.keep(run, None)
+    return_value.keep(run, None)
     assert not run.returned.exists()
-    assert returned.read(run) is None
+    assert return_value.read(run) is None
 
 
 @pytest.mark.parametrize("value", [Opaque(), {1: 2}, "x" * (1 << 20), numpy.zeros(2)], ids=type)
@@ -288,14 +289,14 @@ def test_of_what_is_not_plain_it_is_said_what_it_was(tmp_path: Path, value: obje
     """Bug: a pickle in the log directory; a job that fails for what it returns."""
     run = RunDir(tmp_path)
     run.metadata.mkdir()
-    returned.keep(run, value)
-    with pytest.raises(returned.NotKeptError, match=type(value).__name__):
-        returned.read(run)
+    return_value.keep(run, value)
+    with pytest.raises(return_value.NotKeptError, match=type(value).__name__):
+        return_value.read(run)
 
 
 def test_a_value_that_cannot_be_written_keeps_no_run_from_being_complete(tmp_path: Path) -> None:
     """Bug: RUNNING for ever, for a disk that was full."""
-    run = recording.begin(RunDir(tmp_path / "1"), config={})
+    run = lifecycle.begin(RunDir(tmp_path / "1"), config={})
     run.layout.returned.mkdir()
-    recording.end(run, None, 5)
+    lifecycle.end(run, None, 5)
     assert read_yaml(run.layout.info)["status"] == "COMPLETE"

@@ -17,31 +17,33 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydra_plugins.mlxp import _config, _sub
-from hydra_plugins.mlxp._compose import Job
-from hydra_plugins.mlxp._folders import log_dir_of, settle_sweep
-from hydra_plugins.mlxp._freeze import freeze, wish
-from hydra_plugins.mlxp._interrupts import explained_interrupts
+from hydra_plugins.mlxp import _mlxpsub_program, _omegaconf
+from hydra_plugins.mlxp._code_version import freeze, wish
+from hydra_plugins.mlxp._composer import Job
+from hydra_plugins.mlxp._keyboard_interrupt import explained_interrupts
 from hydra_plugins.mlxp._payload import Payload, program_of
 from hydra_plugins.mlxp._progress import shown
+from hydra_plugins.mlxp._run_dirs import log_dir_of, settle_sweep
 from hydra_plugins.mlxp.config import RUN_ID, SWEEPER
-from mlxp_core import __version__, returned, reuse, script, submission
+from mlxp_core import __version__
 from mlxp_core.errors import ConfigurationError, JobFailedError
-from mlxp_core.importing import python_path
-from mlxp_core.launches import Launch, fingerprint, note_launch, take_up
-from mlxp_core.layout import LogDir, RunDir, Status
-from mlxp_core.notes import Submitted
-from mlxp_core.resubmission import submitting_again
+from mlxp_core.jobs import run_script, submit
+from mlxp_core.jobs.launch_journal import Launch, fingerprint, note_launch, take_up
+from mlxp_core.jobs.reconcile import find_submitted
+from mlxp_core.jobs.resubmit import submitting_again
+from mlxp_core.jobs.submit import Order, Planned
+from mlxp_core.jobs.template import Template, add_header, add_setup, read_template
+from mlxp_core.runs import attempts, return_value
+from mlxp_core.runs.allocation import RunStore
+from mlxp_core.runs.layout import LogDir, RunDir, Status
+from mlxp_core.runs.state import Standing, counted, in_short
+from mlxp_core.runs.submission_record import Submitted
 from mlxp_core.scheduler import load_scheduler
-from mlxp_core.settling import find_submitted
-from mlxp_core.snapshot import NONE, Code, check_repository
-from mlxp_core.standing import Standing, counted, in_short
-from mlxp_core.store import RunStore
-from mlxp_core.submission import Order, Planned
-from mlxp_core.template import Template, add_header, add_setup, read_template
+from mlxp_core.versioning.python_path import python_path
+from mlxp_core.versioning.snapshot import NONE, Code, check_repository
 
 if TYPE_CHECKING:
-    from hydra_plugins.mlxp._command import Program
+    from hydra_plugins.mlxp._command_line import Program
     from hydra_plugins.mlxp.config import LauncherConf
     from hydra_plugins.mlxp.launcher import MlxpLauncher
 
@@ -92,8 +94,8 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
     by_template = {one: _order(launcher, one) for one in dict.fromkeys(templates)}
     orders = [by_template[one] for one in templates]
     for order in by_template.values():
-        submission.check(order)
-    sub = _sub.current()
+        submit.check(order)
+    sub = _mlxpsub_program.current()
     in_script = _identity(launcher, program, jobs, in_script=True) if sub else ""
     if sub is not None and (before := sub.submitted_before(in_script)) is not None:
         return results(launcher, jobs, before)
@@ -105,7 +107,7 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
     earlier = take_up(log_dir, identity)
     runs = list(earlier.runs) if earlier else _folders(jobs, log_dir)
     if not earlier:  # before the launch is noted: what it notes, it takes for its own
-        reuse.put_aside([run for run in runs if run.info.exists()])
+        attempts.put_aside([run for run in runs if run.info.exists()])
     noted = earlier or note_launch(log_dir, identity, runs)
     # a first launch is the only one that knows its runs; `mlxp rerun` may be at those of an earlier one
     with submitting_again(log_dir) if earlier else nullcontext(), explained_interrupts():
@@ -114,15 +116,15 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
         try:
             common = _Common.of(launcher, program)
             planned = [_plan(common, jobs[at], runs[at], template=templates[at], order=orders[at]) for at in rest]
-            submission.write_runs(shown(planned, "writing the run folders"))
+            submit.write_runs(shown(planned, "writing the run folders"))
             if isinstance(program, Payload):
                 program.write([(jobs[at], runs[at]) for at in rest], log_dir, launcher.code)
             if launcher.code:
                 for one in planned:
                     launcher.code.keep_diff(one.job.run)
-            new = submission.submit([runs[at] for at in rest], log_dir)
+            new = submit.submit([runs[at] for at in rest], log_dir)
         except BaseException as error:
-            submission.abandon([runs[at] for at in rest], error)
+            submit.abandon([runs[at] for at in rest], error)
             raise
         by_run = {**there, **{one.run: one for one in new}}
         submitted = [by_run[run] for run in runs]
@@ -134,7 +136,7 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
 
 
 def _say_what_would_be(
-    sub: _sub.Program,
+    sub: _mlxpsub_program.Program,
     launcher: MlxpLauncher,
     program: Program | Payload,
     templates: Sequence[Template],
@@ -173,7 +175,7 @@ def _python(options: LauncherConf) -> str:
 
 def _read_template(launcher: MlxpLauncher, program: Program | Payload) -> Template:
     options = launcher.options
-    scheduler, sub = load_scheduler(options.scheduler), _sub.current()
+    scheduler, sub = load_scheduler(options.scheduler), _mlxpsub_program.current()
     wish(options).check("hydra.launcher")
     if not isinstance(options.wait, bool) and options.wait != "auto":
         raise ConfigurationError(f"hydra.launcher.wait={options.wait} is none of auto, true, false")
@@ -228,7 +230,7 @@ def _order(launcher: MlxpLauncher, template: Template) -> Order:
     options = launcher.options
     return Order(
         scheduler=options.scheduler,
-        name=script.legal_name(launcher.config.hydra.job.name),
+        name=run_script.legal_name(launcher.config.hydra.job.name),
         shebang=template.shebang,
         header=template.header,
         directory=str(launcher.config.hydra.runtime.cwd),
@@ -299,7 +301,7 @@ def _folders(jobs: Sequence[Job], log_dir: LogDir) -> list[RunDir]:
             runs[0].path.parent,
         )
     for run in runs:
-        if run.info.exists() and (why := reuse.why_not(run)):
+        if run.info.exists() and (why := attempts.why_not(run)):
             raise ConfigurationError(
                 f"{run.path} holds a run already, which this one would overwrite: {why}. Leave hydra.sweep.subdir "
                 "(or hydra.run.dir, without -m) as it is, so that every run gets a number of its own, or make it name "
@@ -327,7 +329,10 @@ class _Common:
         return cls(
             program=program,
             words=program.words(_python(options), place),
-            hydra_overrides=[*_config.overrides(launcher.config, "hydra"), *_sub.chosen(launcher.config)],
+            hydra_overrides=[
+                *_omegaconf.overrides(launcher.config, "hydra"),
+                *_mlxpsub_program.chosen(launcher.config),
+            ],
             work_dir=str(place(cwd) if place(cwd).is_dir() else cwd),  # else a folder that git does not know
             environment={**_environment(code), **program.environment(launcher.main)},
             version=_version_facts(launcher, program),
@@ -344,9 +349,9 @@ def _plan(common: _Common, job: Job, run: RunDir, *, template: Template, order: 
     command = (*common.words, *common.program.arguments(common.hydra_overrides, job, run))
     copied = {key: os.environ[key] for key in job.hydra("job.env_copy") if key in os.environ}
     return Planned(
-        job=script.Job(
+        job=run_script.Job(
             run=run,
-            name=script.legal_name(f"{job_name}-{name}"),
+            name=run_script.legal_name(f"{job_name}-{name}"),
             command=command,
             work_dir=common.work_dir,
             environment={**copied, **common.environment},
@@ -389,7 +394,7 @@ def tell(jobs: Sequence[Job], submitted: Sequence[Submitted], log_dir: LogDir) -
 
 
 def _wait(jobs: Sequence[Job], submitted: Sequence[Submitted]) -> list[JobReturn]:
-    from mlxp_core.following import follow  # noqa: PLC0415
+    from mlxp_core.jobs.follow import follow  # noqa: PLC0415
 
     log.info("waiting for them")
     what = {one.run: " ".join(job.overrides) for job, one in zip(jobs, submitted, strict=True)}
@@ -402,8 +407,8 @@ def _wait(jobs: Sequence[Job], submitted: Sequence[Submitted]) -> list[JobReturn
         result = _Submitted(job, one)
         if status is Status.COMPLETE:
             try:
-                result.return_value = returned.read(one.run)
-            except returned.NotKeptError as error:
+                result.return_value = return_value.read(one.run)
+            except return_value.NotKeptError as error:
                 result.return_value.missing = not_kept[one.run] = str(error)
         else:
             result.status = JobStatus.FAILED
@@ -444,7 +449,7 @@ class _Submitted(JobReturn):
 
     @cached_property
     def cfg(self) -> DictConfig:  # type: ignore[override]
-        return _config.application(self._job.config())
+        return _omegaconf.application(self._job.config())
 
     @cached_property
     def hydra_cfg(self) -> DictConfig:  # type: ignore[override]

@@ -23,16 +23,16 @@ from hydra.core.utils import run_job, setup_globals
 from hydra.types import HydraContext
 from omegaconf import flag_override
 
-from hydra_plugins.mlxp import _config
-from hydra_plugins.mlxp._command import Program, find_program
+from hydra_plugins.mlxp import _omegaconf
+from hydra_plugins.mlxp._command_line import Program, find_program
+from mlxp_core.atomic_files import write_whole
 from mlxp_core.errors import ConfigurationError
-from mlxp_core.files import write_whole
-from mlxp_core.layout import LogDir, RunDir
+from mlxp_core.runs.layout import LogDir, RunDir
 
 if TYPE_CHECKING:
-    from hydra_plugins.mlxp._compose import Job
+    from hydra_plugins.mlxp._composer import Job
     from hydra_plugins.mlxp.launcher import MlxpLauncher
-    from mlxp_core.snapshot import Code
+    from mlxp_core.versioning.snapshot import Code
 
 _MODULE = "hydra_plugins.mlxp._payload"
 
@@ -44,7 +44,7 @@ class Payload:
 
     def __init__(self, launcher: MlxpLauncher) -> None:
         """Pickle the function. Raises ConfigurationError where that cannot be done."""
-        from hydra_plugins.mlxp._record import program_file  # noqa: PLC0415
+        from hydra_plugins.mlxp._callbacks import program_file  # noqa: PLC0415
 
         self._function = _pickled(launcher.task_function, "the task function")
         self.function_hash: str = _hash_of(launcher.task_function)
@@ -95,7 +95,7 @@ class Payload:
 def program_of(launcher: MlxpLauncher) -> Program | Payload:
     """What the jobs of a launcher run: the command line of this program, or its task function."""
     if launcher.program is None:
-        given = [*_config.overrides(launcher.config, "hydra"), *_config.overrides(launcher.config, "task")]
+        given = [*_omegaconf.overrides(launcher.config, "hydra"), *_omegaconf.overrides(launcher.config, "task")]
         launcher.program = find_program(given) or Payload(launcher)
     return launcher.program
 
@@ -154,7 +154,7 @@ def main() -> None:
     Singleton.set_state(shared["state"])
     config = pickle.loads(mine["config"])  # noqa: S301
     function = pickle.loads(shared["function"])  # noqa: S301
-    from hydra_plugins.mlxp._record import take_values_over  # noqa: PLC0415
+    from hydra_plugins.mlxp._callbacks import take_values_over  # noqa: PLC0415
 
     HydraConfig.instance().set_config(config)
     take_values_over(config, run)

@@ -15,8 +15,8 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mlxp_core.combinations import Axis
 from mlxp_core.errors import ConfigurationError
+from mlxp_core.sweeps.axes import Axis
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*", re.ASCII)
 _NO_TEXT = {"null", "true", "false", "nan", "inf"}

@@ -14,20 +14,21 @@ from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
-from hydra_plugins.mlxp import _sub
-from hydra_plugins.mlxp._compose import Composer, Job
-from hydra_plugins.mlxp._folders import log_dir_of, settle_sweep
+from hydra_plugins.mlxp import _mlxpsub_program
+from hydra_plugins.mlxp._composer import Composer, Job
 from hydra_plugins.mlxp._points import load_points
 from hydra_plugins.mlxp._progress import shown
+from hydra_plugins.mlxp._run_dirs import log_dir_of, settle_sweep
 from hydra_plugins.mlxp.config import CALLBACK
 from hydra_plugins.mlxp.launcher import MlxpLauncher
-from mlxp_core import combinations, history
-from mlxp_core.combinations import Axis, Overrides
 from mlxp_core.errors import ConfigurationError
-from mlxp_core.launches import fingerprint
-from mlxp_core.layout import LogDir, RunDir
-from mlxp_core.snapshot import AUTO, NONE
-from mlxp_core.standing import counted, in_short
+from mlxp_core.jobs.launch_journal import fingerprint
+from mlxp_core.runs.layout import LogDir, RunDir
+from mlxp_core.runs.state import counted, in_short
+from mlxp_core.sweeps import axes as combinations
+from mlxp_core.sweeps import existing_runs
+from mlxp_core.sweeps.axes import Axis, Overrides
+from mlxp_core.versioning.snapshot import AUTO, NONE
 
 if TYPE_CHECKING:
     from hydra_plugins.mlxp.sweeper import MlxpSweeper
@@ -48,13 +49,13 @@ def sweep(sweeper: MlxpSweeper, arguments: list[str]) -> list[Sequence[JobReturn
     returns: list[Sequence[JobReturn]] = []
     if options.skip or options.resume:
         jobs, again = _without_what_is_there(sweeper, jobs, composer)
-        returns = [again.submit()] if again.runs and not _sub.is_dry() else []
+        returns = [again.submit()] if again.runs and not _mlxpsub_program.is_dry() else []
     else:
         again = _Again(sweeper)
-    if (program := _sub.current()) is not None and not jobs:
+    if (program := _mlxpsub_program.current()) is not None and not jobs:
         program.complete()
     returns += _launched(sweeper, jobs, composer)
-    if again.runs and not _sub.is_dry():
+    if again.runs and not _mlxpsub_program.is_dry():
         returns[0] = again.results()
     for results in returns:  # not sooner: where the launcher waits, it stays until those that run again have ended, too
         for result in results:
@@ -157,7 +158,7 @@ def _groups(given: Any) -> list[list[str]]:
 
 def _chosen(sweeper: MlxpSweeper, jobs: list[Overrides], composer: Composer) -> list[Overrides]:
     """The jobs for which the queries of the user hold."""
-    from hydra_plugins.mlxp._query import matching  # noqa: PLC0415  (Polars)
+    from hydra_plugins.mlxp._job_filter import matching  # noqa: PLC0415  (Polars)
 
     options = sweeper.options
     configs = [composer.remember(job).resolved() for job in shown(jobs, "composing")]
@@ -201,7 +202,7 @@ class _Again:
 
     def submit(self) -> list[JobReturn]:
         from hydra_plugins.mlxp import _launch  # noqa: PLC0415
-        from mlxp_core.resubmission import resubmit  # noqa: PLC0415
+        from mlxp_core.jobs.resubmit import resubmit  # noqa: PLC0415
 
         done = resubmit(LogDir(self.runs[0].path.parent), self.runs)
         for why, runs in _by_reason({**done.left, **done.unable}).items():
@@ -209,7 +210,7 @@ class _Again:
         by_run = {one.run: one for one in done.submitted}
         self._jobs = [job for job, run in zip(self._jobs, self.runs, strict=True) if run in by_run]
         self._submitted = [by_run[run] for run in self.runs if run in by_run]
-        if (program := _sub.current()) is not None and self._submitted:
+        if (program := _mlxpsub_program.current()) is not None and self._submitted:
             program.submitted_again(self._submitted)
         _launch.tell(self._jobs, self._submitted, LogDir(self.runs[0].path.parent))
         return _launch.handles(self._jobs, self._submitted)
@@ -226,7 +227,7 @@ def _without_what_is_there(
 ) -> tuple[list[Overrides], _Again]:
     """The jobs that are to be run anew, and those whose runs run again; says which are neither, and why."""
     options, launcher = sweeper.options, sweeper.launcher
-    skip = history.statuses(options.skip)
+    skip = existing_runs.statuses(options.skip)
     if options.resume and not isinstance(launcher, MlxpLauncher):
         raise ConfigurationError("hydra.sweeper.resume needs one of the launchers mlxp_*: hydra/launcher=mlxp_local")
     recorded = {one.get("_target_") for one in (sweeper.config.hydra.callbacks or {}).values()}
@@ -238,7 +239,7 @@ def _without_what_is_there(
     jobs = [composer.remember(job) for job in shown(overrides, "composing")]
     log_dir = log_dir_of(sweeper.config, jobs)
     commit, function_hash = _version(sweeper, jobs, log_dir)
-    wish = history.Wish(
+    wish = existing_runs.Wish(
         skip=skip,
         any_code=options.skip_any_code,
         resume=options.resume,
@@ -246,11 +247,11 @@ def _without_what_is_there(
         function_hash=function_hash,
         program=str(sweeper.config.hydra.job.name),
     )
-    plan = history.plan(log_dir, [job.unresolved for job in jobs], wish, lambda at: jobs[at].resolved())
+    plan = existing_runs.plan(log_dir, [job.unresolved for job in jobs], wish, lambda at: jobs[at].resolved())
     _say_what_is_there(plan)
     new, again = set(plan.new), dict(plan.again)
     if again:
-        from mlxp_core.resubmission import resubmit  # noqa: PLC0415
+        from mlxp_core.jobs.resubmit import resubmit  # noqa: PLC0415
 
         can = resubmit(log_dir, list(again.values()), dry_run=True)
         for why, runs in _by_reason(can.unable).items():
@@ -265,7 +266,7 @@ def _without_what_is_there(
     return [overrides[at] for at in sorted(new)], _Again(sweeper, [jobs[at] for at in again], list(again.values()))
 
 
-def _say_what_is_there(plan: history.Plan) -> None:
+def _say_what_is_there(plan: existing_runs.Plan) -> None:
     """Which runs are there already, and why they count or do not."""
     for status, runs in _by_reason({one.run: str(one.status) for one in plan.left.values()}).items():
         count = sum(str(one.status) == status for one in plan.left.values())
@@ -295,12 +296,12 @@ def _version(sweeper: MlxpSweeper, jobs: Sequence[Job], log_dir: LogDir) -> tupl
     if isinstance(launcher, MlxpLauncher):
         if not jobs:
             return None, None
-        from hydra_plugins.mlxp._freeze import freeze  # noqa: PLC0415
+        from hydra_plugins.mlxp._code_version import freeze  # noqa: PLC0415
         from hydra_plugins.mlxp._payload import program_of  # noqa: PLC0415
 
         freeze(launcher, jobs, log_dir)
         return launcher.code.version.commit if launcher.code else None, program_of(launcher).function_hash
-    from hydra_plugins.mlxp._record import version_here  # noqa: PLC0415
+    from hydra_plugins.mlxp._callbacks import version_here  # noqa: PLC0415
 
     snapshot = OmegaConf.select(sweeper.config, "hydra.callbacks.mlxp.snapshot") or AUTO
     version = version_here(sweeper.task_function, cwd, log_dir.path, str(snapshot))

@@ -16,38 +16,38 @@ class MlxpCallback(Callback):
 
     def __init__(self, log_dir: str, snapshot: str = "auto") -> None:
         """``log_dir`` is what ``{log_dir}`` stands for in ``hydra.run.dir`` and ``hydra.sweep.dir``."""
-        from ._record import watch  # noqa: PLC0415
+        from ._callbacks import watch  # noqa: PLC0415
 
         self.log_dir, self.snapshot = log_dir, snapshot
         watch()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """In a worker of a launcher such as joblib's, the callback arrives as a pickle."""
-        from ._record import watch  # noqa: PLC0415
+        from ._callbacks import watch  # noqa: PLC0415
 
         self.__dict__.update(state)
         watch()
 
     def on_run_start(self, config: DictConfig, **more: Any) -> None:
         """Choose the run's folder, before Hydra makes it."""
-        from ._record import on_run_start  # noqa: PLC0415
+        from ._callbacks import on_run_start  # noqa: PLC0415
 
         on_run_start(config, more.get("config_name"))
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Choose the log directory, before the sweeper and the launcher look for it."""
-        from ._record import on_multirun_start  # noqa: PLC0415
+        from ._callbacks import on_multirun_start  # noqa: PLC0415
 
         on_multirun_start(config)
 
     def on_job_start(self, config: DictConfig, **more: Any) -> None:
         """RUNNING."""
-        from ._record import on_job_start  # noqa: PLC0415
+        from ._callbacks import on_job_start  # noqa: PLC0415
 
         on_job_start(config, more.get("task_function"), self.snapshot)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:  # noqa: ARG002
         """COMPLETE or FAILED."""
-        from ._record import on_job_end  # noqa: PLC0415
+        from ._callbacks import on_job_end  # noqa: PLC0415
 
         on_job_end(job_return)

@@ -141,13 +141,13 @@ def resolve(what: str, *, _root_: DictConfig) -> str:
     """Resolve ``${mlxp:run_id}``: the run's id, allocated the first time that a job of a multirun asks."""
     if what != "run_id":
         raise ValueError(f"${{mlxp:{what}}} means nothing: there is ${{mlxp:run_id}}")
-    from ._folders import run_id_of  # noqa: PLC0415
+    from ._run_dirs import run_id_of  # noqa: PLC0415
 
     return run_id_of(_root_)
 
 
 register()
 if "MLXP_SUB" in os.environ:  # set by mlxpsub
-    from hydra_plugins.mlxp import _sub
+    from hydra_plugins.mlxp import _mlxpsub_program
 
-    _sub.watch()
+    _mlxpsub_program.watch()

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from hydra.types import HydraContext, TaskFunction
     from omegaconf import DictConfig
 
-    from hydra_plugins.mlxp._command import Program
-    from hydra_plugins.mlxp._compose import Composer
+    from hydra_plugins.mlxp._command_line import Program
+    from hydra_plugins.mlxp._composer import Composer
     from hydra_plugins.mlxp._payload import Payload
-    from mlxp_core.snapshot import Code, Version
+    from mlxp_core.versioning.snapshot import Code, Version
 
 
 class MlxpLauncher(Launcher):
@@ -55,8 +55,8 @@ class MlxpLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what Hydra gives."""
-        from ._compose import Composer, RememberingLoader  # noqa: PLC0415
-        from ._config import give_back_to_jobs  # noqa: PLC0415
+        from ._composer import Composer, RememberingLoader  # noqa: PLC0415
+        from ._omegaconf import give_back_to_jobs  # noqa: PLC0415
 
         give_back_to_jobs(config, "hydra.launcher")
         loader = hydra_context.config_loader

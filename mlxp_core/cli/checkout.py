@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mlxp_core.cli.choose import LOGS, Folder, choose, open_log_dir
+from mlxp_core.cli.selection import LOGS, Folder, choose, open_log_dir
 
 
 def checkout(
@@ -32,7 +32,7 @@ def checkout(
     With the changes that were not committed, and the submodules; from git, or from the copy of the jobs where git no
     longer has it. The files may be changed; the run, its folder and your work tree stay as they are.
     """
-    from mlxp_core.recreation import recreate  # noqa: PLC0415
+    from mlxp_core.versioning.checkout import recreate  # noqa: PLC0415
 
     runs = choose(open_log_dir(folder), [name])
     if len(runs) != 1:

@@ -11,11 +11,11 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from mlxp_core import queues
-from mlxp_core.cli.choose import LOGS, Folder, Names, Query, choose, insist, matching, open_log_dir
+from mlxp_core.cli.selection import LOGS, Folder, Names, Query, choose, insist, matching, open_log_dir
 from mlxp_core.errors import ConfigurationError
-from mlxp_core.layout import ENDED, LogDir, RunDir, read_attempts_started
-from mlxp_core.standing import Standing
+from mlxp_core.jobs import refresh
+from mlxp_core.runs.layout import ENDED, LogDir, RunDir, read_attempts_started
+from mlxp_core.runs.state import Standing
 
 _LOOK_EVERY = 0.2  # seconds between two looks at the files
 _ASK_EVERY = 2.0  # and at where the runs stand; the scheduler is not asked more often than it allows
@@ -167,7 +167,7 @@ def _follow(runs: Sequence[RunDir], sources: Sequence[_Source], printer: _Printe
         if time.monotonic() - looked >= _ASK_EVERY or _has_exit_codes(runs):
             standings = [Standing.load(run) for run in runs]
             if not all(one.status in ENDED for one in standings):
-                queues.bring_up_to_date(standings)
+                refresh.bring_up_to_date(standings)
             ended = all(one.status in ENDED for one in standings)
             looked = time.monotonic()
         came = False
@@ -186,9 +186,9 @@ def _has_exit_codes(runs: Sequence[RunDir]) -> bool:
 
 
 def _say_why_there_is_nothing(run: RunDir, attempt: int | None) -> None:
-    from mlxp_core import script  # noqa: PLC0415
+    from mlxp_core.jobs import run_script  # noqa: PLC0415
+    from mlxp_core.jobs.submit import Order  # noqa: PLC0415
     from mlxp_core.scheduler import load_scheduler  # noqa: PLC0415
-    from mlxp_core.submission import Order  # noqa: PLC0415
 
     one = Standing.load(run)
     try:
@@ -196,7 +196,7 @@ def _say_why_there_is_nothing(run: RunDir, attempt: int | None) -> None:
     except ConfigurationError:
         why = "it was not made by a launcher, so its output went to the terminal"
     else:
-        own = script.own_output(order.header, load_scheduler(order.scheduler))
+        own = run_script.own_output(order.header, load_scheduler(order.scheduler))
         if own:
             why = f"its header sends what it prints elsewhere ({'; '.join(own)})"
         else:

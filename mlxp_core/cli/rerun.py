@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlxp_core.cli.choose import LOGS, Folder, Names, Query, choose, insist, matching, open_log_dir
-from mlxp_core.standing import in_short
+from mlxp_core.cli.selection import LOGS, Folder, Names, Query, choose, insist, matching, open_log_dir
+from mlxp_core.runs.state import in_short
 
 if TYPE_CHECKING:
-    from mlxp_core.layout import RunDir
+    from mlxp_core.runs.layout import RunDir
 
 
 def rerun(
@@ -33,8 +33,8 @@ def rerun(
     In the same folder, with the same code and configuration, under the same header; what earlier attempts printed is
     kept in metadata/attempts. Runs that wait or run are left alone.
     """
-    from mlxp_core.queues import refresh  # noqa: PLC0415
-    from mlxp_core.resubmission import resubmit  # noqa: PLC0415
+    from mlxp_core.jobs.refresh import refresh  # noqa: PLC0415
+    from mlxp_core.jobs.resubmit import resubmit  # noqa: PLC0415
 
     insist(names, query, "rerun")
     log_dir = open_log_dir(folder)
@@ -54,8 +54,8 @@ def rerun(
     _say("cannot be submitted again", result.unable)
     failed = bool(result.unable)
     if wait and result.submitted:
-        from mlxp_core.following import follow  # noqa: PLC0415
-        from mlxp_core.layout import Status  # noqa: PLC0415
+        from mlxp_core.jobs.follow import follow  # noqa: PLC0415
+        from mlxp_core.runs.layout import Status  # noqa: PLC0415
 
         try:
             ends = follow(result.submitted, {}, lambda text: print(text, flush=True))

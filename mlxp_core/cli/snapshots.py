@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlxp_core.cli.choose import LOGS, Folder, open_log_dir
-from mlxp_core.standing import in_short
+from mlxp_core.cli.selection import LOGS, Folder, open_log_dir
+from mlxp_core.runs.state import in_short
 
 if TYPE_CHECKING:
-    from mlxp_core import queues
-    from mlxp_core.layout import RunDir
-    from mlxp_core.versions import Copy
+    from mlxp_core.jobs import refresh
+    from mlxp_core.runs.layout import RunDir
+    from mlxp_core.versioning.prune import Copy
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
 
@@ -39,7 +39,7 @@ def snapshots(context: typer.Context, *, as_json: AsJson = False, folder: Folder
         if as_json:
             raise typer.BadParameter("--json is for the list alone")
         return
-    from mlxp_core.versions import list_copies  # noqa: PLC0415
+    from mlxp_core.versioning.prune import list_copies  # noqa: PLC0415
 
     inventory = list_copies(open_log_dir(folder))
     if as_json:
@@ -73,7 +73,7 @@ def prune(
     What a killed launch has left goes, too. A copy that a launch has chosen within the last hour stays. `mlxp rerun`
     and `mlxp checkout` make a removed version again.
     """
-    from mlxp_core.versions import prune as prune_copies  # noqa: PLC0415
+    from mlxp_core.versioning.prune import prune as prune_copies  # noqa: PLC0415
 
     result = prune_copies(open_log_dir(folder or context.obj), elsewhere=elsewhere, dry_run=dry_run)
     verb = "would be removed" if dry_run else "removed"
@@ -170,6 +170,6 @@ def _short_size(size: float) -> str:
     return f"{size:.1f} {_STEPS[-1]}"
 
 
-def _say_silent(silences: Sequence[queues.Silence]) -> None:
+def _say_silent(silences: Sequence[refresh.Silence]) -> None:
     for silence in silences:
         print(f"{silence.scheduler} has not answered; its runs count as not ended\n{silence.why}", file=sys.stderr)

@@ -14,10 +14,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from mlxp_core import queues
-from mlxp_core.cli.choose import LOGS, Folder, Names, Query, choose, matching, open_log_dir
-from mlxp_core.layout import LogDir, RunDir, Status
-from mlxp_core.standing import Standing, counted
+from mlxp_core.cli.selection import LOGS, Folder, Names, Query, choose, matching, open_log_dir
+from mlxp_core.jobs import refresh
+from mlxp_core.runs.layout import LogDir, RunDir, Status
+from mlxp_core.runs.state import Standing, counted
 
 _COLOURS = {
     Status.PENDING: "yellow",
@@ -89,9 +89,9 @@ def status(
 
 def _look(
     log_dir: LogDir, names: Sequence[str] | None, query: str | None
-) -> tuple[list[Standing], list[queues.Silence]]:
+) -> tuple[list[Standing], list[refresh.Silence]]:
     standings = [Standing.load(run) for run in choose(log_dir, names)]
-    silences = queues.bring_up_to_date(standings)
+    silences = refresh.bring_up_to_date(standings)
     if query is not None:
         chosen: set[RunDir] = set(matching(log_dir, [one.run for one in standings], query))
         standings = [one for one in standings if one.run in chosen]
@@ -178,7 +178,7 @@ def _summary(rows: Sequence[Row]) -> str:
     return f"{counted(len(rows), 'run')}: {', '.join(parts) or 'none'}"
 
 
-def _say(silences: Sequence[queues.Silence], rows: Sequence[Row], *, summary: bool) -> None:
+def _say(silences: Sequence[refresh.Silence], rows: Sequence[Row], *, summary: bool) -> None:
     """What is no row: on stderr, so that the rows can be piped."""
     if summary:
         print(_summary(rows), file=sys.stderr)

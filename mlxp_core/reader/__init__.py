@@ -9,15 +9,15 @@ Needs the log directory and nothing else: no Hydra, no git, no scheduler. Never 
 
 from __future__ import annotations
 
-from mlxp_core.reader.aggregate import Aggregation, AvgStd, MeanCI, Median, Quantiles
-from mlxp_core.reader.longform import scan_metrics
-from mlxp_core.reader.problem import Problem
-from mlxp_core.reader.query import compile_query
+from mlxp_core.reader.frame.artifact import Artifact
+from mlxp_core.reader.frame.runs import GroupedRuns, Run, Runs
+from mlxp_core.reader.frame.scan_metrics import scan_metrics
+from mlxp_core.reader.frame.scan_runs import scan_runs
+from mlxp_core.reader.load.problem import Problem
+from mlxp_core.reader.query.compiler import compile_query
 from mlxp_core.reader.reader import Reader
-from mlxp_core.reader.reductions import Best, Last, Reduction
-from mlxp_core.reader.references import Artifact
-from mlxp_core.reader.runs import GroupedRuns, Run, Runs
-from mlxp_core.reader.scan import scan_runs
+from mlxp_core.reader.statistics.aggregations import Aggregation, AvgStd, MeanCI, Median, Quantiles
+from mlxp_core.reader.statistics.reductions import Best, Last, Reduction
 
 __all__ = [
     "Aggregation",

@@ -7,13 +7,13 @@ from collections.abc import Collection
 
 import polars as pl
 
-from mlxp_core.reader.census import Census
-from mlxp_core.reader.folders import count, look, opened
-from mlxp_core.reader.problem import Problem, Problems
-from mlxp_core.reader.query import compile_query
-from mlxp_core.reader.runs import Runs
-from mlxp_core.reader.scan import frame_of
-from mlxp_core.reader.schema import Schema, take_schema
+from mlxp_core.reader.cache.run_table import Census
+from mlxp_core.reader.frame.runs import Runs
+from mlxp_core.reader.frame.scan_runs import frame_of
+from mlxp_core.reader.frame.schema import Schema, take_schema
+from mlxp_core.reader.load.problem import Problem, Problems
+from mlxp_core.reader.load.run import count, look, opened
+from mlxp_core.reader.query.compiler import compile_query
 
 
 class Reader:
@@ -63,7 +63,7 @@ class Reader:
         """Give the runs for which a query holds; all of them for an empty one.
 
         ``reader.filter("info.status == 'COMPLETE' & config.optimizer.lr <= 1.")``; for the language see
-        ``mlxp_core.reader.query``. Raises QueryError (a ValueError), which points at the place.
+        ``mlxp_core.reader.query.compiler``. Raises QueryError (a ValueError), which points at the place.
         """
         census, schema = self._look()
         frame, now = (frame_of(self._log_dir, schema, self._met, seen) for seen in (None, census))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mlxp_core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from mlxp_core.scheduler._base import Scheduler
+    from mlxp_core.scheduler.base import Scheduler
 
 # names only: every Hydra program of the environment imports this to register the launchers, few submit anything
 SCHEDULERS = ("local", "slurm", "oar", "torque", "pbs", "sge", "mwm", "lsf")
@@ -20,5 +20,5 @@ def load_scheduler(name: str) -> Scheduler:
     """Give the scheduler of a name. Raises ConfigurationError for one that is not known."""
     if name not in SCHEDULERS:
         raise ConfigurationError(f"there is no scheduler {name!r}: the known ones are {', '.join(SCHEDULERS)}")
-    scheduler: Scheduler = getattr(import_module(f"{__name__}.{name}"), name.upper())
+    scheduler: Scheduler = getattr(import_module(f"{__name__}.dialects.{name}"), name.upper())
     return scheduler

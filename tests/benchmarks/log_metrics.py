@@ -13,8 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from mlxp_core.layout import RunDir
-from mlxp_core.logger import Run
+from mlxp_core.recording.run import Run
+from mlxp_core.runs.layout import RunDir
 
 ROUNDS = 9
 

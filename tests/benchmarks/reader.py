@@ -27,8 +27,8 @@ from pathlib import Path
 
 import yaml
 
-from mlxp_core import digest
-from mlxp_core.layout import RunDir
+from mlxp_core.runs import digest
+from mlxp_core.runs.layout import RunDir
 
 LOGS = ("train", "val", "test")
 QUERY = "info.status == 'COMPLETE' & config.optimizer.lr <= 0.1"
@@ -179,7 +179,7 @@ def _metrics(frame, logs: str, name: str):
 def by_hand(logs: str, kind: str) -> None:  # noqa: C901  (four small ways side by side)
     import polars as pl
 
-    from mlxp_core.reader import settled
+    from mlxp_core.reader.cache import run_cache
 
     timed = Timed()
 
@@ -215,7 +215,7 @@ def by_hand(logs: str, kind: str) -> None:  # noqa: C901  (four small ways side 
                 return pl.read_parquet(f"{folder}/index.parquet")
 
             timed("open again", lambda: stat_pass(""), 3)
-            timed("five stats", lambda: stat_pass(*settled._COMPARED), 3)
+            timed("five stats", lambda: stat_pass(*run_cache._COMPARED), 3)
     condition = (pl.col("info.status") == "COMPLETE") & (pl.col("config.optimizer.lr") <= 0.1)
     chosen = timed("filter", lambda: table.filter(condition), 3)
 

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from mlxp_core.store import RunStore
+from mlxp_core.runs.allocation import RunStore
 
 ROUNDS = 7
 

@@ -19,8 +19,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mlxp_core.layout import LogDir
-from mlxp_core.snapshot import Wish, remove, take_snapshot
+from mlxp_core.runs.layout import LogDir
+from mlxp_core.versioning.snapshot import Wish, remove, take_snapshot
 
 WHO = ("-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "init.defaultBranch=main")
 

@@ -2,11 +2,11 @@
 
     python tests/benchmarks/submission.py [runs] [rounds]
 
-ours: run folders, their files, and one array by mlxp_core.submission. files: the same files, written with nothing else,
-which is what the layout costs at least. array: one sbatch --array of the very same script. singles: 100 times sbatch of
-it. All jobs are held, and cancelled outside of what is measured; the ways take turns. Shown: wall and CPU seconds,
-sbatch's own included, the median ratio of neighbours to one array and to both (files and array), and where our time
-goes. Then, with jobs that run: from the start of a submission to the first line that its first job writes. And
+ours: run folders, their files, and one array by mlxp_core.jobs.submit. files: the same files, written with nothing
+else, which is what the layout costs at least. array: one sbatch --array of the very same script. singles: 100 times
+sbatch of it. All jobs are held, and cancelled outside of what is measured; the ways take turns. Shown: wall and CPU
+seconds, sbatch's own included, the median ratio of neighbours to one array and to both (files and array), and where our
+time goes. Then, with jobs that run: from the start of a submission to the first line that its first job writes. And
 `mlxp status` of as many runs.
 
 Seen on 2 busy cores (load 9 to 19, Slurm 22.05 on the same machine, ext4), 1,000 runs: ours 0.92 s
@@ -32,11 +32,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from prepared import plan
 
-from mlxp_core import submission
-from mlxp_core.layout import LogDir
-from mlxp_core.scheduler import _run
-from mlxp_core.store import RunStore
-from mlxp_core.submission import Submitted
+from mlxp_core.jobs import submit
+from mlxp_core.jobs.submit import Submitted
+from mlxp_core.runs.allocation import RunStore
+from mlxp_core.runs.layout import LogDir
+from mlxp_core.scheduler import client
 
 SINGLES = 100
 FILES: list[tuple[float, float]] = []
@@ -65,10 +65,10 @@ def ours(folder: Path, count: int, command: list[str], header: tuple[str, ...]) 
     PARTS["folders"].append(time.perf_counter() - started)
     planned = plan(runs, "slurm", command, folder, header)
     started = time.perf_counter()
-    submission.write_runs(planned)
+    submit.write_runs(planned)
     PARTS["write_runs"].append(time.perf_counter() - started)
     spent = 0.0
-    ask = _run.ask
+    ask = client.ask
 
     def watched(*given, **more):
         nonlocal spent
@@ -77,12 +77,12 @@ def ours(folder: Path, count: int, command: list[str], header: tuple[str, ...]) 
         spent += time.perf_counter() - began
         return answer
 
-    _run.ask = watched
+    client.ask = watched
     started = time.perf_counter()
     try:
-        submitted = submission.submit(runs, log_dir)
+        submitted = submit.submit(runs, log_dir)
     finally:
-        _run.ask = ask
+        client.ask = ask
     PARTS["sbatch"].append(spent)
     PARTS["notes"].append(time.perf_counter() - started - spent)
     return submitted

@@ -11,10 +11,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlxp_core import digest
-from mlxp_core.layout import RunDir
-from mlxp_core.reader import Reader, folders, scan_runs
-from mlxp_core.recording import start_run
+from mlxp_core.reader import Reader, scan_runs
+from mlxp_core.reader.load import run as folders
+from mlxp_core.recording.lifecycle import start_run
+from mlxp_core.runs import digest
+from mlxp_core.runs.layout import RunDir
 
 
 def write(logs, config=None, info=None, *, ended=True, name=1):

@@ -12,7 +12,9 @@ import threading
 import polars as pl
 import pytest
 
-from mlxp_core.reader import Reader, filecache, index, scan_runs, settled
+from mlxp_core.reader import Reader, scan_runs
+from mlxp_core.reader.cache import index, run_cache
+from mlxp_core.reader.load import file_cache
 
 LONG_AGO = 1_000_000_000
 
@@ -26,10 +28,11 @@ def age(path):
 
 def forget():
     """As a new process would have it."""
-    settled._directories.clear()
-    from mlxp_core.reader import folders, metricfile
+    run_cache._directories.clear()
+    from mlxp_core.reader.load import metrics
+    from mlxp_core.reader.load import run as folders
 
-    for cache in (folders._info_files, folders._config_files, folders._submission_files, metricfile._keys_files):
+    for cache in (folders._info_files, folders._config_files, folders._submission_files, metrics._keys_files):
         cache._kept.clear()
 
 
@@ -37,8 +40,8 @@ def forget():
 def forty(logs, monkeypatch, tmp_path):
     """Forty runs that have ended, by which nothing counts as just written; x is the number of the run."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(settled, "_UNSETTLED_NS", 0)
-    monkeypatch.setattr(filecache, "_SETTLED_NS", 0)
+    monkeypatch.setattr(run_cache, "_UNSETTLED_NS", 0)
+    monkeypatch.setattr(file_cache, "_SETTLED_NS", 0)
     for number in range(1, 41):
         run = logs.run(number, {"x": number, "nan": float("nan")}, metrics={"train": [{"loss": number}]})
         if number == 3:
@@ -61,7 +64,7 @@ def index_of(logs):
 
 def yaml_files_read(work):
     """Do something as a new process would, and count the YAML files that it opens."""
-    from mlxp_core.reader import folders
+    from mlxp_core.reader.load import run as folders
 
     forget()
     read = []
@@ -271,7 +274,7 @@ def test_a_deleted_log_directory_does_not_come_back(forty):
 
 def test_what_is_kept_of_ended_runs_is_kept_once(forty):
     """Bug: half a gigabyte of parsed YAML beside the columns that were made of it."""
-    from mlxp_core.reader import folders
+    from mlxp_core.reader.load import run as folders
 
     look(forty)
     assert [path for path in folders._config_files._kept if path.startswith(str(forty.path))] == []
@@ -279,14 +282,14 @@ def test_what_is_kept_of_ended_runs_is_kept_once(forty):
 
 def test_what_has_just_been_written_is_not_trusted(forty, monkeypatch):
     """Bug: two versions within one tick of the clock, with the same times and sizes."""
-    monkeypatch.setattr(settled, "_UNSETTLED_NS", 3600 * 10**9)
+    monkeypatch.setattr(run_cache, "_UNSETTLED_NS", 3600 * 10**9)
     look(forty)
     assert not index_of(forty).exists()
 
 
 def test_old_rows_and_new_ones_are_one_index(forty, monkeypatch):
     """Bug: rows out of order, or with values of others, once some runs came or changed after the index was written."""
-    monkeypatch.setattr(settled, "_FEWEST_NEW", 1)
+    monkeypatch.setattr(run_cache, "_FEWEST_NEW", 1)
     look(forty)
     replace(forty.path / "7/metadata/config.yaml", "x: [1, 2]\nlate: 1\n")
     for number in (41, 42, 43):
@@ -385,9 +388,11 @@ def test_an_index_is_its_users_own(forty, tmp_path):
     (forty.path / "7/metadata/config.yaml").chmod(0o600)
     program = (
         "import os, sys\n"
-        "from mlxp_core.reader import Reader, filecache, settled\n"
+        "from mlxp_core.reader import Reader\n"
+        "from mlxp_core.reader.cache import run_cache\n"
+        "from mlxp_core.reader.load import file_cache\n"
         "os.setgroups([]); os.setgid(1234); os.setuid(1234)  # Python itself may lie in a home of root's\n"
-        "settled._UNSETTLED_NS = filecache._SETTLED_NS = 0\n"
+        "run_cache._UNSETTLED_NS = file_cache._SETTLED_NS = 0\n"
         "print(Reader(sys.argv[1]).filter().metadata['config.x'].null_count())"
     )
     environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -89,8 +89,8 @@ def test_a_predicate_over_columns_that_are_not_asked_for_is_right(three, engine)
 
 def test_the_source_itself_limits_before_the_predicate(logs):
     """Bug: head(5).filter(...), which Polars 2.1 asks for as both, gives five that pass; a batch that loses lines."""
-    from mlxp_core.reader.longform import _LongSource
-    from mlxp_core.reader.schema import MetricColumn
+    from mlxp_core.reader.frame.scan_metrics import _LongSource
+    from mlxp_core.reader.frame.schema import MetricColumn
 
     for number in range(1, 5):
         logs.run(number, metrics={"train": [{"n": step} for step in range(3)]})

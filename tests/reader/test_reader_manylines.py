@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlxp_core.reader.manylines import columns_of
-from mlxp_core.reader.metricfile import read_lines
+from mlxp_core.reader.load.metrics import read_lines
+from mlxp_core.reader.load.ndjson import columns_of
 
 KEYS = {"log.x": "a", "log.y": "b"}
 

@@ -90,7 +90,7 @@ def test_a_query_gives_the_runs_that_mlxps_reader_gives(queried_logs, query):
 
 def test_types_come_from_the_first_lines_and_the_rest_is_not_read(logs):
     """Bug: every metric file parsed to the end to learn the names of its keys."""
-    from mlxp_core.reader import metricfile
+    from mlxp_core.reader.load import metrics as metricfile
 
     lines = [{"loss": 0.5, "note": "x"}] * 10_000
     mlxp_run(logs, 1, {}, {"train": lines})

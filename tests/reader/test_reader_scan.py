@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxp_core.errors import SchemaChangedError, StoreError
-from mlxp_core.reader import Reader, filecache, scan_runs
+from mlxp_core.reader import Reader, scan_runs
+from mlxp_core.reader.load import file_cache
 
 
 def one_column(logs, name):
@@ -266,11 +267,11 @@ def test_a_file_is_not_parsed_again_until_it_changes(logs, monkeypatch):
     """Catches: 10,000 YAML files parsed at every look; and a cache that does not see an edit of the same length."""
     run = logs.run(1, {"x": 1}, {"status": "RUNNING", "hostname": "elsewhere"})
     config = run / "metadata/config.yaml"
-    monkeypatch.setattr(filecache, "_SETTLED_NS", 0)  # nothing counts as just written
+    monkeypatch.setattr(file_cache, "_SETTLED_NS", 0)  # nothing counts as just written
     opened = []
     frame = scan_runs(logs.path)
     frame.collect()
-    from mlxp_core.reader import folders
+    from mlxp_core.reader.load import run as folders
 
     load, folders._load_yaml = folders._load_yaml, lambda path: opened.append(path) or load(path)
     try:

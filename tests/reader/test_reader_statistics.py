@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mlxp_core.errors import QueryError
 from mlxp_core.reader import AvgStd, Best, Last, MeanCI, Median, Quantiles, Reader
-from mlxp_core.reader.student import two_sided
+from mlxp_core.reader.statistics.student_t import two_sided
 
 ENGINES = ("in-memory", "streaming")
 NAN = math.nan

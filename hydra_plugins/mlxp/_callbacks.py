@@ -1,0 +1,258 @@
+"""What the callback does: opens the run of a Hydra job, and closes it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
+
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig, OmegaConf
+
+from hydra_plugins.mlxp import _omegaconf
+from hydra_plugins.mlxp._dead_workers import watch_workers
+from hydra_plugins.mlxp._job_exit_hook import watch_endings
+from hydra_plugins.mlxp._run_dirs import choose_run_dir, settle_sweep
+from hydra_plugins.mlxp.config import LAUNCHER, MAIN
+from mlxp_core.atomic_files import load_yaml, load_yaml_if_there, write_whole
+from mlxp_core.errors import ConfigurationChangedError, MlxpError, SnapshotError, StoreError
+from mlxp_core.recording import current
+from mlxp_core.recording.lifecycle import begin, end, finish
+from mlxp_core.recording.packages import misplaced
+from mlxp_core.recording.run import Run
+from mlxp_core.runs import info
+from mlxp_core.runs.layout import LogDir, RunDir, Status
+
+if TYPE_CHECKING:
+    from mlxp_core.versioning.snapshot import Version
+
+log = logging.getLogger(__name__)
+
+_mains = itertools.count(1)  # the main functions that this job comes to
+_open: list[Run] = []  # the runs that on_job_start has opened, in this process
+_Hook = TypeVar("_Hook", bound=Callable[..., None])
+
+
+def _remembers_failure(hook: _Hook) -> _Hook:
+    """Hydra turns an exception of a callback into a warning and goes on; current_run() raises it again."""
+
+    @functools.wraps(hook)
+    def wrapped(*args: Any) -> None:
+        try:
+            hook(*args)
+        except Exception as error:
+            current.remember_failure(error)
+            raise
+
+    return cast("_Hook", wrapped)
+
+
+@contextmanager
+def _ending_the_program() -> Iterator[None]:
+    """Hydra turns other exceptions into a warning and goes on, here with a folder that it cannot make either."""
+    try:
+        yield
+    except StoreError as error:
+        raise SystemExit(f"{type(error).__name__}: {error}") from error
+
+
+@functools.cache
+def _own_main() -> int:
+    """Which of its program's main functions this job is of; no matter of what it starts."""
+    return int(os.environ.pop(MAIN, "1"))
+
+
+def watch() -> None:
+    """See the ends that Hydra does not report."""
+    watch_endings(_close)
+
+
+@_remembers_failure
+def on_run_start(config: DictConfig, config_name: str | None = None) -> None:
+    """Choose the folder; in a launched job take over what was decided at its submission."""
+    single = _single(config)
+    is_job = not OmegaConf.is_missing(config.hydra.job, "id")  # which its command says; it would submit itself
+    if single == "submit" and not is_job:
+        from hydra_plugins.mlxp._submit_single import submit_single  # noqa: PLC0415
+
+        submit_single(config, config_name)
+        return
+    with _ending_the_program():
+        run = RunDir(choose_run_dir(config))
+    if _is_launched(run):
+        number = next(_mains)
+        if number == _own_main():
+            _take_over(config, run)
+        else:
+            from hydra_plugins.mlxp._replace_run import skip  # noqa: PLC0415
+
+            log.debug("not the main function of this job, but the %dth of its program", number)
+            skip(config)
+    elif single is not None:
+        name = config.hydra.runtime.choices.get("hydra/launcher")
+        log.warning(
+            "without -m (--multirun) nothing is submitted: hydra/launcher=%s is not used, the run is here "
+            "(hydra.launcher.single=submit submits it)",
+            name,
+        )
+
+
+def _single(config: DictConfig) -> str | None:
+    """What a run without -m does that has chosen one of our launchers; None: it has not."""
+    launcher = config.hydra.launcher
+    if launcher.get("_target_") != LAUNCHER:
+        return None
+    single = str(launcher.get("single", "run"))
+    if single not in {"run", "submit"}:
+        raise SystemExit(f"ConfigurationError: hydra.launcher.single={single}: it is run or submit")
+    return single
+
+
+@_remembers_failure
+def on_multirun_start(config: DictConfig) -> None:
+    """Choose the log directory; have what only the jobs' own configurations can say of the launcher wait for them."""
+    from hydra_plugins.mlxp import _mlxpsub_program  # noqa: PLC0415  (not for runs)
+
+    settle_sweep(config)
+    if config.hydra.launcher.get("_target_") != LAUNCHER:  # whose jobs are not children of this process
+        with _ending_the_program():
+            watch_workers(Path(config.hydra.runtime.cwd, str(config.hydra.sweep.dir)))
+        return
+    _omegaconf.leave_to_jobs(config, "hydra.launcher", ("header", "setup"))
+    if _mlxpsub_program.is_dry():
+        _mlxpsub_program.redirect(config)
+
+
+@_remembers_failure
+def on_job_start(config: DictConfig, task_function: Callable[..., Any] | None, snapshot: str) -> None:
+    """Open the run; ``snapshot`` is the callback's option."""
+    run = RunDir(Path(config.hydra.runtime.output_dir))
+    facts = {"hydra": {"job_name": config.hydra.job.name, "overrides": _omegaconf.overrides(config, "task")}}
+    launch_dir = Path(config.hydra.runtime.cwd)
+    if _is_launched(run):
+        _, code = _frozen(run)
+        _open.append(begin(run, config=None, facts=facts, code=code, launch_dir=launch_dir))
+        return
+    full, raw = _omegaconf.resolved(config), _omegaconf.unresolved(config)
+    program = program_file(task_function, launch_dir)
+    version = _version(program, run.path.parent, snapshot)
+    if version is not None:
+        facts["version_manager"] = version.facts
+    code = version.repo if version is not None else program.parent
+    _open.append(begin(run, config=full, config_unresolved=raw, facts=facts, code=code, launch_dir=launch_dir))
+    if version is not None and version.diff:
+        write_whole(run.diff, version.diff)
+
+
+def version_here(
+    task_function: Callable[..., Any] | None, launch_dir: Path, log_dir: Path, snapshot: str
+) -> Version | None:
+    """Which version the runs of this process are said to run; None where it is not known."""
+    return _version(program_file(task_function, launch_dir), log_dir, snapshot)
+
+
+@_remembers_failure
+def on_job_end(job_return: JobReturn) -> None:
+    """Close the run, by what its task function came to."""
+    value = job_return._return_value  # noqa: SLF001  (the property raises that of a job that failed)
+    if job_return.status is JobStatus.COMPLETED:
+        _close(None, value)
+    else:
+        _close(value)
+
+
+def _close(error: BaseException | None, value: Any = None) -> None:
+    if _open:
+        end(_open.pop(), error, value)
+
+
+def _is_launched(run: RunDir) -> bool:
+    """Whether the folder was made by a launcher of ours, for this job to run in."""
+    return "launcher" in load_yaml_if_there(run.settings)
+
+
+def _take_over(config: DictConfig, run: RunDir) -> None:
+    """Run the configuration that was submitted; a job that composes another one ends here, with the difference."""
+    submitted = load_yaml(run.config_unresolved)
+    different = _omegaconf.differences(submitted, _omegaconf.unresolved(config))
+    if different:
+        _refuse(
+            run,
+            ConfigurationChangedError(
+                f"run {run.path} was submitted with another configuration than its job composes now, so it does not "
+                "run.\nsubmitted -> now\n  " + "\n  ".join(different) + "\n"
+                "Is a configuration file, or a package that adds to the configuration, another one on this machine?"
+            ),
+        )
+    settings = load_yaml(run.settings)
+    config.hydra.runtime.cwd = settings["launcher"]["launch_dir"]  # what hydra.utils.get_original_cwd() answers
+    take_values_over(config, run)
+
+
+def take_values_over(config: DictConfig, run: RunDir) -> None:
+    """Have the code and the values that were submitted; interpolations might come to others here."""
+    _check_modules(run)
+    pinned = _omegaconf.pin(config, load_yaml(run.config))
+    if pinned:
+        log.debug("as at the submission, and not as they would be resolved now: %s", ", ".join(pinned))
+
+
+def _check_modules(run: RunDir) -> None:
+    """Refuse to run code that changes while jobs wait: modules that come from the work tree and not from the copy."""
+    repo, copy = _frozen(run)
+    wrong = misplaced(sys.modules, repo, copy) if repo and copy else []
+    if wrong:
+        _refuse(
+            run,
+            SnapshotError(
+                f"run {run.path} was submitted with the code in {copy}, and Python has loaded these from the work tree:"
+                "\n  " + "\n  ".join(wrong[:20]) + "\nIs there a line in the template, or an installation of the "
+                "package, that puts them first on sys.path? hydra.launcher.snapshot=none runs the work tree as it is."
+            ),
+        )
+
+
+def _refuse(run: RunDir, error: Exception) -> NoReturn:
+    finish(begin(run, config=None), Status.FAILED, info.describe_error(error))
+    raise SystemExit(f"{type(error).__name__}: {error}")
+
+
+def _frozen(run: RunDir) -> tuple[Path | None, Path | None]:
+    """The work tree, and the copy of its code, of a launched run."""
+    version = load_yaml_if_there(run.info).get("version_manager")
+    facts = version if isinstance(version, dict) else {}
+    repo, copy = (facts.get(key) for key in ("repo_path", "copy"))
+    return (Path(repo), Path(copy)) if isinstance(repo, str) and isinstance(copy, str) else (None, None)
+
+
+def program_file(task_function: Callable[..., Any] | None, launch_dir: Path) -> Path:
+    """The file of the program, in a worker of another launcher too, where __main__ is the worker's."""
+    function = inspect.unwrap(task_function) if task_function is not None else None
+    code = getattr(function, "__code__", None)
+    file = Path(code.co_filename).absolute() if code is not None else launch_dir / "-"
+    return file if file.is_file() else launch_dir / "-"  # a notebook's cell
+
+
+_versions: dict[tuple[Path, str], Version | None] = {}  # once for a process: its modules are loaded once
+
+
+def _version(program: Path, log_dir: Path, snapshot: str) -> Version | None:
+    """Which version of the code runs here, in place; None where that is not known. Never keeps a run from starting."""
+    key = (program, snapshot)
+    if key not in _versions:
+        _versions[key] = None
+        if snapshot != "none" and any((folder / ".git").exists() for folder in program.parents):
+            from mlxp_core.versioning.snapshot import record_version  # noqa: PLC0415  (and subprocess, for those that need it)
+
+            try:
+                _versions[key] = record_version(program, LogDir(log_dir), snapshot)
+            except (MlxpError, OSError) as error:
+                log.warning("which code this run runs is not recorded: %s", error)
+    return _versions[key]

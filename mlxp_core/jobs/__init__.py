@@ -1,0 +1,1 @@
+"""Runs as jobs of a scheduler: scripts, submission, state, cancelling and resubmission."""

@@ -1,0 +1,179 @@
+"""Submits runs again: the same folder, code, configuration and order, as the next attempt.
+
+One process at a time for each log directory; and nothing of which it is not known what became of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlxp_core.atomic_files import write_yaml
+from mlxp_core.errors import CommandError, ConfigurationError, SnapshotError, StoreError
+from mlxp_core.jobs.launch_journal import forget_submitted, under_way
+from mlxp_core.jobs.reconcile import find_submitted
+from mlxp_core.jobs.refresh import bring_up_to_date, cancel_jobs
+from mlxp_core.jobs.submit import Order, submit
+from mlxp_core.runs.layout import LogDir, RunDir, Status, read_attempts_started
+from mlxp_core.runs.state import Standing, in_short
+from mlxp_core.runs.submission_record import Submitted
+from mlxp_core.versioning.availability import code_of, find_again
+from mlxp_core.versioning.snapshot import publish
+
+_PATIENCE = 300.0  # seconds that another one's submission of the same directory may take
+
+
+@dataclass(frozen=True)
+class Resubmission:
+    """What became of the runs that were to be submitted again."""
+
+    runs: tuple[RunDir, ...]  # that can be
+    submitted: tuple[Submitted, ...]  # and are; none of them when nothing was to be changed
+    left: dict[RunDir, str]  # those that wait, run or are complete, and which of it
+    unable: dict[RunDir, str]  # those that cannot be submitted again, and why
+
+
+@contextmanager
+def submitting_again(log_dir: LogDir) -> Iterator[None]:
+    """Be the only one that submits runs of a log directory again. Raises StoreError where another one goes on."""
+    from filelock import FileLock, Timeout  # noqa: PLC0415
+
+    log_dir.own.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(log_dir.lock, timeout=_PATIENCE):
+            yield
+    except Timeout as error:
+        raise StoreError(
+            f"another process has been submitting runs of {log_dir.path} for {_PATIENCE:g} s; try again when it has "
+            f"ended (it holds {log_dir.lock})"
+        ) from error
+
+
+def resubmit(log_dir: LogDir, runs: Sequence[RunDir], *, complete: bool = False, dry_run: bool = False) -> Resubmission:
+    """Submit those of these runs that have ended or were never submitted; complete ones only where that is asked for.
+
+    The schedulers are asked first. Raises CommandError where one does not answer for a run that it may still have, and
+    the error of a submission that fails.
+    """
+    with submitting_again(log_dir):
+        standings = _up_to_date(runs)
+        busy = under_way(log_dir)
+        left: dict[RunDir, str] = {}
+        unable: dict[RunDir, str] = {}
+        chosen: list[Standing] = []
+        for one in standings:
+            if one.run in busy and not one.is_submitted:
+                left[one.run] = busy[one.run]
+            elif one.status is Status.COMPLETE and not complete:
+                left[one.run] = "COMPLETE"
+            elif not one.ended and one.is_submitted:
+                left[one.run] = str(one.status)
+            elif not one.ended and one.attempt_info.get("status") == Status.RUNNING:
+                left[one.run] = "RUNNING"
+            elif one.status is Status.PREEMPTED and one.said == Status.RUNNING and one.code is None:
+                left[one.run] = "PREEMPTED, and its job has not ended: the scheduler may start it again"
+            elif why := _hindrance(one, dry_run=dry_run):
+                unable[one.run] = why
+            else:
+                chosen.append(one)
+        if dry_run or not chosen:
+            return Resubmission(tuple(one.run for one in chosen), (), left, unable)
+        # what a scheduler holds in an error state would start as soon as somebody clears that
+        cancel_jobs([one for one in chosen if one.submission.get("stuck")])
+        for one in chosen:
+            _put_exit_code_aside(one)
+        submitted = submit([one.run for one in chosen], log_dir)
+        forget_submitted(log_dir)
+        return Resubmission(tuple(one.run for one in chosen), tuple(submitted), left, unable)
+
+
+def _up_to_date(runs: Sequence[RunDir]) -> list[Standing]:
+    standings = [Standing.load(run) for run in runs]
+    silences = bring_up_to_date(standings)
+    unknown = [one.run for one in standings if not one.current]
+    if silences and unknown:
+        raise CommandError(
+            f"it is not known where run {in_short(unknown)} stands, so nothing is submitted:\n"
+            + "\n".join(silence.why for silence in silences)
+        )
+    # one that is not current is another user's, or of another host's queue: nobody can look for it here
+    unclear = [one.run for one in standings if one.is_unclear and one.current]
+    if not unclear:
+        return standings
+    longest = max(_command_timeout(run) for run in unclear)
+    find_submitted(unclear, limit=longest)  # raises where the queue does not answer
+    again = set(unclear)
+    return [Standing.load(one.run) if one.run in again else one for one in standings]
+
+
+def _command_timeout(run: RunDir) -> float:
+    try:
+        return Order.load(run).command_timeout
+    except (OSError, ValueError):
+        return Order.command_timeout
+
+
+def _hindrance(one: Standing, *, dry_run: bool) -> str:
+    """Why a run cannot be submitted again; empty where it can. Its code is made again where it is gone."""
+    if one.problem:
+        return one.problem
+    if not one.current:
+        return f"it was submitted by {one.submission.get('user')} on {one.submission.get('hostname')}: only from there"
+    try:
+        Order.load(one.run)
+    except ConfigurationError as error:
+        return str(error)
+    except (OSError, ValueError) as error:
+        return f"{one.run.settings} cannot be used: {error}"
+    if not one.run.script.is_file():
+        return f"{one.run.script} is not there, which is what a job of it runs"
+    if (owner := one.run.script.stat().st_uid) != os.geteuid():
+        return f"its script.sh belongs to user {owner}, and would run as you"
+    logger = one.info.get("logger")
+    recorded = Path(str(logger.get("log_dir")), one.run.path.name) if isinstance(logger, dict) else one.run.path
+    if not (recorded.exists() and recorded.samefile(one.run.path)):
+        return f"it was moved here from {recorded}, and its script.sh still leads there"
+    return _code_hindrance(one, dry_run=dry_run)
+
+
+def _code_hindrance(one: Standing, *, dry_run: bool) -> str:
+    """Make the copy of the code again where it was pruned; gives why that cannot be done."""
+    facts = code_of(one)
+    copy, work_dir = facts.get("copy"), one.info.get("work_dir")
+    if isinstance(copy, str) and not Path(copy).is_dir():
+        try:
+            repository = find_again(facts)
+            if not dry_run:
+                publish(repository, str(facts["commit_hash"]), Path(copy).parent)
+        except (SnapshotError, OSError) as error:
+            return f"its code is not there any more, and cannot be made again: {copy}: {error}"
+        if dry_run:
+            return _link_hindrance(one, Path(copy))
+    if isinstance(copy, str) and (why := _link_hindrance(one, Path(copy))):
+        return why
+    if isinstance(work_dir, str) and not Path(work_dir).is_dir():
+        return f"its code is not there any more: {work_dir}"
+    return ""
+
+
+def _link_hindrance(one: Standing, copy: Path) -> str:
+    """Why a job would not find its packages: by links, which only a launch knows how to make (importing.py)."""
+    links = copy.with_name(f"{copy.name}.path")
+    if links.is_dir() or links.name not in one.run.script.read_text(encoding="utf-8", errors="replace"):
+        return ""
+    return f"the links to its packages are not there any more, and only a launch can make them again: {links}"
+
+
+def _put_exit_code_aside(one: Standing) -> None:
+    """Keep the exit code of the attempt that has ended where it cannot be taken for one of the next attempt."""
+    attempt = read_attempts_started(one.run)
+    if one.exit_code is None or attempt == 0:
+        return
+    # the folder knows that the run has ended, should this process be killed before it is submitted
+    write_yaml(one.run.submission, {**one.submission, "state": str(one.status), "attempt": one.attempt})
+    kept = one.run.earlier(attempt).exit_code
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    one.run.exit_code.replace(kept)

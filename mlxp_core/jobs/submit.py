@@ -1,0 +1,376 @@
+"""From runs to a scheduler's queue: writes the run folders, makes submissions of them, and submits these.
+
+What happened is in the folders before and after every step: nothing is submitted that no folder knows of, and nothing
+is submitted again of which it is not known what became of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mlxp_core.atomic_files import dump_yaml, load_yaml_if_there, write_whole, write_yaml
+from mlxp_core.errors import (
+    CommandError,
+    ConfigurationError,
+    SubmissionRefusedError,
+    SubmissionUnclearError,
+)
+from mlxp_core.jobs import run_script
+from mlxp_core.jobs.reconcile import find_started
+from mlxp_core.jobs.run_script import Job
+from mlxp_core.jobs.safe_path import plain_folder
+from mlxp_core.jobs.template import Template
+from mlxp_core.recording.environment import user_name
+from mlxp_core.runs import digest, info
+from mlxp_core.runs.allocation import numbered_folder
+from mlxp_core.runs.layout import LogDir, RunDir, Status, read_attempts_started
+from mlxp_core.runs.state import counted, in_short
+from mlxp_core.runs.submission_record import Submitted, is_unclear, load_note
+from mlxp_core.scheduler import client, load_scheduler
+from mlxp_core.scheduler.base import Scheduler, plain_path
+from mlxp_core.scheduler.submit import Call, submit_once
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Order:
+    """How a run is submitted. Kept in its folder (mlxp.yaml), so that it can be submitted again as it was."""
+
+    scheduler: str
+    name: str  # of its job
+    shebang: str
+    header: tuple[str, ...]  # the user's directives, byte for byte
+    directory: str  # where the submit command is run: the launch directory
+    array: bool = True
+    max_parallel: int | None = None  # runs at once, of those that are submitted together
+    pack: int = 1  # runs side by side in one job
+    command_timeout: float = 60.0  # seconds
+    submit_timeout: float = 300.0  # seconds of trying
+
+    @classmethod
+    def load(cls, run: RunDir) -> Order:
+        """Read a run's order. Raises ConfigurationError where the run has none: no launcher of ours made it."""
+        (order,) = load_orders([run])
+        return order
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The order in plain values."""
+        return {**asdict(self), "header": list(self.header)}
+
+
+def load_orders(runs: Iterable[RunDir]) -> list[Order]:
+    """The orders of several runs. Raises as Order.load; of a thousand files that are the same one is parsed."""
+    known: dict[bytes, Order] = {}
+    orders = []
+    for run in runs:
+        text = run.settings.read_bytes() if run.settings.exists() else b""
+        if text not in known:
+            known[text] = _load_order(run)
+        orders.append(known[text])
+    return orders
+
+
+def _load_order(run: RunDir) -> Order:
+    order = load_yaml_if_there(run.settings).get("order")
+    if not isinstance(order, dict):
+        raise ConfigurationError(
+            f"{run.path} was not made by a launcher of hydra-mlxp, so it is not known how to submit it again"
+        )
+    try:
+        loaded = Order(**{**order, "header": tuple(order["header"])})
+        texts = (loaded.scheduler, loaded.name, loaded.shebang, loaded.directory, *loaded.header)
+        numbers = (loaded.pack, loaded.max_parallel or 1, loaded.command_timeout, loaded.submit_timeout)
+        usable = all(isinstance(text, str) for text in texts) and all(number > 0 for number in numbers)
+    except (TypeError, KeyError) as error:
+        raise ConfigurationError(f"the order in {run.settings} cannot be used: {error!r}") from error
+    if not usable:
+        raise ConfigurationError(f"the order in {run.settings} cannot be used: {order}")
+    return loaded
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run before its submission: its job, and what its folder says of it."""
+
+    job: Job
+    template: Template
+    order: Order
+    config: Mapping[str, Any]
+    config_unresolved: Mapping[str, Any]
+    facts: Mapping[str, Any]  # fields of info.yaml
+    settings: Mapping[str, Any]  # mlxp.yaml, but for the order
+
+
+def check(order: Order) -> None:
+    """Raise ConfigurationError for what would keep such runs from being submitted; nothing is written."""
+    scheduler = load_scheduler(order.scheduler)
+    if order.pack < 1:
+        raise ConfigurationError(f"hydra.launcher.pack={order.pack}: at least one run is in each job")
+    if order.max_parallel is not None:
+        _check_max_parallel(order, scheduler)
+    run_script.check_array(order.header, scheduler)
+
+
+def _check_max_parallel(order: Order, scheduler: Scheduler) -> None:
+    if scheduler.throttle is None:
+        raise ConfigurationError(
+            f"{scheduler.name} cannot limit how many jobs of an array run at once, so hydra.launcher.max_parallel="
+            f"{order.max_parallel} cannot be kept. Leave it out; hydra.launcher.pack runs several in one allocation."
+        )
+    if not order.array:
+        raise ConfigurationError(
+            f"hydra.launcher.max_parallel={order.max_parallel} is the throttle of an array, and hydra.launcher.array="
+            "false asks for none: leave one of them out"
+        )
+
+
+def write_runs(planned: Iterable[Planned]) -> None:
+    """Fill the folders of runs: configuration, settings, script, status PENDING. The status comes last.
+
+    YAML is what takes longest, so what is the same in the next run, or in the next file, is put into words once.
+    """
+    settings: Mapping[str, Any] = {}
+    settings_text = ""
+    for one in planned:
+        run, scheduler = one.job.run, load_scheduler(one.order.scheduler)
+        own = {**one.settings, "order": one.order.plain}
+        if own != settings:
+            settings, settings_text = own, dump_yaml(own)
+        config = dump_yaml(one.config)
+        as_written = one.config_unresolved == one.config
+        run.metadata.mkdir(parents=True, exist_ok=True)
+        part = digest.write_config(run, one.config, config)
+        write_whole(run.config_unresolved, config if as_written else dump_yaml(one.config_unresolved))
+        write_whole(run.settings, settings_text)
+        write_whole(run.script, run_script.render_job(one.job, one.template, scheduler))
+        run.script.chmod(0o755)
+        digest.write_info(run, info.pending(run, one.facts, read_attempts_started(run) + 1), config=part)
+
+
+def _not_submitted(error: BaseException) -> dict[str, str]:
+    """Fields of submission.yaml for a run of which nothing has been sent."""
+    if isinstance(error, KeyboardInterrupt):
+        return {"state": str(Status.CANCELLED), "error": "interrupted before it was submitted"}
+    return {"state": str(Status.FAILED), "error": f"not submitted: {error}"}
+
+
+def abandon(runs: Sequence[RunDir], error: BaseException) -> None:
+    """Have the folders of runs that were not submitted say so, after an error or an interrupt in between."""
+    unclear = None
+    submitted = 0
+    for run in runs:
+        note = load_note(run)
+        submitted += bool(note.get("job_id"))
+        if run.info.exists() and not note:
+            with contextlib.suppress(OSError):  # a full disk, perhaps, which was the error
+                write_yaml(run.submission, {"job_id": None, "time": info.now(), **_not_submitted(error)})
+        elif isinstance(error, KeyboardInterrupt) and is_unclear(note):
+            unclear = note["script"]
+    if unclear:
+        log.warning("interrupted while %s was being submitted: the same command again finds out", unclear)
+    elif isinstance(error, KeyboardInterrupt):
+        log.warning(
+            "interrupted: %d of %s are submitted; the same command again submits the rest",
+            submitted,
+            counted(len(runs), "job"),
+        )
+
+
+def submit(runs: Sequence[RunDir], log_dir: LogDir) -> list[Submitted]:
+    """Submit runs whose folders are written; those with the same order go together, as arrays where there are such.
+
+    Raises the error of the first submission that fails; the folders say which runs are submitted and which are not.
+    """
+    groups: dict[Order, list[RunDir]] = {}
+    for run, order in zip(runs, load_orders(runs), strict=True):
+        groups.setdefault(order, []).append(run)
+    submitted: list[Submitted] = []
+    tried: set[RunDir] = set()
+    try:
+        for order, group in groups.items():
+            tasks = [group[at : at + order.pack] for at in range(0, len(group), order.pack)]
+            alike = sum(len(runs) for other, runs in groups.items() if other.max_parallel == order.max_parallel)
+            share = None if order.max_parallel is None else order.max_parallel * len(group) // alike
+            for part in _submit_group(tasks, order, log_dir, share, tried):
+                submitted += part
+    except CommandError as error:
+        done = {one.run for one in submitted}
+        failed, left = [run for run in runs if run in tried - done], [run for run in runs if run not in tried]
+        for run in left:
+            write_yaml(
+                run.submission,
+                {
+                    "job_id": None,
+                    "time": info.now(),
+                    "state": str(Status.FAILED),
+                    "attempt": read_attempts_started(run) + 1,
+                    "error": "not submitted, after another submission had failed",
+                },
+            )
+        if len(groups) > 1 or left or done:
+            raise type(error)(f"{error}\n{_what_became_of(submitted, failed, left)}") from error
+        raise
+    order_of = {one.run: one for one in submitted}
+    return [order_of[run] for run in runs]
+
+
+def _submit_group(
+    tasks: list[list[RunDir]], order: Order, log_dir: LogDir, share: int | None, tried: set[RunDir]
+) -> Iterator[list[Submitted]]:
+    """Submit tasks (each the runs of one job) of one order."""
+    scheduler = load_scheduler(order.scheduler)
+    left = list(tasks)
+    size = _array_size(scheduler, order, len(tasks))
+    while left:
+        part = left[:size]
+        if len(part) < scheduler.array_least:
+            part = part[:1]
+        throttle = None if share is None else max(1, share * len(part) // (len(tasks) * order.pack))
+        tried.update(run for task in part for run in task)
+        try:
+            yield _submit_one(part, order, scheduler, log_dir, throttle)
+        except SubmissionRefusedError as error:
+            if len(part) == 1 or not (scheduler.too_many and scheduler.too_many.search(str(error))):
+                raise
+            asked = client.array_limit(scheduler, limit=order.command_timeout)
+            size = asked if asked and asked < len(part) else len(part) // 2
+            log.warning("%s takes no array of %d jobs: trying with %d", scheduler.name, len(part), size)
+            if size == 1 and order.max_parallel is not None:
+                raise SubmissionRefusedError(
+                    f"{error}\nWithout arrays hydra.launcher.max_parallel={order.max_parallel} cannot be kept."
+                ) from error
+            continue
+        left = left[len(part) :]
+
+
+def _array_size(scheduler: Scheduler, order: Order, count: int) -> int:
+    """How many tasks one submission may have."""
+    if not order.array or scheduler.array is None:
+        return 1
+    known = scheduler.limit
+    if known is None or count <= known.at_least:
+        return count
+    if known.command is None:
+        return count  # learned from the refusal
+    return min(count, client.array_limit(scheduler, limit=order.command_timeout) or known.at_least)
+
+
+def _submit_one(
+    tasks: Sequence[Sequence[RunDir]], order: Order, scheduler: Scheduler, log_dir: LogDir, throttle: int | None
+) -> list[Submitted]:
+    """Make one submission, and submit it until it is clear what became of it."""
+    folder = numbered_folder(log_dir.submissions)
+    directory = Path(order.directory)
+    if scheduler.plain_paths:
+        folder = plain_folder(folder)
+        directory = directory if plain_path(str(directory), "") else folder
+    if not directory.is_dir():
+        directory = folder
+    path = folder / "job.sh"
+    name = _unique(order.name, scheduler)
+    text = run_script.render_submission(
+        run_script.Submission(
+            tasks=tasks,
+            name=name,
+            shebang=order.shebang,
+            header=order.header,
+            folder=folder,
+            throttle=throttle,
+        ),
+        scheduler,
+    )
+    write_whole(folder / "manifest", run_script.render_manifest(tasks))
+    write_whole(path, text)
+    path.chmod(0o755)
+    indices = [None] if len(tasks) == 1 else list(range(1, len(tasks) + 1))
+    findable = run_script.can_be_found(order.header, scheduler)
+    common = {
+        "scheduler": scheduler.name,
+        "script": str(path),
+        "name": name if findable else None,  # None: nothing in the queue tells it from others
+        "hostname": socket.gethostname(),
+        "user": user_name(),
+        "time": info.now(),
+    }
+    own = {
+        run: {
+            "array_index": index,
+            "packed": len(task),
+            "attempt": read_attempts_started(run) + 1,  # that `state` speaks of
+        }
+        for task, index in zip(tasks, indices, strict=True)
+        for run in task
+    }
+    try:
+        # being submitted, or it did not work out; `state` is what the scheduler last said, as a status
+        _note(own, {**common, "job_id": None, "state": None})
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # a full disk, perhaps, which was the error
+            _note(own, {**common, "job_id": None, **_not_submitted(error)})
+        raise
+    extra = () if len(tasks) == 1 else run_script.array_words(scheduler, name, order.header, len(tasks), throttle)
+    try:
+        job_id = submit_once(
+            Call(
+                scheduler=scheduler,
+                script=path,
+                extra=extra,
+                directory=directory,
+                name=name if findable else "",
+                find_started=lambda: find_started(own),
+                command_timeout=order.command_timeout,
+                submit_timeout=order.submit_timeout,
+            )
+        )
+    except CommandError as error:
+        unclear = isinstance(error, SubmissionUnclearError)
+        state = None if unclear else str(Status.FAILED)
+        _note(own, {**common, "job_id": None, "state": state, "error": str(error)})
+        if isinstance(error, SubmissionRefusedError):
+            lines = "\n".join(f"  {line}" for line in order.header) or "  (none)"
+            raise type(error)(f"{error}\nThe directives of your header:\n{lines}") from error
+        raise
+    except client.InterruptedSubmission as interrupt:
+        _note_job(folder, own, common, interrupt.job_id)
+        raise
+    _note_job(folder, own, common, job_id)
+    return [
+        Submitted(run, scheduler.name, job_id, index)
+        for task, index in zip(tasks, indices, strict=True)
+        for run in task
+    ]
+
+
+def _note_job(folder: Path, own: Mapping[RunDir, Mapping[str, Any]], common: Mapping[str, Any], job_id: str) -> None:
+    # for all of them at once, before any of them says so: a launch that is killed in between is settled by it
+    write_whole(folder / "job_id", f"{job_id}\n")
+    _note(own, {**common, "job_id": job_id, "state": None})
+
+
+def _note(own: Mapping[RunDir, Mapping[str, Any]], common: Mapping[str, Any]) -> None:
+    """Write submission.yaml of each run: what all have in common, which is put into words once, and its own."""
+    text = dump_yaml(common)
+    for run, fields in own.items():
+        write_whole(run.submission, text + dump_yaml(fields))
+
+
+def _unique(name: str, scheduler: Scheduler) -> str:
+    """A name that no other submission has, within what the scheduler allows; by it a submission is found again."""
+    token = f"-{int.from_bytes(os.urandom(4), 'big') % 36**5:05x}"
+    return name[: scheduler.name_limit - len(token)] + token
+
+
+def _what_became_of(submitted: Sequence[Submitted], failed: Sequence[RunDir], left: Sequence[RunDir]) -> str:
+    return (
+        f"Submitted: run {in_short(one.run for one in submitted)}. Failed: run {in_short(failed)}. "
+        f"Not submitted: run {in_short(left)}. The same command again, or `mlxp rerun`, submits exactly the rest."
+    )

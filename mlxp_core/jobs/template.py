@@ -1,0 +1,294 @@
+"""Reads the user's template: a native job script, taken apart. Text in, plain values out.
+
+Its directives and its set-up lines go into every job as they are, byte for byte and in order; the line that starts the
+program is replaced by the job's own command. A line that names the program in any other way is an error, for it
+would run the program beside the job, or a half of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from pathlib import PurePath
+
+from mlxp_core.errors import ConfigurationError
+from mlxp_core.scheduler.base import Scheduler
+
+_SHELLS = ("bash", "dash", "ksh", "sh", "zsh")
+_LAUNCHERS = {
+    "#SBATCH": "mlxp_slurm",
+    "#OAR": "mlxp_oar",
+    "#PBS": "mlxp_torque or mlxp_pbs",
+    "#$": "mlxp_sge",
+    "#MSUB": "mlxp_mwm",
+    "#BSUB": "mlxp_lsf",
+    "#LOCAL": "mlxp_local",
+}
+# commands that may name the program's file and do not run it
+_HARMLESS = frozenset(
+    "[ [[ : cat chmod cp echo git grep head ls md5sum mv printf sed sha256sum tail test touch".split()  # noqa: SIM905
+)
+# words and operators of a line of shell; anything else, such as an open quote, is no match
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<operator>[|&;<>()]+)|(?P<word>(?:\\.|'[^']*'|"(?:\\.|[^"\\])*"|[^\s|&;<>()'"\\])+))"""
+)
+
+_PIECE = re.compile(r"""'(?P<single>[^']*)'|"(?P<double>(?:\\.|[^"\\])*)"|\\(?P<escaped>.)""", re.DOTALL)
+
+
+# not <<<, which is a string
+_HERE_DOCUMENT = re.compile(r"(?<!<)<<(?P<tabs>-?)\s*(?P<word>[A-Za-z_]\w*)")
+
+
+@dataclass(frozen=True)
+class Template:
+    """A native job script, taken apart; every line as the user wrote it."""
+
+    shebang: str = "#!/bin/bash"
+    header: tuple[str, ...] = ()  # the scheduler's directives
+    setup: tuple[str, ...] = ()  # all else before the program
+    prefix: str = ""  # what stands before the interpreter on the program's line, such as "srun " or "FOO=1 "
+    after: tuple[str, ...] = ()  # all after the program
+    ignored: tuple[str, ...] = ()  # directives where the scheduler does not read any
+
+    @property
+    def interpreter(self) -> str:
+        """What runs the script, as text for a shell."""
+        return self.shebang[2:].strip()
+
+
+def read_template(text: str, scheduler: Scheduler, program: str, *, source: str = "the template") -> Template:
+    """Take a native job script apart.
+
+    ``program`` is how the program is called: a script's file name, or the module of ``python -m``. Raises
+    ConfigurationError for a script that is another scheduler's, or no shell's.
+    """
+    found = take_directives(text, scheduler, source=source)
+    rest = [(line, at in found.documents) for at, line in enumerate(found.lines) if at not in found.taken]
+    setup, prefix, after = _split_at_program(rest, program, source)
+    return Template(
+        found.shebang,
+        found.header,
+        _trim(setup),
+        prefix,
+        _trim(after),
+        found.ignored,
+    )
+
+
+@dataclass(frozen=True)
+class Directives:
+    """What a native job script says to the scheduler, and where."""
+
+    shebang: str
+    header: tuple[str, ...]
+    ignored: tuple[str, ...]  # where the scheduler does not read any
+    lines: tuple[str, ...]  # of the script, but for its first where that is the shebang
+    taken: frozenset[int]  # which of them are directives
+    documents: frozenset[int]  # which are the text of a here-document
+
+
+def take_directives(text: str, scheduler: Scheduler, *, source: str = "the template") -> Directives:
+    """Find the directives of a native job script. Raises as read_template."""
+    lines = text.replace("\r\n", "\n").split("\n")
+    shebang = Template.shebang
+    if lines[0].startswith("#!"):
+        shebang = lines.pop(0).rstrip()
+        _check_shell(shebang, source)
+    inside = _in_here_documents(lines)
+    directives = [at for at, line in enumerate(lines) if is_directive(line, scheduler)]
+    header, ignored = directives, []
+    if not scheduler.whole_file:
+        top = len(list(takewhile(lambda line: not line.strip() or line.startswith("#"), lines)))
+        header = [at for at in directives if at < top]
+        ignored = [at for at in directives if at >= top and at not in inside]
+    if not directives:
+        _check_not_of_another(lines, scheduler, source)
+    return Directives(
+        shebang,
+        tuple(lines[at] for at in header),
+        tuple(lines[at] for at in ignored),
+        tuple(lines),
+        # a line of a here-document is data, which stays where it is, also where the scheduler takes it for a directive
+        frozenset(at for at in directives if at not in inside),
+        frozenset(inside),
+    )
+
+
+def add_header(template: Template, text: str | None, scheduler: Scheduler) -> Template:
+    """Add directives given as text (``hydra.launcher.header``).
+
+    Raises ConfigurationError for a line that the scheduler would not read as one.
+    """
+    lines = [line for line in (text or "").splitlines() if line.strip()]
+    for line in lines:
+        if not is_directive(line, scheduler):
+            raise ConfigurationError(
+                f"hydra.launcher.header has the line\n  {line}\nwhich {scheduler.name} would not read: a directive "
+                f"starts with {scheduler.directive} in the first column. Shell lines go into hydra.launcher.setup."
+            )
+    return replace(template, header=(*template.header, *lines))
+
+
+def add_setup(template: Template, lines: Iterable[str]) -> Template:
+    """Add set-up lines (``hydra.launcher.setup``) after those of the template."""
+    return replace(template, setup=(*template.setup, *lines))
+
+
+def is_directive(line: str, scheduler: Scheduler) -> bool:
+    """Whether a line is a directive of the scheduler."""
+    # Slurm reads "#SBATCH--time=3" as well; "#SBATCHX" is a comment, "##SBATCH" does not start with it
+    prefixes = (scheduler.directive, *scheduler.also_reads)
+    return any(line.startswith(prefix) and not line[len(prefix) : len(prefix) + 1].isalnum() for prefix in prefixes)
+
+
+def _in_here_documents(lines: Sequence[str]) -> set[int]:
+    """Which lines are the text of a here-document, up to the word that ends it."""
+    inside: set[int] = set()
+    ends: list[
+        tuple[str, bool]
+    ] = []  # of those that the last command has begun: the word, and whether tabs may precede
+    for at, line in enumerate(lines):
+        if ends:
+            inside.add(at)
+            word, indented = ends[0]
+            if (line.lstrip("\t") if indented else line) == word:
+                ends.pop(0)
+        elif not line.startswith("#"):
+            ends = [(found["word"], bool(found["tabs"])) for found in _HERE_DOCUMENT.finditer(_without_quotes(line))]
+    return inside if not ends else set()  # one that never ends: what looked like it was none
+
+
+def _without_quotes(line: str) -> str:
+    """The line without what may look like the start of a here-document: quoted text, arithmetic, a comment.
+
+    The quotes around the word of a here-document go as well.
+    """
+    line = re.sub(r"""<<(-?)\s*(['"\\])(\w+)['"]?""", r"<<\1\3", line)
+    line = re.sub(r"""'[^']*'|"(?:\\.|[^"\\])*\"""", "''", line)
+    return re.sub(r"\(\(.*?\)\)|(?:^|\s)#.*", "", line)
+
+
+def _check_shell(shebang: str, source: str) -> None:
+    words = [PurePath(word).name for word in shebang[2:].split()]
+    shell = words[1] if words[:1] == ["env"] and len(words) > 1 else (words or [""])[0]
+    if shell not in _SHELLS:
+        raise ConfigurationError(
+            f"{source} starts with {shebang!r}, but its set-up lines are run by a shell: one of {', '.join(_SHELLS)}"
+        )
+
+
+def _check_not_of_another(lines: Iterable[str], scheduler: Scheduler, source: str) -> None:
+    for line in lines:
+        for directive, launcher in _LAUNCHERS.items():
+            if directive != scheduler.directive and re.match(re.escape(directive) + r"\s+-", line):
+                raise ConfigurationError(
+                    f"{source} has no {scheduler.directive} line, but\n  {line}\n"
+                    f"Is it for another scheduler? Its launcher is hydra/launcher={launcher}."
+                )
+
+
+@dataclass(frozen=True)
+class Simple:
+    """One simple command of a line: where its words start, and the words without their quotes."""
+
+    starts: tuple[int, ...]
+    words: tuple[str, ...]
+
+    def names(self, program: str) -> bool:
+        """Whether a word is the program, or holds it, as a quoted command line does."""
+        return any(re.search(rf"(?<![\w.]){re.escape(program)}(?![\w.])", word) for word in self.words)
+
+    def interpreter(self, program: str) -> int | None:
+        """Where in the line stands what runs the program: ``srun python -u main.py``, ``./main.py``."""
+        files = [PurePath(word).name for word in self.words]
+        if files.count(program) != 1 or self.words[0] in _HARMLESS:
+            return None
+        at = files.index(program)
+        before = [index for index in range(at) if re.fullmatch(r"python[\d.]*", files[index])]
+        if before:
+            return self.starts[before[-1]]
+        return self.starts[0] if at == 0 else None
+
+
+def _split_at_program(lines: Sequence[tuple[str, bool]], program: str, source: str) -> tuple[list[str], str, list[str]]:
+    """Lines before the program's, what stands before its interpreter, lines after; all lines where it has none.
+
+    With each line comes whether it is text of a here-document.
+    """
+    before: list[str] = []
+    after: list[str] = []
+    prefix: str | None = None
+    for raw, is_text in _joined(lines):
+        line = raw.replace("\\\n", "  ")  # as long, so that places stay
+        commands = None if is_text or line.lstrip().startswith("#") else simple_commands(line)
+        if commands and any(command.names(program) and command.words[0] not in _HARMLESS for command in commands):
+            start = commands[0].interpreter(program) if len(commands) == 1 else None
+            if start is None or prefix is not None:
+                raise ConfigurationError(
+                    f"{source} has the line\n  {raw.strip()}\nwhich names {program}, but is not a line that "
+                    f"the launcher can replace by a job's own command: one `python … {program} …`, at most behind "
+                    "variables and words such as srun, with nothing around it. Write it so, or leave it out: the "
+                    "command then comes last."
+                )
+            prefix = line[:start].lstrip()
+        else:
+            (before if prefix is None else after).extend(raw.split("\n"))
+    return before, prefix or "", after
+
+
+def _joined(lines: Sequence[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:
+    """Lines, with those that a backslash continues as one."""
+    pending: list[str] = []
+    for line, is_text in lines:
+        pending.append(line)
+        if is_text or not line.endswith("\\") or line.lstrip().startswith("#"):
+            yield "\n".join(pending), is_text
+            pending = []
+    if pending:
+        yield "\n".join(pending), False
+
+
+def simple_commands(line: str) -> list[Simple]:
+    """The simple commands of a line, split at its operators; an operator makes the line more than one command."""
+    found: list[Simple] = []
+    starts: list[int] = []
+    words: list[str] = []
+    at = 0
+    while at < len(line.rstrip()):
+        token = _TOKEN.match(line, at)
+        if token is None:  # an open quote: the rest is no command that could be replaced
+            found.append(Simple((at,), (line[at:],)))
+            break
+        word = token["word"]
+        if word is not None and word.startswith("#"):
+            break
+        if word is not None:
+            starts.append(token.start("word"))
+            words.append(_PIECE.sub(_unquoted, word))
+        else:
+            if words:
+                found.append(Simple(tuple(starts), tuple(words)))
+            starts, words = [], []
+            found.append(Simple((token.start("operator"),), (token["operator"],)))
+        at = token.end()
+    if words:
+        found.append(Simple(tuple(starts), tuple(words)))
+    return found
+
+
+def _unquoted(piece: re.Match[str]) -> str:
+    """What a shell makes of a quoted piece of a word, but for what it expands."""
+    if piece["double"] is not None:
+        return re.sub(r'\\([$`"\\])', r"\1", piece["double"])
+    return piece["single"] if piece["single"] is not None else piece["escaped"]
+
+
+def _trim(lines: list[str]) -> tuple[str, ...]:
+    while lines and not lines[-1].strip():
+        lines.pop()
+    while lines and not lines[0].strip():
+        lines.pop(0)
+    return tuple(lines)

@@ -1,0 +1,231 @@
+"""One call of ``mlxpsub``: what it tells the programs of the script, and what they tell it.
+
+A folder, named by a variable that all processes of the script inherit. What has been submitted is also kept where the
+next call finds it if this one does not come to its end, so that nothing is submitted twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mlxp_core.atomic_files import write_whole
+from mlxp_core.mlxpsub.job_template import COMMAND, SESSION, STAND_INS, STARTERS, Change, JobScript, Part
+from mlxp_core.mlxpsub.placeholders import JobVariables, of_the_submitter, place_variables
+from mlxp_core.runs import info
+from mlxp_core.runs.layout import LogDir, RunDir
+from mlxp_core.runs.process import with_variable
+from mlxp_core.runs.submission_record import Submitted
+
+# change with every command of a shell
+_OF_THE_SHELL = frozenset({"_", "SHLVL", "PWD", "OLDPWD"})
+
+
+@dataclass(frozen=True)
+class Session:
+    """What mlxpsub tells the programs of a script."""
+
+    folder: Path
+    directory: Path  # where the script is run
+    scheduler: str
+    dry_run: bool
+    record: Path  # of what has been submitted
+    variables: JobVariables  # that only a job has, with their values here
+    script: JobScript
+    process: dict[str, Any]  # mlxpsub's
+
+    @property
+    def bin(self) -> str:
+        """The folder of the stand-ins, which jobs must not have on their PATH."""
+        return str(self.folder / "bin")
+
+    def save(self) -> None:
+        """Write it down for the programs."""
+        plain = {**asdict(self), "script": {**asdict(self.script), "directives": sorted(self.script.directives)}}
+        write_whole(self.folder / "session.json", json.dumps(plain, default=str))
+
+    @classmethod
+    def load(cls, folder: Path) -> Session:
+        """Read it in a program."""
+        plain = json.loads((folder / "session.json").read_text(encoding="utf-8"))
+        script = plain["script"]
+        parts = tuple(Part(**part) for part in script["parts"])
+        texts = {name: tuple(script[name]) for name in ("header", "ignored", "lines")}
+        script = JobScript(**{**script, **texts, "directives": frozenset(script["directives"]), "parts": parts})
+        paths = {name: Path(plain[name]) for name in ("folder", "directory", "record")}
+        return cls(**{**plain, **paths, "variables": JobVariables(**plain["variables"]), "script": script})
+
+    def environment(self) -> dict[str, str]:
+        """The variables with which the script is run."""
+        places = dict.fromkeys(place_variables(self.script.lines), str(self.directory))
+        known = {**of_the_submitter(self.script.lines), **places, **self.variables.values}
+        given = {**known, **os.environ, **places, SESSION: str(self.folder)}
+        given["PATH"] = os.pathsep.join([self.bin, *filter(None, [os.environ.get("PATH")])])
+        return given
+
+    def tell(self, event: str, **what: Any) -> None:
+        """Tell mlxpsub something; one line, written at once."""
+        _append(self.folder / "events", {"event": event, **what})
+
+    def events(self, event: str) -> list[dict[str, Any]]:
+        """What has been told."""
+        return [one for one in _lines(self.folder / "events") if one["event"] == event]
+
+    def unfinished(self) -> list[dict[str, Any]]:
+        """Programs that have started and have not said that they have submitted all."""
+        ended = [one["process"] for one in self.events("ended")]
+        return [one for one in self.events("started") if one["process"] not in ended]
+
+    @property
+    def name(self) -> str:
+        """The same for each call with the same script, whose commands then have the same numbers."""
+        text = "\n".join([str(self.record), *self.script.lines])
+        return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:32]
+
+    def note_programs(self) -> None:
+        """Have the jobs that are submitted know which commands of the script are programs'."""
+        numbers = sorted({one["number"] for one in self.events("started")})
+        runs = [run for one in self.events("submitted") for run in from_plain(one["runs"])]
+        for log_dir in {run.run.path.parent for run in runs}:
+            place = LogDir(log_dir).scripts / self.name
+            with contextlib.suppress(OSError):  # the folder was removed meanwhile, perhaps
+                place.parent.mkdir(exist_ok=True)
+                with place.open("ab", buffering=0) as file:
+                    file.write("".join(f"{number}\n" for number in numbers).encode())
+
+    def starting(self) -> dict[int, list[str]]:
+        """What the script has started, is still there, and has not said that it is a program: pid, and command line."""
+        found = with_variable(SESSION, str(self.folder))
+        started = {one["process"]["process_id"] for one in self.events("started")}
+        return {pid: command for pid, command in found.items() if pid not in started}
+
+    def stop(self) -> None:
+        """Have no further program submit anything."""
+        (self.folder / "stopped").touch()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether that was said."""
+        return (self.folder / "stopped").exists()
+
+    def claim(self, identity: str) -> int:
+        """How many launches of this call have been the same before this one: a line may be in a script twice."""
+        number = 0
+        while True:
+            try:
+                os.close(os.open(self.folder / f"{identity}.{number}", os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                number += 1
+            else:
+                return number
+
+    def keep(self, identity: str, number: int, runs: Sequence[Submitted]) -> None:
+        """Keep what has been submitted until the script has come to its end."""
+        self.record.parent.mkdir(parents=True, exist_ok=True)
+        told = {"identity": identity, "number": number, "time": info.now(), "runs": to_plain(runs)}
+        _append(self.record, told)
+
+    def submitted_before(self, identity: str, number: int) -> tuple[str, list[Submitted]] | None:
+        """When and as what a call before this one, which did not come to its end, has submitted the same."""
+        for one in _lines(self.folder / "before"):
+            if (one["identity"], one.get("number")) == (identity, number):
+                return one["time"], from_plain(one["runs"])
+        return None
+
+    def own(self, variables: Mapping[str, str]) -> dict[str, str]:
+        """Variables without what mlxpsub itself has set, and without what was made of it."""
+        left = {SESSION, COMMAND, STARTERS}
+        kept = {name: value for name, value in variables.items() if name not in left}
+        return self.variables.without(kept, self.bin)
+
+    def changes(self, number: int, variables: Mapping[str, str] | None = None) -> dict[str, Change]:
+        """What a top-level command has changed of the exported variables: all of it, or up to ``variables``.
+
+        But for what it makes of a job's.
+        """
+        first, then = self._exported_at(number), self._exported_at(number + 1) if variables is None else variables
+        if first is None or then is None:
+            return {}
+        before, after = self.own(first), self.own(then)
+        of_a_job = then.keys() - after.keys()
+        return {
+            name: (before.get(name), after.get(name))
+            for name in sorted({*before, *after} - _OF_THE_SHELL - of_a_job)
+            if before.get(name) != after.get(name) and name.isidentifier() and name.isascii()
+        }
+
+    def made_of_a_job(self, number: int, variables: Mapping[str, str]) -> list[str]:
+        """What a top-level command has exported, before ``variables`` were seen, that is made of what a job has."""
+        before = self._exported_at(number) or {}
+        known = {SESSION, "PATH", *_OF_THE_SHELL, *self.variables.values}
+        return sorted(
+            name
+            for name, value in variables.items()
+            if name not in known and before.get(name) != value and self.variables.found_in(value)
+        )
+
+    def _exported_at(self, number: int) -> dict[str, str] | None:
+        """The exported variables when a top-level command began; None where it is not known."""
+        try:
+            text = os.fsdecode((self.folder / f"variables.{number}").read_bytes())
+        except OSError:  # an `env` that cannot, or a full disk
+            return None
+        return dict(line.split("=", 1) for line in text.split("\0") if "=" in line)
+
+    def make_stand_ins(self, python: str, program: Path) -> None:
+        """Write the programs that stand in for srun and the like."""
+        Path(self.bin).mkdir()
+        for name in STAND_INS:
+            path = Path(self.bin, name)
+            call = shlex.join([python, "-I", str(program), self.bin, name])
+            path.write_text(f'#!/bin/sh\nexec {call} "$@"\n', encoding="utf-8")
+            path.chmod(0o755)
+
+
+def record_of(path: Path, directory: Path, state: Path) -> Path:
+    """Where it is kept what a script has submitted from a directory."""
+    name = hashlib.sha256(f"{path}\0{directory}".encode(errors="surrogateescape")).hexdigest()
+    return state / "sub" / f"{name[:32]}.jsonl"
+
+
+def stderr_file() -> list[int] | None:
+    """By what one process knows whether another writes its errors to the same place."""
+    try:
+        found = os.fstat(2)
+    except OSError:  # closed
+        return None
+    return [found.st_dev, found.st_ino]
+
+
+def to_plain(runs: Sequence[Submitted]) -> list[list[Any]]:
+    """Runs in plain values."""
+    return [[str(one.run.path), one.scheduler, one.job_id, one.array_index] for one in runs]
+
+
+def from_plain(runs: Sequence[Sequence[Any]]) -> list[Submitted]:
+    """The same the other way."""
+    return [Submitted(RunDir(Path(path)), *rest) for path, *rest in runs]
+
+
+def _append(path: Path, what: Mapping[str, Any]) -> None:
+    with path.open("ab", buffering=0) as file:
+        file.write(f"{json.dumps(what)}\n".encode())
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        try:
+            yield json.loads(line)
+        except ValueError:  # the end of one that was cut short
+            continue

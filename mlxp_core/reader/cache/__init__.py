@@ -1,0 +1,1 @@
+"""Keeping what was read of runs that do not change."""

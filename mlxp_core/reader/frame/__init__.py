@@ -1,0 +1,1 @@
+"""Lazy frames over a log directory."""

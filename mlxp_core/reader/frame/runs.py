@@ -1,0 +1,351 @@
+"""The runs that passed a filter: as a frame, one by one, and in groups. Reads a metric only when asked for it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, overload
+
+import polars as pl
+
+from mlxp_core.errors import QueryError, StoreError
+from mlxp_core.reader.frame.artifact import Artifact
+from mlxp_core.reader.frame.scan_runs import column_of, load_lines
+from mlxp_core.reader.frame.schema import Schema
+from mlxp_core.reader.load.fields import path_of
+from mlxp_core.reader.load.problem import Problem
+from mlxp_core.reader.query.suggest import unknown_column
+from mlxp_core.reader.statistics.aggregations import Aggregation
+
+_ALL = "all"  # a key column where there are none; no column of a log directory but id and path lacks a dot
+
+LAZYDATA = "LAZYDATA"  # stands for a metric that was not read
+
+
+class Run(Mapping[str, Any]):
+    """One run: column name to value. ``run["train.loss"]`` reads that metric file, every time; the rest is there.
+
+    A metric is a list of one value a line, an artifact a reference with ``load``; None if the run has none. A column
+    that does not exist is a KeyError.
+    """
+
+    def __init__(
+        self,
+        metadata: Mapping[str, Any],
+        schema: Schema,
+        report: Callable[[Problem], None],
+        columns: Collection[str] | None = None,
+    ) -> None:
+        """``metadata`` holds a value for each metadata column of ``schema``; ``columns`` are those to show, or all."""
+        self._metadata = metadata
+        self._schema = schema
+        self._report = report
+        self._columns = list(schema.polars) if columns is None else columns
+
+    def __getitem__(self, name: str) -> Any:
+        """Give the value of a column."""
+        if name not in self._columns:
+            raise KeyError(unknown_column(name, self))
+        column = self._schema.metrics.get(name)
+        if column is None:
+            return self._artifact(name) if name in self._schema.artifacts else self._metadata[name]
+        path = path_of(self._metadata["path"])
+        if not os.path.isdir(path):  # noqa: PTH112
+            raise StoreError(f"cannot read {name}: the run folder {path} is gone")
+        lines = load_lines(path, column.log_name, self._report)
+        return None if lines is None else column_of(lines, column, path, self._report)
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names of all columns."""
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        """Count the columns."""
+        return len(self._columns)
+
+    def __repr__(self) -> str:
+        """Show all values, with LAZYDATA for metrics."""
+        metrics = self._schema.metrics
+        return f"Run({ {name: LAZYDATA if name in metrics else self[name] for name in self} })"
+
+    def _artifact(self, name: str) -> Artifact | None:
+        path = self._metadata[name]
+        kind, _, file = self._schema.artifacts[name].partition("/")
+        return None if path is None else Artifact(kind, file, path_of(path))
+
+
+class Runs(Sequence[Run]):
+    """The runs that passed a filter.
+
+    ``lazy()`` and ``collect()`` read the directory as it is when they are collected. Length, items, groups, what is
+    aggregated and what is printed are the runs at the time of the filter, so that ``runs[i]`` stays the same run;
+    filter again for a new look. Metrics are read when they are asked for.
+    """
+
+    def __init__(
+        self,
+        frame: pl.LazyFrame,
+        first: pl.LazyFrame,
+        schema: Schema,
+        report: Callable[[Problem], None],
+        columns: Sequence[str] | None = None,
+    ) -> None:
+        """``frame`` holds the columns of ``schema`` of these runs, ``first`` the same as they were when filtered.
+
+        ``columns`` are those to show, or all.
+        """
+        self._frame = frame
+        self._first = first
+        self._schema = schema
+        self._report = report
+        self._columns = list(schema.polars) if columns is None else list(columns)
+
+    @property
+    def schema(self) -> pl.Schema:
+        """Name and type of each column, metrics included."""
+        return pl.Schema({name: self._schema.polars[name] for name in self._columns})
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns, metrics included."""
+        return list(self._columns)
+
+    def lazy(self) -> pl.LazyFrame:
+        """One row a run, as ``scan_runs`` has them."""
+        everything = self._columns == list(self._schema.polars)
+        return self._frame if everything else self._frame.select(self._columns)
+
+    def collect(self) -> pl.DataFrame:
+        """Read all columns of all runs, metrics included."""
+        return self.lazy().collect()
+
+    def to_pandas(self, **options: Any) -> Any:
+        """Read all columns of all runs into a pandas DataFrame; metrics are arrays. Needs ``hydra-mlxp[pandas]``."""
+        try:
+            import pandas  # noqa: F401, PLC0415
+            import pyarrow  # noqa: F401, PLC0415
+        except ImportError as error:
+            raise ImportError(
+                f"{error}: to_pandas needs pandas and pyarrow, pip install 'hydra-mlxp[pandas]'"
+            ) from None
+        return self.collect().to_pandas(**options)
+
+    def select(self, *names: str | Iterable[str]) -> Runs:
+        """The same runs with these columns only: names, or lists of names. Raises QueryError for one that is not there.
+
+        They can still be grouped, sorted and aggregated by the others.
+        """
+        wanted = [name for one in names for name in ([one] if isinstance(one, str) else one)]
+        for name in wanted:
+            if name not in self._schema.polars:
+                raise QueryError(unknown_column(name, self._schema.polars))
+        return Runs(self._frame, self._first, self._schema, self._report, list(dict.fromkeys(wanted)))
+
+    def sort(self, by: str | Sequence[str], *, descending: bool | Sequence[bool] = False) -> Runs:
+        """The same runs ordered by metadata columns; missing values last. Raises QueryError."""
+        names = self._metadata_columns(by, "sort", "sorted")
+        frame, first = (
+            frame.sort(names, descending=descending, nulls_last=True, maintain_order=True)
+            for frame in (self._frame, self._first)
+        )
+        return Runs(frame, first, self._schema, self._report, self._columns)
+
+    def diff(self, start_key: str = "config") -> dict[str, list[Any]]:
+        """Name the columns that start so and are not the same in all runs, each with its values, missing ones as None.
+
+        Values are in the order in which the runs have them. By default, what the configurations differ in.
+        """
+        metadata = self.metadata
+        names = [name for name in self._schema.metadata if name.startswith(start_key)]
+        values = {name: metadata[name].unique(maintain_order=True).to_list() for name in names}
+        return {name: several for name, several in values.items() if len(several) > 1}
+
+    def group_by(self, keys: str | Sequence[str]) -> GroupedRuns:
+        """Group by the values of one or several metadata columns; a missing value is a value like others.
+
+        Raises QueryError for a column that does not exist, and for a metric. ``groupby`` and ``groupBy`` are the same.
+        """
+        return GroupedRuns(self, self._metadata_columns(keys, "group_by", "grouped"))
+
+    groupby = group_by
+    groupBy = group_by  # noqa: N815  (as the paper has it)
+
+    def aggregate(self, aggregations: Aggregation | Sequence[Aggregation]) -> pl.LazyFrame:
+        """One row for all of these runs: the columns of each aggregation. See GroupedRuns.aggregate."""
+        return aggregate(self._first, self._schema.polars, [], aggregations)
+
+    def where(self, condition: pl.Expr) -> Runs:
+        """Give those of these runs for which a Polars expression is true."""
+        frame, first = self._frame.filter(condition), self._first.filter(condition)
+        return Runs(frame, first, self._schema, self._report, self._columns)
+
+    @cached_property
+    def metadata(self) -> pl.DataFrame:
+        """All columns but the metrics, as at the time of the filter."""
+        return self._first.select(pl.col(list(self._schema.metadata))).collect()
+
+    def __len__(self) -> int:
+        """Count the runs."""
+        return self.metadata.height
+
+    @overload
+    def __getitem__(self, index: int) -> Run: ...
+    @overload
+    def __getitem__(self, index: slice) -> Runs: ...
+    def __getitem__(self, index: Any) -> Run | Runs:
+        """Give the run at a place, or those at a slice of places."""
+        if isinstance(index, slice):
+            return self._slice(range(len(self))[index])
+        if isinstance(index, str):
+            raise TypeError(
+                f"runs have no column at once: runs[0][{index!r}] of one run, runs.select({index!r}) of all"
+            )
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"there is no run {index}: these are {len(self)} runs")
+        return Run(self.metadata.row(index, named=True), self._schema, self._report, self._columns)
+
+    def _slice(self, places: range) -> Runs:
+        paths = self.metadata["path"]
+        some = self.where(pl.col("path").is_in([paths[place] for place in places]))
+        if places.step > 0:
+            return some
+        frame, first = some._frame.reverse(), some._first.reverse()  # noqa: SLF001
+        return Runs(frame, first, self._schema, self._report, self._columns)
+
+    def __repr__(self) -> str:
+        """Show the metadata as a data frame, with LAZYDATA for metrics."""
+        return str(self._shown())
+
+    def _repr_html_(self) -> str:
+        """Show the same in a notebook."""
+        html: str = self._shown()._repr_html_()
+        return html
+
+    def _shown(self) -> pl.DataFrame:
+        lazy = [pl.lit(LAZYDATA).alias(name) for name in self._schema.metrics]
+        return self.metadata.with_columns(lazy).select(self._columns)
+
+    def _metadata_columns(self, keys: str | Sequence[str], what: str, done: str) -> list[str]:
+        names = list(keys) if isinstance(keys, Iterable) and not isinstance(keys, str) else [keys]
+        if not names:
+            raise QueryError(f"{what} needs at least one column")
+        if not all(isinstance(name, str) for name in names):
+            raise QueryError(f"{what} takes names of columns, and not {keys}: for expressions see lazy()")
+        for name in names:
+            if name in self._schema.metrics:
+                raise QueryError(f"{name} is a metric: runs are {done} by columns of config and info")
+            if name not in self._schema.metadata:
+                raise QueryError(unknown_column(name, self._schema.metadata))
+        return list(dict.fromkeys(names))
+
+
+class GroupedRuns(Mapping[tuple[Any, ...], Runs]):
+    """Runs by the values of the key columns: a mapping of a tuple of values, in the order of the keys, to Runs.
+
+    Groups are ordered by their values, missing ones last. A list value is a tuple in the mapping's key.
+    """
+
+    def __init__(self, runs: Runs, keys: Sequence[str], chosen: Collection[tuple[Any, ...]] | None = None) -> None:
+        """``keys`` are names of metadata columns; ``chosen`` the groups that are left, or None for all there are."""
+        self._runs = runs
+        self._schema = runs._schema  # noqa: SLF001
+        self._keys = list(keys)
+        self._chosen = chosen
+
+    def aggregate(self, aggregations: Aggregation | Sequence[Aggregation]) -> pl.LazyFrame:
+        """One row a group: the key columns, then those of each aggregation; ordered by the keys, missing ones last.
+
+        Nothing but the columns needed is read, once for all aggregations, when the frame is collected.
+        Raises QueryError for a column that an aggregation cannot use, and for two columns of one name.
+        """
+        frame = self._runs._first  # noqa: SLF001
+        if self._chosen is not None:  # one condition, which is pushed down, and so one look at the directory
+            frame = frame.filter(pl.any_horizontal(pl.lit(value=False), *map(self._is, self._groups.values())))
+        return aggregate(frame, self._schema.polars, self._keys, aggregations)
+
+    def select(self, groups: pl.DataFrame | pl.LazyFrame | Iterable[Any]) -> GroupedRuns:
+        """Give some of the groups: those whose key values are the rows of a frame, or in a list of key values.
+
+        The frame may have other columns, too: the winners among the rows of ``aggregate``, for example.
+        Raises QueryError for a frame without the key columns, and KeyError for a group that is not there.
+        """
+        if isinstance(groups, (pl.DataFrame, pl.LazyFrame)):
+            missing = [key for key in self._keys if key not in groups.collect_schema()]
+            if missing:
+                raise QueryError(f"the frame has no column {missing[0]!r}, by which these runs are grouped")
+            chosen = {_as_key(row) for row in groups.lazy().select(self._keys).collect().rows()}
+        else:
+            chosen = {_as_key(group if isinstance(group, tuple) else (group,)) for group in groups}
+        for group in chosen:
+            if group not in self:
+                raise KeyError(f"there is no group {group!r}: {self!r}")
+        return GroupedRuns(self._runs, self._keys, chosen)
+
+    @cached_property
+    def _groups(self) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+        values = self._runs.metadata.select(pl.col(self._keys)).unique().sort(self._keys, nulls_last=True).rows()
+        groups = {_as_key(row): row for row in values}
+        return groups if self._chosen is None else {key: row for key, row in groups.items() if key in self._chosen}
+
+    def __getitem__(self, group: Any) -> Runs:
+        """Give the runs of one group: a tuple of the values of the keys, or the value itself where there is one key."""
+        row = self._groups[_as_key(group if isinstance(group, tuple) else (group,))]
+        return self._runs.where(self._is(row))
+
+    def _is(self, row: tuple[Any, ...]) -> pl.Expr:
+        """The condition that a run is of the group with these values of the keys."""
+        types = self._schema.polars
+        values = (pl.lit(value, dtype=types[key]) for key, value in zip(self._keys, row, strict=True))
+        return pl.all_horizontal(pl.col(key).eq_missing(value) for key, value in zip(self._keys, values, strict=True))
+
+    def __contains__(self, group: object) -> bool:
+        """Whether there is such a group."""
+        return _as_key(group if isinstance(group, tuple) else (group,)) in self._groups
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        """Go through the values of the groups."""
+        return iter(self._groups)
+
+    def __len__(self) -> int:
+        """Count the groups."""
+        return len(self._groups)
+
+    def __repr__(self) -> str:
+        """Show keys and group values."""
+        return f"GroupedRuns by {', '.join(self._keys)}: {len(self)} groups {list(self)}"
+
+
+def aggregate(
+    runs: pl.LazyFrame, schema: pl.Schema, keys: Sequence[str], aggregations: Aggregation | Sequence[Aggregation]
+) -> pl.LazyFrame:
+    """One row a group, or one for all where there are no keys."""
+    one_only = isinstance(aggregations, str) or not isinstance(aggregations, Iterable)
+    several: list[Any] = [aggregations] if one_only else list(aggregations)  # type: ignore[arg-type]
+    for one in several:
+        if isinstance(one, type) or not hasattr(one, "over_groups"):
+            raise QueryError(f"{one!r} is no aggregation: write AvgStd({one!r}), say")
+    names = [*keys, *(name for aggregation in several for name in aggregation.columns)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise QueryError(f"two columns of the result would be named {', '.join(twice)}: aggregate them separately")
+    if not keys:  # all are one group, and that is there without any run, too
+        runs, by = runs.with_columns(pl.lit(0).alias(_ALL)), [_ALL]
+        result = pl.LazyFrame({_ALL: [0]}, schema={_ALL: pl.Int32})
+    else:
+        by = list(keys)
+        result = runs.select(pl.col(by)).unique()
+    for aggregation in several:
+        columns = aggregation.over_groups(runs, by, schema)
+        # left, so that a group without a value stays, with nulls
+        result = result.join(columns, on=by, how="left", nulls_equal=True)
+    return result.sort(by, nulls_last=True).select(pl.col(names))
+
+
+def _as_key(row: Iterable[Any]) -> tuple[Any, ...]:
+    # no dictionary takes a list, and NaN is equal to itself only where it is the same object
+    return tuple(
+        _as_key(one) if isinstance(one, (list, tuple)) else math.nan if one != one else one  # noqa: PLR0124
+        for one in row
+    )

@@ -1,0 +1,279 @@
+"""The files of metrics: what their lines and their lists of keys say. The only module that opens them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from mlxp_core.atomic_files import load_bytes, read_yaml
+from mlxp_core.reader.load.fields import text_of, valid_text
+from mlxp_core.reader.load.file_cache import FileCache
+from mlxp_core.runs.layout import RunDir
+
+# the layout's own names, as text relative to a run: building Path objects for 10,000 runs takes longer than the stats
+_METRICS = os.fspath(RunDir(Path()).metrics)
+_KEYS = os.fspath(RunDir(Path()).metric_keys)
+_SUFFIX = RunDir(Path()).metric_file("log").suffix
+
+_SEPARATED = "-- next line --"
+_SEPARATOR = json.dumps(_SEPARATED).encode()
+
+# what a writer puts where JSON has no token
+_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+_HEAD = 4096  # bytes: some tens of lines
+_HEAD_LINES = 20
+
+_MOST_KNOWN = 10_000
+_known_keys: dict[tuple[tuple[str, bool], ...], tuple[tuple[str, bool], ...]] = {}
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of one metric file, in the order they appeared, and whether each holds numbers only."""
+
+    numeric: tuple[tuple[str, bool], ...]
+    problem: str | None = None
+    of_lines: bool = False  # found in the metric file itself, for want of a list
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The lines of one metric file that could be read, and how many could not."""
+
+    rows: Sequence[Mapping[str, Any]]
+    garbage: int = 0
+
+    def no_numbers(self, key: str) -> int:
+        """Count the values that a column of numbers has no place for."""
+        values = (row.get(key) for row in self.rows)
+        return sum(value is not None and number_of(value) is None for value in values)
+
+    def column(self, key: str, *, numeric: bool) -> list[Any] | None:
+        """Give one value a line: null where the line lacks the key; None for a key that no line has.
+
+        A file without any line says nothing against the key, so there it is an empty list. ``numeric``: floats, and
+        null for what is no number; otherwise text.
+        """
+        values = [row.get(key) for row in self.rows]
+        types = set(map(type, values))
+        if types == {type(None)} and not any(key in row for row in self.rows):
+            return None
+        if numeric and types <= {float, type(None)}:
+            return values
+        convert = number_of if numeric else _text
+        return [convert(value) for value in values]
+
+
+def read_lines(content: bytes) -> Lines:
+    """Read one JSON object a line; pure.
+
+    A last line without its newline is left out: it is being written, or was when the machine died. Any other line
+    that is no JSON object counts as garbage; blank ones do not.
+    """
+    lines = content.split(b"\n")[:-1]
+    whole = _objects(lines)
+    if whole is not None:
+        return Lines(whole)
+    rows, garbage = [], 0
+    for line in lines:
+        row = _object(line)
+        if row is not None:
+            rows.append(row)
+        elif line.strip():
+            garbage += 1
+    return Lines(rows, garbage)
+
+
+def _objects(lines: Sequence[bytes]) -> list[dict[str, Any]] | None:
+    """Parse all lines at once, which takes a third of the time; None if any of them is not one JSON object.
+
+    No line holds the separator, so if every second element is one, then each line is exactly one element: broken lines
+    that only together are JSON would have a separator inside an element.
+    """
+    text = b",".join(line + b"," + _SEPARATOR for line in lines)
+    if text.count(_SEPARATOR) != len(lines):
+        return None
+    try:
+        elements = json.loads(f"[{text.decode('utf-8')}]")
+    except (ValueError, RecursionError):
+        return None
+    rows, separators = elements[::2], elements[1::2]
+    if len(elements) != 2 * len(lines) or any(separator != _SEPARATED for separator in separators):
+        return None
+    return rows if all(isinstance(row, dict) for row in rows) else None
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, a number of 5,000 digits; brackets 1,000 deep
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def number_of(value: object) -> float | None:
+    """Give a metric value as a float; None for what is no number."""
+    if isinstance(value, float):
+        return value
+    if isinstance(value, int):
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf if value > 0 else -math.inf  # as of 1e400
+    return _NOT_FINITE.get(value) if isinstance(value, str) else None
+
+
+def _text(value: object) -> str | None:
+    return valid_text(value) if isinstance(value, str) else text_of(value)
+
+
+@lru_cache(maxsize=1000)  # thousands of runs have the same list, byte by byte
+def read_keys(content: bytes) -> Keys:
+    """Read one ``["key", "number" or "other"]`` a line; pure. A key said to be both holds not only numbers."""
+    numeric: dict[str, bool] = {}
+    garbage = 0
+    for line in content.split(b"\n")[:-1]:
+        match _array(line):
+            case [str(key), "number" | "other" as kind]:
+                numeric[key] = numeric.get(key, True) and kind == "number"
+            case _:
+                garbage += 1
+    return Keys(_interned(numeric), skipped(garbage, "[key, type]") if garbage else None)
+
+
+def skipped(count: int, what: str) -> str:
+    """Say that lines are not what they should be."""
+    return f"1 line is no {what} and was skipped" if count == 1 else f"{count} lines are no {what} and were skipped"
+
+
+def _array(line: bytes) -> object:
+    try:
+        return json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def keys_of(lines: Lines) -> Keys:
+    """Find out the keys from the lines themselves."""
+    numeric: dict[str, bool] = {}
+    for row in lines.rows:
+        for key, value in row.items():
+            numeric[key] = numeric.get(key, True) and (value is None or number_of(value) is not None)
+    # with keys there is a column, and whoever reads it hears of the garbage
+    problem = skipped(lines.garbage, "JSON object") if lines.garbage and not numeric else None
+    return Keys(_interned(numeric), problem, of_lines=True)
+
+
+def _interned(numeric: Mapping[str, bool]) -> tuple[tuple[str, bool], ...]:
+    """Share the tuple among runs: the keys are the same in every run of a sweep."""
+    items = tuple(numeric.items())
+    if len(_known_keys) > _MOST_KNOWN:
+        _known_keys.clear()
+    return _known_keys.setdefault(items, items)
+
+
+def metric_path(run: str, log_name: str) -> str:
+    """Path of a run's metric file."""
+    return f"{run}/{_METRICS}/{log_name}{_SUFFIX}"
+
+
+def keys_path(run: str, log_name: str) -> str:
+    """Path of the list of the keys in a run's metric file."""
+    return f"{run}/{_KEYS}/{log_name}{_SUFFIX}"
+
+
+def log_names(run: str) -> tuple[list[str], list[str]]:
+    """Names of a run's metric files, sorted; and of those that are no files. Raises OSError.
+
+    There are none where there is no folder.
+    """
+    names: tuple[list[str], list[str]] = ([], [])
+    try:
+        with os.scandir(f"{run}/{_METRICS}") as entries:
+            for entry in entries:
+                if entry.name.endswith(_SUFFIX) and not entry.name.startswith("."):
+                    names[0 if _is_file(entry) else 1].append(entry.name.removesuffix(_SUFFIX))
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    for some in names:
+        some.sort()
+    return names
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads round in a circle
+        return False
+
+
+def load_keys(run: str, log_name: str) -> Keys:
+    """Say which keys a metric file holds, without reading all of it if the writer left a list of them.
+
+    Raises OSError where neither can be read.
+    """
+    keys = _keys_files.get(keys_path(run, log_name))
+    if keys is None or keys == Keys(()):  # cut to nothing by a crash, perhaps
+        keys = _keys_of_mlxp(run, log_name) or _metric_files.get(metric_path(run, log_name))
+    return keys or Keys(())
+
+
+def _keys_of_mlxp(run: str, log_name: str) -> Keys | None:
+    """Take names from MLXP's list, which is YAML and has no types, and types from the first lines.
+
+    None where there is no such list, or those lines do not show all of the keys.
+    """
+    names = _mlxp_keys_files.get(f"{run}/{_KEYS}/{log_name}.yaml")
+    if names is None:
+        return None
+    head = _heads.get(metric_path(run, log_name)) or Keys(())
+    shown = dict(head.numeric)
+    return Keys(_interned({name: shown[name] for name in names})) if shown.keys() >= set(names) else None
+
+
+def read_head(content: bytes) -> Keys:
+    """Say which keys have a value in the first of these lines, up to one that shows no other; pure."""
+    numeric: dict[str, bool] = {}
+    for line in content.split(b"\n", _HEAD_LINES)[:-1]:
+        known = len(numeric)
+        for key, value in (_object(line) or {}).items():
+            if value is not None:
+                numeric[key] = numeric.get(key, True) and number_of(value) is not None
+        if numeric and len(numeric) == known:
+            break
+    return Keys(_interned(numeric))
+
+
+@lru_cache(maxsize=1000)  # thousands of runs have the same list, byte by byte
+def read_mlxp_keys(content: bytes) -> tuple[str, ...] | None:
+    """Read MLXP's list of keys, a mapping of each to nothing; None for what is none. Pure; nothing is executed."""
+    try:
+        return tuple(str(key) for key in read_yaml(content.decode("utf-8"), Path("keys")))
+    except Exception:  # noqa: BLE001  (what PyYAML's constructors raise: see folders.py)
+        return None
+
+
+def load_content(run: str, log_name: str) -> bytes | None:
+    """Read a metric file up to its last newline; None where there is none. Raises OSError."""
+    try:
+        content = load_bytes(metric_path(run, log_name))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return content[: content.rfind(b"\n") + 1]
+
+
+def _cache(read: Callable[[bytes], Keys]) -> FileCache[Keys]:
+    return FileCache(lambda path: read(load_bytes(path)))
+
+
+_keys_files = _cache(read_keys)
+_metric_files = _cache(lambda content: keys_of(read_lines(content)))
+_mlxp_keys_files = FileCache(lambda path: read_mlxp_keys(load_bytes(path)))
+_heads = FileCache(lambda path: read_head(load_bytes(path, most=_HEAD)))

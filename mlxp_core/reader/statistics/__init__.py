@@ -1,0 +1,1 @@
+"""Aggregations over groups of runs."""

@@ -1,0 +1,1 @@
+"""Recording a run from inside its program: status, metrics, artifacts, environment."""

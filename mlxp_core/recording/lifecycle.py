@@ -1,0 +1,168 @@
+"""Opens and closes runs: RUNNING when the work starts, how it ended when it ends. A job's only writer of info.yaml."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mlxp_core.atomic_files import load_yaml_if_there, write_yaml
+from mlxp_core.recording import current, signals
+from mlxp_core.recording.environment import take_environment, user_name
+from mlxp_core.recording.packages import installed, lock_files
+from mlxp_core.recording.run import Run
+from mlxp_core.runs import digest, return_value
+from mlxp_core.runs import info as metadata
+from mlxp_core.runs.allocation import RunStore
+from mlxp_core.runs.layout import RunDir, Status
+from mlxp_core.runs.process import is_alive, this_process
+
+log = logging.getLogger(__name__)
+
+_ATTEMPT = "MLXP_ATTEMPT"  # the number that script.sh gives its start
+
+
+def begin(
+    layout: RunDir,
+    *,
+    config: Mapping[str, Any] | None,
+    config_unresolved: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
+    code: Path | None = None,
+    launch_dir: Path | None = None,
+) -> Run:
+    """Start recording in a run folder, and make it the current run.
+
+    ``code`` is the top of the code that runs, where it is known; ``launch_dir`` the directory of the command line.
+
+    ``config`` is None where the submission has written the configuration already. A folder that holds an attempt
+    which has started before gets the next one: what the earlier wrote is put aside, not over. script.sh counts those
+    that ended before a program of theirs was up, too.
+    """
+    layout.metadata.mkdir(parents=True, exist_ok=True)
+    before = load_yaml_if_there(layout.info)
+    attempt = before.get("attempt", 1)
+    if before.get("status") not in {None, Status.PENDING}:
+        _put_aside(layout, attempt, before, with_config=config is not None)
+        attempt += 1
+    written = None
+    if config is None:
+        attempt = max(attempt, _counted_by_script())
+    else:
+        written = digest.write_config(layout, metadata.to_plain(config))
+        if config_unresolved is not None:
+            write_yaml(layout.config_unresolved, metadata.to_plain(config_unresolved))
+    distributions = {"distributions": installed().frozen, "lock_files": lock_files(code) if code else {}}
+    write_yaml(layout.environment, {**take_environment(), **distributions})
+    info = metadata.running(layout, before, attempt, this_process(), {**_program(), **(facts or {})})
+    info = metadata.requiring(info, installed().requirements(list(sys.modules)))
+    run = Run(layout, attempt, launch_dir or Path.cwd())
+    run.open()  # before the folder says that the attempt is there, and another one can move it aside
+    if written is None:  # its readers have had the digest of the submission; while it runs, they read info.yaml
+        write_yaml(layout.info, info)
+    else:
+        digest.write_info(layout, info, config=written)
+    signals.watch(run, lambda name: finish(run, *metadata.ended_by(name), stop_signal=name))
+    current.enter(run)
+    current.remember_failure(None)
+    return run
+
+
+def end(run: Run, error: BaseException | None, value: Any = None) -> None:
+    """Write how the run ended, by what its program came to: an exception, or none, and what it returned."""
+    stop_signal = signals.told_to_stop(run)
+    status, described = metadata.verdict(error, stopping=stop_signal is not None)
+    finish(run, status, described, stop_signal=stop_signal, value=value)
+
+
+def finish(
+    run: Run,
+    status: Status,
+    error: Mapping[str, Any] | None = None,
+    *,
+    stop_signal: str | None = None,
+    value: Any = None,
+) -> None:
+    """Write how the run ended, and what it returned; it is no longer the current one."""
+    current.leave(run)
+    if os.getpid() != run.pid:
+        return  # a forked child that comes to an end of its own; the run is its parent's
+    try:
+        run.close()
+        before = load_yaml_if_there(run.layout.info)
+        attempt = before.get("attempt")
+        if attempt == run.attempt:
+            if status is Status.COMPLETE:
+                _keep(run.layout, value)
+            info = metadata.requiring(before, installed().requirements(list(sys.modules)))
+            digest.write_info(run.layout, metadata.ended(info, status, error, stop_signal), ended=True)
+        else:
+            # a node believed dead lets two attempts run at once; the later one owns the folder
+            log.warning("%r: attempt %s has taken over, this one (%s) records nothing more", run, attempt, run.attempt)
+    finally:
+        signals.forget(run)
+
+
+def _keep(layout: RunDir, value: Any) -> None:
+    try:
+        return_value.keep(layout, value)
+    except OSError as error:  # a full disk is no reason for a run that is complete not to say so
+        log.warning("what the run returned is not kept: %s", error)
+
+
+def close_for_dead_child(layout: RunDir, error: BaseException) -> None:
+    """Write how a run ended whose process, a child of this one, was killed before it could."""
+    info = load_yaml_if_there(layout.info)
+    ours = info.get("parent_process_id") == os.getpid()
+    if ours and info.get("status") == Status.RUNNING and is_alive(info) is False:
+        digest.write_info(layout, metadata.ended(info, *metadata.verdict(error)), ended=True)
+
+
+@contextmanager
+def start_run(log_dir: str | os.PathLike[str], config: Mapping[str, Any] | None = None) -> Iterator[Run]:
+    """Record a run outside of Hydra: a notebook, a plain script.
+
+    ``config`` is any mapping of plain values. The run is COMPLETE when the block ends, FAILED when it raises.
+    """
+    with RunStore(log_dir) as store:
+        layout = store.allocate()
+    run = begin(layout, config=config or {})
+    try:
+        yield run
+    except BaseException as error:
+        end(run, error)
+        raise
+    end(run, None)
+
+
+def _counted_by_script() -> int:
+    """Which start of script.sh this is; only one program is it, so that nothing inherits the number."""
+    counted = os.environ.pop(_ATTEMPT, "")
+    return int(counted) if counted.isdigit() else 1
+
+
+def _put_aside(layout: RunDir, attempt: int, info: Mapping[str, Any], *, with_config: bool) -> None:
+    earlier = layout.earlier(attempt)
+    earlier.metadata.mkdir(parents=True, exist_ok=True)
+    write_yaml(earlier.info, info)
+    moved = [(layout.metrics, earlier.metrics)]
+    if with_config:
+        moved += [(layout.config, earlier.config), (layout.config_unresolved, earlier.config_unresolved)]
+    for old, new in moved:
+        if old.exists() and not new.exists():
+            old.rename(new)
+
+
+def _program() -> dict[str, Any]:
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    return {
+        "user": user_name(),
+        "executable": sys.executable,
+        "command": list(sys.orig_argv),
+        "work_dir": str(Path.cwd()),
+        "current_file_path": None if main is None else str(Path(main).absolute()),
+    }

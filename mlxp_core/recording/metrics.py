@@ -1,0 +1,217 @@
+"""Metric files: one JSON object a line. The only module that writes them.
+
+Strict JSON: NaN and the infinities, which JSON has no number for, are written as the strings ``"NaN"``, ``"Infinity"``
+and ``"-Infinity"``. A line is one write of a whole line, so every call that returned has reached the operating
+system and outlives the process, however that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mlxp_core.errors import MetricsError
+from mlxp_core.runs.layout import RunDir
+
+Metrics = Mapping[str, Any]
+
+_APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NUMBERS = (int, float)
+_OTHERS = (str, bytes, dict, list, tuple)
+# names inside of the metrics folder
+_HOME = RunDir(Path())
+_KEYS = os.fspath(_HOME.metric_keys.relative_to(_HOME.metrics))
+_CONTINUED = os.fspath(_HOME.metrics_continued.relative_to(_HOME.metrics))
+_SUFFIX = _HOME.metric_file("").name
+
+
+def _plain(value: object) -> object:
+    """Turn what JSON has no word for into what it has: scalars and arrays of numpy, torch, jax."""
+    for method in ("item", "tolist"):  # item: a scalar; of an array with several values it raises ValueError
+        convert = getattr(value, method, None)
+        if convert is not None:
+            try:
+                return convert()
+            except (ValueError, RuntimeError):  # RuntimeError is what torch says of a tensor with several values
+                continue
+    raise TypeError(f"{value!r} of type {type(value).__name__} is neither a number nor a string")
+
+
+_encode = json.JSONEncoder(allow_nan=False, default=_plain).encode
+
+
+def encode_line(metrics: Metrics) -> bytes:
+    r"""One call's metrics as one line of strict JSON.
+
+    >>> encode_line({"loss": float("nan"), "step": 3})
+    b'{"loss": "NaN", "step": 3}\n'
+    """
+    try:
+        return (_encode(metrics) + "\n").encode()
+    except (ValueError, TypeError):  # a non-finite number, a key that is no string, a Mapping that is no dict
+        return (_encode({str(key): _finite(value) for key, value in metrics.items()}) + "\n").encode()
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float):
+        if math.isnan(value):
+            return "NaN"
+        return float(value) if math.isfinite(value) else ("Infinity" if value > 0 else "-Infinity")
+    if value is None or isinstance(value, (str, int)):
+        return value
+    return _finite(_plain(value))
+
+
+def type_of(value: object) -> str:
+    """``number`` or ``other``: which column type a reader gives the key."""
+    if isinstance(value, _NUMBERS):
+        return "number"
+    if isinstance(value, _OTHERS):
+        return "other"
+    return type_of(_plain(value))
+
+
+class MetricsFolder:
+    """The metrics of one attempt, by a descriptor of their folder.
+
+    The next attempt renames that folder aside. An older copy of a job that still runs then, on a node believed dead,
+    goes on writing into the renamed one: never into files of the next.
+    """
+
+    def __init__(self, run: RunDir) -> None:
+        """Open or make the folder."""
+        run.metric_keys.mkdir(parents=True, exist_ok=True)
+        self._path = run.metrics
+        self._fd = os.open(run.metrics, _FOLDER)
+
+    def open(self, log_name: str) -> MetricsFile:
+        """Open or make one log. Raises MetricsError for a name that leads elsewhere."""
+        if not log_name or log_name != os.path.basename(log_name) or log_name.startswith("."):  # noqa: PTH119
+            raise MetricsError(f"log_name={log_name!r} cannot name a file: use letters, digits, '_', '-' and '.'")
+        name = f"{log_name}{_SUFFIX}"
+        return MetricsFile(self._open(name, _APPEND), self._open(f"{_KEYS}/{name}", _APPEND), self._path / name)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes in every log, those of forked children too."""
+        with os.scandir(self._fd) as entries:
+            logs = [entry for entry in entries if entry.name.endswith(_SUFFIX) and not entry.name.startswith(".")]
+            return {entry.name.removesuffix(_SUFFIX): entry.stat().st_size for entry in logs}
+
+    def continue_from(self, earlier: RunDir, attempt: int, sizes: Mapping[str, int]) -> None:
+        """Put the lines of an earlier attempt, up to these sizes, before those of this one.
+
+        However often and from whichever process it is called, each line is there once; of several places the furthest
+        counts. Raises FileNotFoundError where the earlier attempt's lines are gone.
+        """
+        with self._locked(_CONTINUED) as state:
+            if attempt < state["attempt"]:
+                return
+            before = state["metrics"]
+            if attempt > state["attempt"]:
+                places = {**dict.fromkeys(before, 0), **sizes}
+            else:
+                places = {name: size for name, size in sizes.items() if size > before.get(name, 0)}
+            # all is read before anything is changed
+            lines = {
+                name: earlier.metric_file(name).read_bytes()[:size] if size else b"" for name, size in places.items()
+            }
+            keys = {name: earlier.metric_keys_file(name).read_bytes() for name in places if lines[name]}
+            for log_name in places:
+                name = f"{log_name}{_SUFFIX}"
+                self._replace(name, lines[log_name] + self._read(name)[before.get(log_name, 0) :])
+                self._replace(f"{_KEYS}/{name}", keys.get(log_name, b"") + self._read(f"{_KEYS}/{name}"))
+                before[log_name] = len(lines[log_name])
+            state["attempt"] = attempt
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self._fd)
+
+    def _open(self, name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_CLOEXEC, 0o666, dir_fd=self._fd)
+
+    def _read(self, name: str) -> bytes:
+        with contextlib.suppress(FileNotFoundError), os.fdopen(self._open(name, os.O_RDONLY), "rb") as file:
+            return file.read()
+        return b""
+
+    def _replace(self, name: str, content: bytes) -> None:
+        # as files.write_whole, which goes by path: the folder may have been renamed
+        temporary = f".{os.getpid()}.{os.urandom(4).hex()}"
+        with os.fdopen(self._open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+            file.write(content)
+        os.rename(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    @contextlib.contextmanager
+    def _locked(self, name: str) -> Iterator[dict[str, Any]]:
+        """A small JSON object in a file, for one process at a time; kept if the block does not raise."""
+        with os.fdopen(self._open(name, os.O_RDWR | os.O_CREAT), "r+", encoding="utf-8") as file:
+            with contextlib.suppress(OSError):  # a file system without locks: one process resumes a run, as a rule
+                fcntl.flock(file, fcntl.LOCK_EX)
+            state = json.loads(file.read() or '{"attempt": 0, "metrics": {}}')
+            yield state
+            file.seek(0)
+            file.truncate()
+            file.write(json.dumps(state))
+
+
+class MetricsFile:
+    """Appends to ``metrics/<log_name>.json`` of one run; a forked child may as well, whole lines stay whole."""
+
+    __slots__ = ("_fd", "_keys", "_keys_fd", "_known", "path")
+
+    def __init__(self, fd: int, keys_fd: int, path: Path) -> None:
+        """Made by MetricsFolder.open; what is in the file already stays."""
+        self._fd, self._keys_fd, self.path = fd, keys_fd, path
+        self._known: dict[str, str] = {}  # the type that was noted of a key; "other" is the last word
+        self._keys: set[str] = set()  # the same keys, for a quick look
+        end = os.fstat(fd).st_size
+        if end and os.pread(fd, 1, end - 1) != b"\n":
+            os.write(fd, b"\n")  # a line that a full disk cut short must not swallow the next one
+
+    def append(self, metrics: Metrics) -> None:
+        """Write one line; once this has returned, the line outlives the process."""
+        line = encode_line(metrics)
+        # a line of known keys and of numbers, which most are, has no quotes but those of its keys, and no array
+        plain = line.count(b'"') == 2 * len(metrics) and line.find(b"[") < 0  # quicker than `in`
+        if not self._keys.issuperset(metrics) or (not plain and self._has_turned(metrics)):
+            self._learn(metrics)
+        if os.write(self._fd, line) != len(line):
+            raise MetricsError(f"{self.path}: the disk took only a part of a line; is it full?")
+
+    def replaced(self) -> bool:
+        """Whether another file is in its place: ``continue_from`` of another process has put it there."""
+        return os.fstat(self._fd).st_nlink == 0
+
+    def close(self) -> None:
+        """Close the files; everything is on disk already."""
+        os.close(self._fd)
+        os.close(self._keys_fd)
+
+    def _has_turned(self, metrics: Metrics) -> bool:
+        """Whether a key that was a number holds something else: asked of many lines, so no value is converted."""
+        return any(
+            # an array has dimensions, a scalar of numpy or torch has none
+            (isinstance(value, _OTHERS) or getattr(value, "ndim", None)) and self._known[key] == "number"
+            for key, value in metrics.items()
+        )
+
+    def _learn(self, metrics: Metrics) -> None:
+        # before the line itself: a reader that knows a key with no line yet is right, the reverse is not
+        # None has no type: the key is learnt with its first value
+        kinds = {key: type_of(value) for key, value in metrics.items() if value is not None}
+        new = {key: kind for key, kind in kinds.items() if self._known.get(key) not in {kind, "other"}}
+        os.write(self._keys_fd, "".join(json.dumps([str(key), kind]) + "\n" for key, kind in new.items()).encode())
+        self._known.update(new)
+        self._keys.update(new)

@@ -1,0 +1,177 @@
+"""Artifacts and checkpoints: which types there are, and how each is saved and loaded.
+
+The registry is code: a file in a log directory never says how it is to be loaded. Loading a ``pickle`` (or a torch
+file) can run code that its writer put there, so it happens only when a caller asks for that artifact.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mlxp_core.atomic_files import NOT_THERE, Stamp, stamp_at, whole
+from mlxp_core.errors import ArtifactError
+from mlxp_core.runs.layout import RunDir
+
+_HOME = os.fspath(RunDir(Path()).artifacts)
+_MOST_FILES = 10_000  # of one run; a dataset put there by mistake must not become columns without end
+
+Save = Callable[[Any, str], None]  # the object, and the path of a file to make
+Load = Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class ArtifactType:
+    """One way of putting an object into a file."""
+
+    name: str
+    save: Save
+    load: Load
+
+
+def _save_pickle(artifact: Any, path: str) -> None:
+    with open(path, "wb") as file:  # noqa: PTH123
+        pickle.dump(artifact, file, protocol=4)
+
+
+def _load_pickle(path: str) -> Any:
+    with open(path, "rb") as file:  # noqa: PTH123
+        return pickle.load(file)  # noqa: S301  (asked for by name, by a caller who trusts the run)
+
+
+def _save_json(artifact: Any, path: str) -> None:
+    Path(path).write_text(json.dumps(artifact, indent=1), encoding="utf-8")
+
+
+def _load_json(path: str) -> Any:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def _save_text(artifact: Any, path: str) -> None:
+    Path(path).write_text(artifact, encoding="utf-8", newline="")
+
+
+def _load_text(path: str) -> str:
+    return Path(path).read_bytes().decode()
+
+
+def _save_numpy(artifact: Any, path: str) -> None:
+    import numpy as np  # noqa: PLC0415
+
+    with open(path, "wb") as file:  # noqa: PTH123  (a file object: numpy adds no suffix to its name)
+        if isinstance(artifact, dict):
+            np.savez(file, **artifact)
+        else:
+            np.save(file, artifact, allow_pickle=False)
+
+
+def _load_numpy(path: str) -> Any:
+    import numpy as np  # noqa: PLC0415
+
+    loaded = np.load(path, allow_pickle=False)
+    return dict(loaded) if hasattr(loaded, "files") else loaded
+
+
+def _save_torch(artifact: Any, path: str) -> None:
+    import torch  # noqa: PLC0415
+
+    torch.save(artifact, path)
+
+
+def _load_torch(path: str) -> Any:
+    import torch  # noqa: PLC0415
+
+    return torch.load(path, weights_only=False)
+
+
+def _save_image(artifact: Any, path: str) -> None:
+    artifact.savefig(path, bbox_inches="tight", format=Path(path).suffix[1:] or "png")  # a matplotlib figure
+
+
+def _load_image(path: str) -> Any:
+    from matplotlib import image  # noqa: PLC0415
+
+    return image.imread(path)
+
+
+ARTIFACT_TYPES: dict[str, ArtifactType] = {
+    kind.name: kind
+    for kind in (
+        ArtifactType("pickle", _save_pickle, _load_pickle),
+        ArtifactType("json", _save_json, _load_json),
+        ArtifactType("text", _save_text, _load_text),
+        ArtifactType("numpy", _save_numpy, _load_numpy),
+        ArtifactType("torch", _save_torch, _load_torch),
+        ArtifactType("image", _save_image, _load_image),
+    )
+}
+
+
+def register_artifact_type(name: str, save: Save, load: Load) -> None:
+    """Add a type of artifact, for this process: ``save(object, path)`` makes the file, ``load(path)`` reads it."""
+    if not name or Path(name).name != name:
+        raise ArtifactError(f"artifact_type={name!r} cannot be the name of a folder")
+    ARTIFACT_TYPES[name] = ArtifactType(name, save, load)
+
+
+def artifact_type(name: str) -> ArtifactType:
+    """Look a type up; ArtifactError lists the known ones."""
+    try:
+        return ARTIFACT_TYPES[name]
+    except KeyError:
+        known = ", ".join(ARTIFACT_TYPES)
+        raise ArtifactError(
+            f"there is no artifact type {name!r}: the known ones are {known}; "
+            "more can be added with mlxp_core.runs.artifacts.register_artifact_type"
+        ) from None
+
+
+def save_artifact(kind: ArtifactType, artifact: Any, path: Path) -> None:
+    """Save beside the place and rename onto it: an interrupted save leaves the earlier file as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path, durable=True) as temporary:
+        kind.save(artifact, str(temporary))
+
+
+class ArtifactFiles(NamedTuple):
+    """The artifacts of a run, as its folders list them."""
+
+    names: tuple[str, ...]  # "<type>/<name>" each, sorted
+    folders: tuple[tuple[str, Stamp], ...]  # those that were listed, and how each stood before
+    problems: tuple[tuple[str, str], ...]  # a folder, and what is wrong with it
+
+
+def artifact_files(run: str) -> ArtifactFiles:
+    """List every artifact of the run in this folder; none is opened."""
+    names: list[str] = []
+    folders: list[tuple[str, Stamp]] = []
+    problems: list[tuple[str, str]] = []
+    left = [_HOME]
+    while left and len(names) <= _MOST_FILES:
+        folder = left.pop()
+        try:
+            stamp = stamp_at(f"{run}/{folder}")
+            folders.append((folder, stamp))
+            if stamp == NOT_THERE:
+                continue
+            with os.scandir(f"{run}/{folder}") as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):  # being written, or another writer's own
+                        continue
+                    name = f"{folder}/{entry.name}"
+                    if entry.is_dir(follow_symlinks=False):  # a link may lead round in a circle
+                        left.append(name)
+                    elif folder != _HOME and entry.is_file():
+                        names.append(name.removeprefix(f"{_HOME}/"))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            problems.append((folder, f"its artifacts cannot be listed: {error}"))
+    if left:
+        problems.append((_HOME, f"more than {_MOST_FILES} artifacts: the others are in no column"))
+    return ArtifactFiles(tuple(sorted(names[:_MOST_FILES])), tuple(folders), tuple(problems))

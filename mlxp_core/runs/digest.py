@@ -1,0 +1,147 @@
+"""What a run's metadata says, once more and in JSON, so that readers need not parse YAML. Its only writer.
+
+``metadata/digest.jsonl`` has five lines, each JSON. The first is what is a run's own: ``config`` and ``info`` are
+config.yaml and info.yaml, with the stamp of the file (files.stamp_of), its checksum, and its values in a list;
+``script``, whether the run has a script.sh, without which no scheduler knows it; and of a run that has ended,
+``submission``, what submission.yaml said then, with its stamp, ``metrics`` and ``artifacts``, the stamps of the
+folders. The others are what runs of a sweep share, so that readers parse them once: config.yaml with null for each
+value; the same of info.yaml; the logs with their keys and whether these hold numbers only; the names of the artifacts.
+null stands for what is not said.
+
+What is not as it was when the digest was made has another stamp: then the YAML counts, and the folders. A digest may be
+missing, or old; nothing but readers depends on it. Stamps do not show a change in place, of the same length, within the
+tick of the clock (a jiffy on ext4, a second on old NFS) in which the file was written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from mlxp_core.atomic_files import Stamp, checksum, dump_yaml, load_yaml, stamp_at, write_stamped, write_whole
+from mlxp_core.runs.artifacts import artifact_files
+from mlxp_core.runs.layout import RunDir
+
+VERSION = 1
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_FACTS = ("state", "attempt")  # what readers want of submission.yaml
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
+class Part(NamedTuple):
+    """A YAML file that was written."""
+
+    content: Mapping[str, Any]
+    text: bytes
+    stamp: Stamp
+
+    def lines(self) -> tuple[Any, Any]:
+        """What the digest says of it, its own and what others share; nothing where JSON has no words for all of it."""
+        if not _is_plain(self.content):
+            return None, None
+        values: list[Any] = []
+        form = _form(self.content, values)
+        return {"stamp": self.stamp, "checksum": checksum(self.text), "values": values}, form
+
+
+def write_config(run: RunDir, config: Mapping[str, Any], text: str | None = None) -> Part:
+    """Write config.yaml; ``text`` is the YAML of it where that is known. ``write_info`` then writes the digest."""
+    encoded = (dump_yaml(config) if text is None else text).encode()
+    return Part(config, encoded, write_stamped(run.config, encoded))
+
+
+def write_info(run: RunDir, info: Mapping[str, Any], *, config: Part | None = None, ended: bool = False) -> None:
+    """Write info.yaml, and the digest.
+
+    Without ``config`` what the digest has said of it stays. ``ended``: nothing is logged any more.
+    """
+    encoded = dump_yaml(info).encode()
+    part = Part(info, encoded, write_stamped(run.info, encoded))
+    with suppress(OSError, ValueError, RecursionError):  # it only saves time, later
+        own_config, config_form = _before(run) if config is None else config.lines()
+        own_info, info_form = part.lines()
+        metrics, logs = _metrics(run) if ended else (None, None)
+        folders, names = _artifacts(run) if ended else (None, None)
+        own = {
+            "version": VERSION,
+            "config": own_config,
+            "info": own_info,
+            "script": run.script.exists(),
+            "submission": _submission(run) if ended else None,
+            "metrics": metrics,
+            "artifacts": folders,
+        }
+        write_whole(run.digest, "".join(f"{_encode(line)}\n" for line in (own, config_form, info_form, logs, names)))
+
+
+def _form(content: Mapping[str, Any], values: list[Any]) -> dict[str, Any]:
+    """Put the values of a mapping, and of those in it, into a list, and null in their places."""
+    form: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, dict):
+            form[key] = _form(value, values)
+        else:
+            form[key] = None
+            values.append(value)
+    return form
+
+
+def _before(run: RunDir) -> tuple[Any, Any]:
+    """What the digest says of config.yaml now."""
+    try:
+        first, form, *_ = run.digest.read_bytes().splitlines()
+        own = json.loads(first)
+        return (own["config"], json.loads(form)) if own["version"] == VERSION else (None, None)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None, None
+
+
+def _is_plain(value: object) -> bool:
+    """Whether JSON gives the very same value back."""
+    if type(value) in _PLAIN:  # exactly these: JSON would give a plain value back for one of a subclass
+        return True
+    if isinstance(value, dict):
+        return all(type(key) is str and _is_plain(one) for key, one in value.items())
+    return isinstance(value, list) and all(map(_is_plain, value))
+
+
+# what is not as this package writes it is not said, for readers to see
+
+
+def _submission(run: RunDir) -> Any:
+    try:
+        stamp = stamp_at(run.submission)
+        note = load_yaml(run.submission)
+    except (OSError, ValueError):
+        return None
+    return {"stamp": stamp, "facts": {name: note[name] for name in _FACTS if type(note.get(name)) in _PLAIN}}
+
+
+def _metrics(run: RunDir) -> tuple[Any, Any]:
+    try:
+        return stamp_at(run.metrics), _keys(run)  # in this order: what comes in between is then seen
+    except (OSError, ValueError):
+        return None, None
+
+
+def _artifacts(run: RunDir) -> tuple[Any, Any]:
+    files = artifact_files(str(run.path))
+    return (None, None) if files.problems else (files.folders, files.names)
+
+
+def _keys(run: RunDir) -> list[tuple[str, list[tuple[str, bool]]]]:
+    """Each log, by name, with its keys and whether they hold numbers only. Raises OSError or ValueError."""
+    logs = []
+    for name in os.listdir(run.metrics) if run.metrics.exists() else ():  # noqa: PTH208
+        log_name = os.path.splitext(name)[0]  # noqa: PTH122
+        if name.startswith(".") or run.metric_file(log_name).name != name:
+            continue
+        numbers: dict[str, bool] = {}
+        for line in run.metric_keys_file(log_name).read_bytes().splitlines():
+            key, kind = json.loads(line)
+            numbers[key] = numbers.get(key, True) and kind == "number"
+        logs.append((log_name, list(numbers.items())))
+    return sorted(logs)

@@ -1,0 +1,129 @@
+"""What info.yaml says of a run: the values that its fields take. Pure: plain values in, plain values out."""
+
+from __future__ import annotations
+
+import json
+import signal
+import traceback
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mlxp_core.runs.layout import RunDir, Status
+
+
+def now() -> str:
+    """The time, ISO 8601 with zone and microseconds."""
+    return datetime.now().astimezone().isoformat()
+
+
+def pending(layout: RunDir, facts: Mapping[str, Any], attempt: int) -> dict[str, Any]:
+    """Info of a run that is about to be submitted."""
+    return {"status": str(Status.PENDING), "attempt": attempt, "submit_time": now(), **facts, "logger": _logger(layout)}
+
+
+def running(
+    layout: RunDir, before: Mapping[str, Any], attempt: int, process: Mapping[str, Any], facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Info of a run that starts now; ``before`` is what was known when it was submitted."""
+    ended = {"end_time", "error", "stop_signal"}  # of an earlier attempt
+    return {
+        **{key: value for key, value in before.items() if key not in ended},
+        "status": str(Status.RUNNING),
+        "attempt": attempt,
+        "start_time": now(),
+        **process,
+        **facts,
+        "logger": _logger(layout),
+    }
+
+
+def requiring(info: Mapping[str, Any], requirements: Sequence[str]) -> dict[str, Any]:
+    """Info of a run that has loaded modules of these distributions, by ``name==version``."""
+    known = info.get("version_manager")
+    return {
+        **info,
+        "version_manager": {**(known if isinstance(known, Mapping) else {}), "requirements": [*requirements]},
+    }
+
+
+def ended(
+    before: Mapping[str, Any], status: Status, error: Mapping[str, Any] | None = None, stop_signal: str | None = None
+) -> dict[str, Any]:
+    """Info of a run that has ended now. script.sh looks for the lines of status, attempt and stop_signal."""
+    info = {**before, "status": str(status), "end_time": now()}
+    if stop_signal is not None:
+        info["stop_signal"] = stop_signal
+    if error is not None:
+        info["error"] = dict(error)
+    return info
+
+
+def verdict(error: BaseException | None, *, stopping: bool = False) -> tuple[Status, dict[str, Any] | None]:
+    """Status, and the ``error`` field, of a task function that ended with this exception, or with none.
+
+    ``stopping``: it knew that it was asked to stop, and left in an orderly way unless it raised.
+    """
+    if stopping and (error is None or isinstance(error, SystemExit)):
+        return Status.PREEMPTED, None
+    if error is None or (isinstance(error, SystemExit) and not error.code):
+        return Status.COMPLETE, None
+    status = Status.CANCELLED if isinstance(error, KeyboardInterrupt) else Status.FAILED
+    return status, describe_error(error)
+
+
+def ended_by(name: str) -> tuple[Status, dict[str, Any]]:
+    """Status and ``error`` field of a program that a signal ends: SIGTERM cancels, the others are warnings."""
+    number = int(signal.Signals[name])
+    error = {"type": name, "message": f"ended by signal {number}, {name}", "traceback": None}
+    return Status.CANCELLED if name == "SIGTERM" else Status.PREEMPTED, error
+
+
+def describe_error(error: BaseException) -> dict[str, Any]:
+    """The ``error`` field: type, message, traceback."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return {
+        "type": name,
+        "message": _text(error),
+        "traceback": "".join(traceback.format_exception(kind, error, error.__traceback__)),
+    }
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as other:  # noqa: BLE001  (an exception of the user's may do anything)
+        return f"(its message cannot be had: {type(other).__name__})"
+
+
+def to_plain(value: Any) -> Any:
+    """The same value in what YAML and JSON have words for: anything else as its text."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        # exactly these types: a subclass (a str enum, numpy's float) has a name of its own in YAML
+        for kind in (bool, int, float, str):
+            if isinstance(value, kind):
+                return kind(value)
+        return None
+    if isinstance(value, Mapping):
+        return {key if isinstance(key, (str, int, float)) else str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [to_plain(item) for item in value]
+    return str(value)
+
+
+def canonical(value: Any) -> str:
+    """A text by which plain values are the same: of the same types, keys included, and mappings in any order."""
+    return json.dumps(_in_order(to_plain(value)))
+
+
+def _in_order(value: Any) -> Any:
+    if isinstance(value, dict):
+        return ["mapping", *sorted([type(key).__name__, str(key), _in_order(item)] for key, item in value.items())]
+    return ["list", *map(_in_order, value)] if isinstance(value, list) else value
+
+
+def _logger(layout: RunDir) -> dict[str, Any]:
+    run_id = layout.id
+    return {"log_id": layout.path.name if run_id is None else run_id, "log_dir": str(Path(layout.path).parent)}

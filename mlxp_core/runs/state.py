@@ -1,0 +1,261 @@
+"""What a run's folder says of it, read once: where it stands, since when, and why."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mlxp_core.atomic_files import load_yaml_if_there
+from mlxp_core.errors import StoreError
+from mlxp_core.runs.layout import ENDED, ExitCode, LogDir, RunDir, Status, derive_status, is_run_id, read_exit_code
+from mlxp_core.runs.process import is_alive
+from mlxp_core.runs.submission_record import is_unclear, load_note
+
+# what schedulers say, in words; and what says no more than the status does
+_IN_WORDS = {
+    "out_of_memory": "out of memory",
+    "outofmemory": "out of memory",
+    "node_fail": "node failure",
+    "nodefail": "node failure",
+    "nodedown": "node failure",  # what squeue says of the same job for which sacct says NODE_FAIL
+    "boot_fail": "node failure",
+}
+_EMPTY = {"", "none", "completed", "failed", "cancelled", "running", "pending", "timeout", "nonzeroexitcode"}
+_PYTHONS_OWN = "builtins."
+_OWN_CODES = range(128)  # above it is a signal
+_MEMORY = re.compile(rb"exceeded \S* ?memory limit|oom[-_ ]kill|out of memory", re.IGNORECASE)
+
+
+@dataclass
+class Standing:
+    """One run, as its folder had it when it was looked at."""
+
+    run: RunDir
+    info: Mapping[str, Any]
+    submission: Mapping[str, Any]
+    exit_code: ExitCode | None = None
+    problem: str = ""  # a file that cannot be read
+    current: bool = field(default=True)  # False: the scheduler has not answered, this is the last known state
+
+    @classmethod
+    def load(cls, run: RunDir) -> Standing:
+        """Read a run's folder; what cannot be read of it is its ``problem``."""
+        info, problem = _read(run.info, lambda: load_yaml_if_there(run.info))
+        submission, other = _read(run.submission, lambda: load_note(run))
+        problem = problem or other
+        return cls(run, info, submission, read_exit_code(run), problem)
+
+    @property
+    def attempt(self) -> int:
+        """The latest attempt, which may not have started."""
+        ended = self.exit_code.attempt if self.exit_code else None
+        return max(_number(self.info.get("attempt")), _number(self.submission.get("attempt")), _number(ended))
+
+    @property
+    def attempt_info(self) -> Mapping[str, Any]:
+        """info.yaml, where it speaks of the latest attempt; else nothing."""
+        return self.info if _number(self.info.get("attempt")) == self.attempt else {}
+
+    @property
+    def code(self) -> int | None:
+        """The exit code of the latest attempt."""
+        known = self.exit_code is not None and self.exit_code.attempt in {None, self.attempt}
+        return self.exit_code.code if self.exit_code is not None and known else None
+
+    @property
+    def said(self) -> str | None:
+        """What the scheduler last said of the latest attempt, as a status."""
+        state = self.submission.get("state")
+        return state if isinstance(state, str) and _number(self.submission.get("attempt")) == self.attempt else None
+
+    @property
+    def status(self) -> Status:
+        """Where the run stands."""
+        return derive_status(
+            self.info,
+            exit_code=self.exit_code,
+            scheduler_state=self.submission.get("state"),
+            process_alive=is_alive,
+            said_attempt=self.submission.get("attempt"),
+        )
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more is to come."""
+        return self.status in ENDED
+
+    @property
+    def is_submitted(self) -> bool:
+        """Whether a scheduler has given it a job."""
+        return self.submission.get("job_id") is not None
+
+    @property
+    def is_unclear(self) -> bool:
+        """Whether it is not known what became of its submission: it was cut short, or had no clear answer."""
+        return is_unclear(self.submission)
+
+    @property
+    def job(self) -> str | None:
+        """Scheduler and job, such as ``slurm 123_4``."""
+        if not self.is_submitted:
+            return None
+        index = self.submission.get("array_index")
+        return f"{self.submission.get('scheduler')} {self.submission['job_id']}{'' if index is None else f'_{index}'}"
+
+    @property
+    def start(self) -> datetime | None:
+        """When the latest attempt started."""
+        return _time(self.attempt_info.get("start_time"))
+
+    @property
+    def end(self) -> datetime | None:
+        """When it ended, as far as anything says so."""
+        if not self.ended:
+            return None
+        if noted := _time(self.attempt_info.get("end_time")):
+            return noted
+        try:  # killed before it could say so: script.sh has outlived it
+            return datetime.fromtimestamp(self.run.exit_code.stat().st_mtime).astimezone()
+        except OSError:
+            return None
+
+    @property
+    def reason(self) -> str:
+        """Why it stands there, on one line; empty where there is nothing to say."""
+        if self.problem:
+            return self.problem
+        if not self.is_submitted and self.submission.get("error"):
+            return _first_line(str(self.submission["error"]))
+        if self.is_unclear:
+            return "it is not known whether it was submitted"
+        status, scheduler_says = self.status, self._scheduler_says()
+        if status not in ENDED:
+            if self.submission.get("cancel_time"):
+                return "cancelled, and has not ended yet"
+            unsubmitted = status is Status.PENDING and not self.submission and "order" in self.settings
+            return "not submitted" if unsubmitted else scheduler_says if status is Status.PENDING else ""
+        if status is Status.COMPLETE:
+            return ""
+        code = f"exit code {self.code}" if self.code else ""
+        if not self._is_explained() and self._ran_out_of_memory():
+            scheduler_says = "out of memory"
+        error = self.attempt_info.get("error")
+        if isinstance(error, Mapping):
+            message = _first_line(str(error.get("message") or ""))
+            own = str(error.get("type")).removeprefix(_PYTHONS_OWN)
+            known = own if not message or own.startswith("SIG") else f"{own}: {message}"
+            return ", ".join(part for part in (scheduler_says, known) if part)
+        return ", ".join(part for part in (scheduler_says, code) if part)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """This package's own settings for the run, mlxp.yaml."""
+        try:
+            return load_yaml_if_there(self.run.settings)
+        except (OSError, ValueError):
+            return {}
+
+    @property
+    def overrides(self) -> list[str]:
+        """What its command line sets, where Hydra started it."""
+        hydra = self.info.get("hydra")
+        overrides = hydra.get("overrides") if isinstance(hydra, Mapping) else None
+        return [str(one) for one in overrides] if isinstance(overrides, list) else []
+
+    @property
+    def scheduler_output(self) -> Path | None:
+        """Where the scheduler itself has its say on the job, if it has one."""
+        script, index = self.submission.get("script"), self.submission.get("array_index")
+        return Path(script).with_name("job.out" if index is None else f"{index}.out") if script else None
+
+    def _is_explained(self) -> bool:
+        """Whether the job itself could say how it ended."""
+        return self.code in _OWN_CODES or self.attempt_info.get("status") in {Status.FAILED, Status.COMPLETE}
+
+    def _ran_out_of_memory(self) -> bool:
+        """Whether the scheduler's output says so; Slurm without cgroups calls it JobLaunchFailure (seen on 22.05)."""
+        try:
+            with (self.scheduler_output or Path(os.devnull)).open("rb") as file:
+                return _MEMORY.search(file.read(1 << 16)) is not None
+        except OSError:
+            return False
+
+    def _scheduler_says(self) -> str:
+        reason = _first_line(str(self.submission.get("reason") or "")) if self.said else ""
+        if reason.startswith("exit ") or reason.lower() in _EMPTY:
+            return ""
+        return _IN_WORDS.get(reason.lower(), reason)
+
+
+def status_of(run: RunDir) -> Status:
+    """Where a run stands, by its folder."""
+    return Standing.load(run).status
+
+
+def list_runs(log_dir: LogDir) -> list[RunDir]:
+    """The runs of a log directory: those with an id first, in order, then the folders that the user named.
+
+    Raises StoreError where it cannot be read.
+    """
+    try:
+        with os.scandir(log_dir.path) as entries:
+            names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+    except OSError as error:
+        raise StoreError(
+            f"cannot read the log directory {log_dir.path}: {error.strerror}. Give the folder that holds the runs "
+            "(1, 2, 3, …) with --log-dir or MLXP_LOG_DIR."
+        ) from error
+    inside = os.fspath(RunDir(Path()).info)
+    names = [name for name in names if os.path.exists(f"{log_dir.path}/{name}/{inside}")]  # noqa: PTH110  (a thousand)
+    names.sort(key=lambda name: (not is_run_id(name), int(name) if is_run_id(name) else 0, name))
+    return [RunDir(log_dir.path / name) for name in names]
+
+
+def _read(path: Path, load: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], str]:
+    """What a file says, and why that is nothing if it cannot be used."""
+    try:
+        return load(), ""
+    except (OSError, ValueError) as error:
+        return {}, f"{path.name} cannot be read: {_first_line(str(error))}"
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 1
+
+
+def _time(text: object) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+
+
+def _first_line(text: str) -> str:
+    return text.strip().split("\n", 1)[0].strip()
+
+
+def in_short(runs: Iterable[RunDir]) -> str:
+    """Runs as a user would name them: ``1-3, 7, baseline``."""
+    distinct = set(runs)
+    ids = sorted(run.id for run in distinct if run.id is not None)
+    names = sorted(run.path.name for run in distinct if run.id is None)
+    return ", ".join([*_ranges(ids), *names]) or "none"
+
+
+def counted(number: int, what: str) -> str:
+    """Number and noun: ``1 job``, ``2 jobs``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _ranges(ids: Sequence[int]) -> Iterator[str]:
+    start = 0
+    for at, number in enumerate(ids, start=1):
+        if at == len(ids) or ids[at] != number + 1:
+            first = ids[start]
+            yield str(first) if first == number else f"{first}-{number}"
+            start = at

@@ -1,0 +1,1 @@
+"""One file a scheduler: all that is particular to it."""

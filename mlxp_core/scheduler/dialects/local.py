@@ -1,0 +1,52 @@
+"""LOCAL: a process queue on this machine, a scheduler like any other. Its program is local_queue.py."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlxp_core.runs.layout import Status
+from mlxp_core.scheduler.base import Asking, Command, Option, Question, Scheduler, find, quote_path, read_lines
+
+# by its path: no package needs to be importable, and nothing else is loaded
+_PROGRAM = (sys.executable, str(Path(__file__).parents[1] / "local_queue.py"))
+
+
+def _status(question: Question) -> Command:  # noqa: ARG001  (a queue is its user's own)
+    return (*_PROGRAM, "status")
+
+
+def _cancel(jobs: Sequence[tuple[str, int | None]]) -> Command:
+    return (*_PROGRAM, "cancel", *(job_id if index is None else f"{job_id}_{index}" for job_id, index in jobs))
+
+
+LOCAL = Scheduler(
+    name="local",
+    directive="#LOCAL",
+    options=(
+        Option("name", "--job-name={name}", ("--job-name",)),
+        Option("stdout", "--output={stdout}", ("--output",)),
+        Option("stderr", "--error={stderr}", ("--error", "--output")),
+    ),
+    array=Option("array", "--array=1-{count}{throttle}", ("--array",)),
+    throttle="%{}",
+    array_index='"$MLXP_LOCAL_TASK_ID"',
+    submit=(*_PROGRAM, "submit"),
+    job_id=find(r"^(?P<id>\d+)$"),
+    status=Asking(_status, read_lines),
+    states={
+        "PENDING": Status.PENDING,
+        "RUNNING": Status.RUNNING,
+        "COMPLETED": Status.COMPLETE,
+        "FAILED": Status.FAILED,
+        "CANCELLED": Status.CANCELLED,
+        "LOST": Status.LOST,  # the queue's process was killed
+    },
+    cancel=_cancel,
+    quote_path=quote_path,
+    index_pattern="%a",
+    job_variable="MLXP_LOCAL_JOB_ID",
+    per_host=True,
+    ask_every=1.0,  # a file to read, on this machine
+)

@@ -1,0 +1,105 @@
+"""OAR: https://oar.imag.fr, oarsub(1), oarstat(1), oardel(1). Seen on 2.5.9."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from mlxp_core.runs.layout import Status
+from mlxp_core.scheduler.base import Asking, Command, NativeJob, Option, Question, Scheduler, find, plain_path, words
+
+
+def _status(question: Question) -> Command:
+    # without a condition oarstat shows live jobs only
+    condition = f"job_user = '{question.user}'"
+    if question.ids:
+        condition += f" and array_id in ({', '.join(question.ids)})"
+    return ("oarstat", "-f", "-J", "--sql", condition)
+
+
+def _read_status(answer: str) -> list[NativeJob]:
+    if not answer.strip():
+        return []  # nothing that the condition holds for
+    jobs = []
+    # one that was started again comes after the one that it stands for, and has its place in the array
+    for job in sorted(json.loads(answer).values(), key=lambda job: int(job["Job_Id"])):
+        own_id = str(job["Job_Id"])
+        jobs.append(
+            NativeJob(
+                str(job.get("array_id") or own_id),
+                int(job.get("array_index") or 1),
+                job["state"],
+                _reason(job),
+                script=job.get("command") or "",
+                name=job.get("name") or "",
+                own_id=own_id,
+            )
+        )
+    return jobs
+
+
+def _reason(job: dict[str, Any]) -> str:
+    """Why a job is in its state: for one that has ended an event, or its exit code."""
+    if job["state"] == "Terminated":
+        status = job.get("exit_code")  # as wait(2) gives it
+        return "" if not status else f"exit code {int(status) >> 8 or 128 + (int(status) & 127)}"
+    if job["state"] != "Error":
+        return ""
+    events = {event.get("type") for event in job.get("events") or []}
+    return next((event for event in _EVENTS if event in events), "")
+
+
+_EVENTS = {
+    "WALLTIME": Status.TIMEOUT,
+    "BESTEFFORT_KILL": Status.PREEMPTED,
+    "FRAG_JOB_REQUEST": Status.CANCELLED,  # the last of them: the others ask for it as well
+}
+
+
+def _cancel(jobs: Sequence[tuple[str, int | None]]) -> Command:
+    conditions = (
+        f"array_id = {job_id}" if index is None else f"(array_id = {job_id} and array_index = {index})"
+        for job_id, index in jobs
+    )
+    return ("oardel", "--sql", " or ".join(conditions))
+
+
+OAR = Scheduler(
+    name="oar",
+    directive="#OAR",
+    options=(
+        Option("name", "-n {name}", ("-n", "--name")),
+        Option("stdout", "-O {stdout}", ("-O", "--stdout")),
+        Option("stderr", "-E {stderr}", ("-E", "--stderr")),
+    ),
+    whole_file=True,
+    attached=False,
+    array=Option("array", "--array {count}", ("--array", "--array-param-file")),
+    array_index='"$OAR_ARRAY_INDEX"',
+    submit=("oarsub", "-S"),
+    # OAR_JOB_ID=-5 is a refusal; admission rules print what they like before; an array has the id of its first task
+    job_id=find(r"^OAR_JOB_ID=(?P<id>[1-9]\d*)\s*$"),
+    # "Cannot connect to executor … Job is killed": it is not, and runs later
+    unclear_codes=frozenset({9}),
+    unclear=words("Cannot connect", "Could not connect", "DBI connect", "DB connection error"),
+    # what the database refuses is no answer, and the exit code is 0
+    status=Asking(_status, _read_status, no_answer=words("DBD::", "DBI connect")),
+    states={
+        **dict.fromkeys(("Waiting", "Hold", "toLaunch", "toAckReservation", "Launching"), Status.PENDING),
+        # toError passes: whether it was cancelled, say, is known with Error
+        **dict.fromkeys(("Running", "Suspended", "Resuming", "Finishing", "toError"), Status.RUNNING),
+        "Error": Status.FAILED,
+        **{f"Error {event}": status for event, status in _EVENTS.items()},
+        "Terminated": Status.FAILED,
+        "Terminated ": Status.COMPLETE,  # with exit code 0, so no reason
+    },
+    cancel=_cancel,
+    cancel_codes=frozenset({0, 6}),  # 6: one of them was being killed already
+    plain_paths=True,
+    quote_path=plain_path,
+    index_pattern="%jobid%",
+    job_variable="OAR_JOB_ID",
+    requeue_asked=find(r"(?:-t|--type)[\s=]+idempotent(?=\s|$)"),
+    requeue="exit 99",
+)

@@ -1,0 +1,117 @@
+"""TORQUE: qsub(1B), qstat(1B), qdel(1B) of its administrator's guide. Also Slurm's commands of these names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from mlxp_core.runs.layout import Status
+from mlxp_core.scheduler.base import (
+    Asking,
+    Command,
+    Limit,
+    NativeJob,
+    Option,
+    Question,
+    Scheduler,
+    find,
+    plain_path,
+    words,
+)
+
+
+def read_id(text: str) -> tuple[str, int | None]:
+    """Take ``12.server``, ``12[].server`` or ``12[3].server`` apart: the id, ``12[]`` for an array, and the index."""
+    found = re.match(r"(\d+)(?:\[(\d*)\])?", text)
+    if found is None:
+        raise ValueError(text)
+    if found[2] is None:
+        return found[1], None
+    return f"{found[1]}[]", int(found[2]) if found[2] else None
+
+
+def write_ids(jobs: Sequence[tuple[str, int | None]]) -> tuple[str, ...]:
+    """The same the other way, without the server, which is the default one."""
+    return tuple(job_id if index is None else f"{job_id[:-2]}[{index}]" for job_id, index in jobs)
+
+
+def _status(question: Question) -> Command:  # noqa: ARG001  (of all jobs: with names of its own it fails for one that is gone)
+    # -t: the tasks of arrays, each; the qstat that comes with Slurm does not know it
+    return ("sh", "-c", "qstat -f -t 2>/dev/null || qstat -f")
+
+
+def _read_status(answer: str) -> list[NativeJob]:
+    if answer.strip() and not answer.lstrip().startswith("Job Id:"):
+        raise ValueError(answer)
+    jobs = []
+    text = re.sub(r"\n\t(?![\w.]+ = )", "", answer)  # long lines are wrapped; Slurm's are not, and start with a tab
+    for block in re.split(r"^Job Id:\s*", text, flags=re.MULTILINE)[1:]:
+        name, _, rest = block.partition("\n")
+        fields = dict(re.findall(r"^\s+([\w.]+) = (.*)$", rest, flags=re.MULTILINE))
+        state, code = fields["job_state"], fields.get("exit_status", "")
+        if state == "C" and not code:
+            continue  # Slurm's: it has ended, and how is not told, so it is as good as forgotten
+        job_id, index = read_id(name)
+        reason = (_OVER if code in _BY_SIGNAL and _over_time(fields) else code) if state == "C" else ""
+        script = fields.get("submit_args", "")
+        jobs.append(NativeJob(job_id, index, state, reason, script, fields.get("Job_Name", "")))
+    return jobs
+
+
+_BY_SIGNAL = frozenset({"271", "265"})  # 256 + SIGTERM or SIGKILL: qdel, or what some versions have for -11
+_OVER = "over its walltime"
+
+
+def _over_time(fields: Mapping[str, str]) -> bool:
+    used, limit = (_seconds(fields.get(f"{name}.walltime", "")) for name in ("resources_used", "Resource_List"))
+    return used is not None and limit is not None and used >= limit
+
+
+def _seconds(text: str) -> int | None:
+    """Of a time as ``[[[days:]hours:]minutes:]seconds``."""
+    if not re.fullmatch(r"\d+(?::\d+){0,3}", text):
+        return None
+    return sum(int(part) * unit for part, unit in zip(reversed(text.split(":")), (1, 60, 3600, 86400), strict=False))
+
+
+def _cancel(jobs: Sequence[tuple[str, int | None]]) -> Command:
+    return ("qdel", *write_ids(jobs))
+
+
+TORQUE = Scheduler(
+    name="torque",
+    directive="#PBS",
+    options=(
+        Option("name", "-N {name}", ("-N",)),
+        Option("shell", "-S {shell}", ("-S",)),  # else the user's login shell, whatever the script's first line says
+        Option("stdout", "-o {stdout}", ("-o",)),
+        Option("stderr", "-e {stderr}", ("-e",)),
+    ),
+    joins=find(r"(?:^|\s)-j\s*(?:oe|eo)(?=\s|$)"),
+    name_limit=15,
+    array=Option("array", "-t 1-{count}{throttle}", ("-t",)),
+    throttle="%{}",
+    # the second is what jobs of Slurm's qsub have
+    array_index='"${PBS_ARRAYID:-$PBS_ARRAY_INDEX}"',
+    limit=Limit(500, ("qmgr", "-c", "print server"), find(r"max_job_array_size\s*=\s*(?P<n>\d+)")),
+    too_many=words("Bad Job Array Request", "array size too large", "does not allow job arrays"),
+    submit=("qsub",),
+    job_id=find(r"^(?P<id>\d+(?:\[\])?)(?:\.\S+)?\s*$"),
+    busy=words("Maximum number of jobs already in queue", r"Connection refused", "check pbs_server daemon"),
+    unclear=words("End of File", "timed? ?out", "communication failure", "Premature end of message", "protocol error"),
+    status=Asking(_status, _read_status, codes=frozenset({0, 153})),  # 153: none of them is known
+    states={
+        **dict.fromkeys(("Q", "H", "W", "T"), Status.PENDING),  # T: being moved to another server
+        **dict.fromkeys(("R", "E", "S"), Status.RUNNING),  # E: exiting
+        "C": Status.FAILED,
+        "C 0": Status.COMPLETE,
+        "C -11": Status.TIMEOUT,  # JOB_EXEC_OVERLIMIT_WT
+        f"C {_OVER}": Status.TIMEOUT,
+        "C 271": Status.CANCELLED,  # 256 + SIGTERM: qdel
+    },
+    cancel=_cancel,
+    plain_paths=True,
+    quote_path=plain_path,
+    index_pattern="task",  # TORQUE adds the index to the path
+    job_variable="PBS_JOBID",
+)

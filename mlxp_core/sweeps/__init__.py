@@ -1,0 +1,1 @@
+"""Sweeps: which jobs there are, and which of them have run already."""

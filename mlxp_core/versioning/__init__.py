@@ -1,0 +1,1 @@
+"""Code versions: commits, copies of the code that jobs run, and getting them back."""

@@ -1,0 +1,125 @@
+"""Makes a commit of a work tree as it is: with what is not committed and not ignored, and with that of its submodules.
+
+Branch, index and work tree stay as they are: the files are added to a copy of the index, the commit hangs on a ref of
+its own, refs/mlxp/<commit>, so that git keeps it. The same files on the same commit give the same commit again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mlxp_core.errors import SnapshotError
+from mlxp_core.versioning.git import BYTE_CODE, Change, Repository
+
+REFS = "refs/mlxp"
+_GITLINK = "160000"  # the mode of a submodule's entry
+_NOBODY = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "hydra-mlxp"), ("EMAIL", "hydra-mlxp@localhost"))
+}
+
+
+def capture(repository: Repository, head: str | None, leave_out: Sequence[Path] = ()) -> str:
+    """Give the commit whose files are those of the work tree: ``head``, where nothing differs; else one that is made.
+
+    ``head`` is the commit that is checked out, None before the first. ``leave_out``: folders that are no part of it.
+    Raises SnapshotError.
+    """
+    with tempfile.TemporaryDirectory(prefix="hydra-mlxp-") as folder:
+        index = Path(folder, "index")
+        own = repository.git_dir / "index"
+        if own.exists():
+            shutil.copy2(own, index)  # with its time, by which git tells what may have changed since
+        _show_hidden(repository, index)
+        _add(repository, index, leave_out)
+        for path, commit in links(repository, index):
+            inside = repository.inside(path)
+            if inside is None:
+                continue
+            there = capture(inside, commit)
+            if there != commit:
+                repository.git("update-index", "--add", "--cacheinfo", f"{_GITLINK},{there},{path}", index=index)
+        tree = repository.git("write-tree", index=index)
+    if head is None:
+        return _commit(repository, tree, None, "0")
+    before, _, time = repository.git("log", "--max-count=1", "--format=%T %ct", head).partition(" ")
+    return head if tree == before else _commit(repository, tree, head, time)
+
+
+def hidden_changes(repository: Repository) -> tuple[Change, ...]:
+    """Files that differ and that `git status` is told not to look at (update-index --assume-unchanged)."""
+    hidden = dict(_hidden(repository))
+    if not hidden:
+        return ()
+    paths = [path for path in hidden if "\n" not in path]
+    answer = repository.git("hash-object", "--stdin-paths", stdin=os.fsencode("".join(f"{path}\n" for path in paths)))
+    return tuple(Change(" M", path) for path, now in zip(paths, answer.split(), strict=True) if hidden[path] != now)
+
+
+def links(repository: Repository, index: Path) -> list[tuple[str, str]]:
+    """Path and commit of each submodule in an index, and of each clone that was added to it."""
+    return [(path, oid) for _, mode, oid, path in _entries(repository, index) if mode == _GITLINK]
+
+
+def _add(repository: Repository, index: Path, leave_out: Sequence[Path]) -> None:
+    top = repository.top.resolve()
+    inside = [path.resolve().relative_to(top) for path in leave_out if path.resolve().is_relative_to(top)]
+    if not any(repository.top.iterdir()):
+        return
+    try:
+        repository.git(
+            *("add", "--all", "--", "."),
+            *(f":(exclude,top,literal){path}" for path in inside if path.parts),
+            f":(exclude,top,glob)**/{BYTE_CODE}/**",
+            index=index,
+        )
+    except SnapshotError as error:
+        if "does not have a commit checked out" in str(error):
+            raise SnapshotError(
+                f"a repository within {repository.top} has no commit yet, and git cannot add it: {error}\n"
+                "Commit there, or name it in .gitignore."
+            ) from error
+        raise
+
+
+def _show_hidden(repository: Repository, index: Path) -> None:
+    hidden = [path for path, _ in _hidden(repository, index)]
+    if hidden:
+        names = os.fsencode("".join(f"{path}\0" for path in hidden))
+        repository.git(
+            "update-index", "--no-assume-unchanged", "--no-skip-worktree", "-z", "--stdin", index=index, stdin=names
+        )
+
+
+def _hidden(repository: Repository, index: Path | None = None) -> Iterator[tuple[str, str]]:
+    """Path and known content of the files that git is told not to look at, and that are there nevertheless."""
+    for tag, _, oid, path in _entries(repository, index):
+        # a lower-case tag: --assume-unchanged; S: --skip-worktree, also for what a sparse checkout leaves out
+        if (tag.islower() or tag == "S") and (repository.top / path).is_file():
+            yield path, oid
+
+
+def _entries(repository: Repository, index: Path | None) -> Iterator[tuple[str, str, str, str]]:
+    """Tag, mode, object and path of each entry of an index. Source: git-ls-files(1)."""
+    for line in repository.git("ls-files", "--stage", "-v", "-z", index=index).split("\0"):
+        if line:
+            facts, _, path = line.partition("\t")
+            tag, mode, oid, _ = facts.split(" ")
+            yield tag, mode, oid, path
+
+
+def _commit(repository: Repository, tree: str, parent: str | None, time: str) -> str:
+    """Make a commit and its ref. By its own author, and at its parent's time: it is the same each time."""
+    date = f"@{time} +0000"
+    environment = {**_NOBODY, "GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date}
+    message = f"work tree on {parent or 'no commit'}"
+    parents = [] if parent is None else ["-p", parent]
+    commit = repository.git("commit-tree", *parents, "-m", message, tree, environment=environment)
+    # ten launches at once make the same one, and git waits 0.1 s for another's lock
+    repository.git("-c", "core.filesRefLockTimeout=20000", "update-ref", f"{REFS}/{commit}", commit)
+    return commit

@@ -1,0 +1,95 @@
+"""The question at a terminal: which code is to run, when the work tree has changes that are not committed."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+from mlxp_core.versioning.git import Change, Repository, Status
+from mlxp_core.versioning.snapshot import ADD, CAPTURE, IGNORE, STOP, Answer
+
+_MOST = 40  # lines of changes shown
+
+_Input = Callable[[str], str]
+
+
+def can_answer() -> bool:
+    """Whether somebody sits at a terminal, and this program is in its foreground: in the background it would hang."""
+    try:
+        return (
+            sys.stdin.isatty()
+            and sys.stderr.isatty()
+            and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+            and os.environ.get("TERM") != "dumb"
+        )
+    except (OSError, ValueError, AttributeError):  # no stdin, or a closed one
+        return False
+
+
+def ask(repository: Repository, status: Status) -> Answer:
+    """Ask which code is to run. No answer, Ctrl-C or the end of the input, is: stop."""
+    from rich.console import Console  # noqa: PLC0415
+
+    console = Console(stderr=True, highlight=False, markup=False)
+    head = f"the last commit, {status.head[:10]}" if status.head else "no commit"
+    console.print(f"\nThe work tree {repository.top} differs from {head}:")
+    for number, change in enumerate(status.changes[:_MOST], start=1):
+        console.print(f"  {number:>3}  {_WORDS.get(change.state.strip(), 'modified'):<10} {change.path}")
+    if len(status.changes) > _MOST:
+        console.print(f"       … and {len(status.changes) - _MOST} more (git status)")
+    console.print("Which code should the jobs run?")
+    console.print("  [r] the files as they are now; nothing is committed, git keeps them under refs/mlxp")
+    console.print(f"  [c] add files, commit them to {status.branch or 'the detached HEAD'}, and run that commit")
+    if status.head:
+        console.print("  [i] the last commit, without the changes")
+    console.print("  [s] stop")
+    try:
+        return _choice(lambda prompt: console.input(prompt, markup=False), status)
+    except (EOFError, KeyboardInterrupt):
+        return Answer(STOP)
+
+
+def _choice(read: _Input, status: Status) -> Answer:
+    letters = {"r": CAPTURE, "c": ADD, "i": IGNORE, "s": STOP}
+    if not status.head:
+        del letters["i"]
+    while (letter := read(f"[{'/'.join(letters)}] (r) ").strip().lower() or "r") not in letters:
+        pass
+    if letters[letter] != ADD:
+        return Answer(letters[letter])
+    while (files := chosen(status.changes, read("Which of them? Numbers, as in 1,3-5 (all) "))) is None:
+        pass
+    while not (message := read("Commit message: ").strip()):
+        pass
+    return Answer(ADD, files, message)
+
+
+def chosen(changes: Sequence[Change], text: str) -> tuple[str, ...] | None:
+    """The paths of changes that are named by number, from 1; all for nothing or ``all``; None for what is no number."""
+    text = text.strip()
+    if text in {"", "all"}:
+        return tuple(change.path for change in changes)
+    paths: list[str] = []
+    for part in text.replace(" ", ",").split(","):
+        found = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        if part and not found:
+            return None
+        if found:
+            first, last = int(found[1]), int(found[2] or found[1])
+            if not 1 <= first <= last <= len(changes):
+                return None
+            paths += [change.path for change in changes[first - 1 : last]]
+    return tuple(dict.fromkeys(paths)) or None
+
+
+_WORDS = {
+    "??": "untracked",
+    "M": "modified",
+    "A": "added",
+    "D": "deleted",
+    "R": "renamed",
+    "T": "type",
+    "UU": "conflict",
+}
