@@ -127,7 +127,7 @@ def artifact_type(name: str) -> ArtifactType:
         known = ", ".join(ARTIFACT_TYPES)
         raise ArtifactError(
             f"there is no artifact type {name!r}: the known ones are {known}; "
-            "more can be added with mlxp_core.runs.artifacts.register_artifact_type"
+            "more can be added with mlxp_core.artifacts.register_artifact_type"
         ) from None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from mlxp_core.runs.artifacts import register_artifact_type
+from mlxp_core.artifacts import register_artifact_type
 from mlxp_core.errors import ArtifactError, ArtifactNotFoundError, QueryError
 from mlxp_core.reader import Artifact, AvgStd, Best, Last, Reader, scan_runs
 

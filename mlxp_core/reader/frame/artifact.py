@@ -21,7 +21,7 @@ class Artifact:
         """Load it, in the way of its type. Loading a pickle runs what its writer put there: only if you trust the run.
 
         How a type of your own is loaded never comes from the log directory: register it first, with
-        ``mlxp_core.runs.artifacts.register_artifact_type``. Raises ArtifactError, and ArtifactNotFoundError (a
+        ``mlxp_core.artifacts.register_artifact_type``. Raises ArtifactError, and ArtifactNotFoundError (a
         FileNotFoundError) where the file is gone.
         """
         kind = artifact_type(self.type)
