@@ -149,14 +149,16 @@ import json, sys, tempfile, os
 cache = tempfile.TemporaryDirectory()
 os.environ["XDG_CACHE_HOME"] = cache.name
 from pathlib import Path
-from mlxp_core import queues
+from mlxp_core.jobs.cancel import cancel_runs
+from mlxp_core.jobs.refresh import refresh
 from mlxp_core.runs.layout import RunDir
+from mlxp_core.runs.state import status_of
 what, *folders = sys.argv[1:]
 runs = [RunDir(Path(folder)) for folder in folders]
-silences = [] if what == "look" else queues.refresh(runs)
+silences = [] if what == "look" else refresh(runs)
 if what == "cancel":
-    queues.cancel(runs)
-print(json.dumps({"statuses": [queues.status_of(run) for run in runs], "silences": [one.why for one in silences]}))
+    cancel_runs(runs)
+print(json.dumps({"statuses": [status_of(run) for run in runs], "silences": [one.why for one in silences]}))
 """
 
 

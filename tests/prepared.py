@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from mlxp_core.jobs import run_script
-from mlxp_core.jobs.submit import Order, Planned
+from mlxp_core.jobs.spec import Order
 from mlxp_core.jobs.template import Template
+from mlxp_core.jobs.write import Planned
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.scheduler import load_scheduler
 

@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from hydra_plugins.mlxp._command_line import Program, job_overrides
 from hydra_plugins.mlxp._omegaconf import as_resolved, differences, pin, resolved, unresolved
 from hydra_plugins.mlxp._run_dirs import quote
-from mlxp_core.mlxpsub.placeholders import is_of_a_job
-from mlxp_core.runs.info import to_plain
+from mlxp_core.nested import to_plain
 from mlxp_core.runs.layout import RunDir
+from mlxp_core.scheduler.variables import is_of_a_job
 from mlxp_core.sweeps.interpolation import of_a_job
 
 

@@ -10,7 +10,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlxp_core.atomic_files import dump_yaml, load_yaml, write_whole
+from mlxp_core.atomic_files import write_whole
+from mlxp_core.yaml_io import dump_yaml, load_yaml
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=["Cs"]))
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), max_size=140) | st.integers(-3, 3) | st.booleans()

@@ -415,7 +415,8 @@ import os, sys
 from pathlib import Path
 from mlxp_core.runs.layout import LogDir
 from mlxp_core.versioning.snapshot import Wish, take_snapshot
-from mlxp_core.versioning.prune import prune
+from mlxp_core.versioning.prune import all_runs, prune
+from mlxp_core.runs.state import Standing
 top = Path(sys.argv[1])
 logs = LogDir(top / "logs")
 code = take_snapshot(top / "main.py", logs, Wish("commit"))
@@ -424,7 +425,7 @@ info = {"status": "COMPLETE", "attempt": 1, "version_manager": code.facts}
 import yaml
 (top / "logs" / "1" / "metadata" / "info.yaml").write_text(yaml.safe_dump(info))
 os.utime(code.copy, (1, 1))
-done = prune(logs)
+done = prune(logs, [Standing.load(run) for run in all_runs(logs)])
 print([copy.commit for copy in done.removed] == [code.copy.name], sorted(os.listdir(logs.code)))
 print([why for _, why in done.kept.values()], list(done.failed.values()))
 """

@@ -17,11 +17,13 @@ import yaml
 from support import read_yaml
 
 from mlxp_core.errors import CommandError, ConfigurationError
-from mlxp_core.jobs import refresh
+from mlxp_core.jobs import cancel, refresh
 from mlxp_core.jobs.resubmit import resubmit
-from mlxp_core.recording.environment import user_name
-from mlxp_core.runs.layout import LogDir, RunDir, Status
-from mlxp_core.runs.state import Standing, list_runs, status_of
+from mlxp_core.runs.layout import LogDir, RunDir
+from mlxp_core.runs.listing import list_runs
+from mlxp_core.runs.process import user_name
+from mlxp_core.runs.state import Standing, status_of
+from mlxp_core.runs.status import Status
 
 
 def client(folder: Path, name: str, script: str) -> None:
@@ -313,9 +315,9 @@ def test_runs_that_share_a_job_are_cancelled_together_or_not_at_all(clients: Pat
     manifest.write_text(f"{one.path}\n{two.path}\n")
     client(clients, "scancel", "")
     with pytest.raises(ConfigurationError, match="run 1 shares its job with run 2"):
-        refresh.cancel([one])
+        cancel.cancel_runs([one])
     assert calls(clients) == []
-    assert refresh.cancel([one, two]) == [one, two]
+    assert cancel.cancel_runs([one, two]) == [one, two]
     assert (clients / "calls").read_text() == "scancel 7_1\n"
 
 
@@ -323,7 +325,7 @@ def test_a_job_that_vanishes_after_it_was_cancelled_was_cancelled(clients: Path,
     """Bug: LOST, for what the user has ended."""
     run = submitted(log_dir, 1, starts=1, info={"status": "RUNNING"})
     client(clients, "scancel", "")
-    refresh.cancel([run])
+    cancel.cancel_runs([run])
     assert Standing.load(run).reason == "cancelled, and has not ended yet"
     refresh.refresh([run])
     assert status_of(run) == "CANCELLED"

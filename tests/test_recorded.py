@@ -18,9 +18,11 @@ import pytest
 import yaml
 
 from mlxp_core.errors import CommandError, SubmissionBusyError, SubmissionRefusedError, SubmissionUnclearError
-from mlxp_core.jobs.run_script import Submission, array_words, render_submission
+from mlxp_core.jobs.array_script import Submission, render_submission
+from mlxp_core.jobs.directives import array_words
 from mlxp_core.jobs.template import add_header, read_template
-from mlxp_core.runs.layout import RunDir, Status
+from mlxp_core.runs.layout import RunDir
+from mlxp_core.runs.status import Status
 from mlxp_core.scheduler import SCHEDULERS, client, load_scheduler
 from mlxp_core.scheduler.base import Asking, NativeJob, Question, Scheduler
 

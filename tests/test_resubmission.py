@@ -13,10 +13,9 @@ import yaml
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.jobs.launch_journal import take_up, under_way
 from mlxp_core.jobs.resubmit import resubmit
-from mlxp_core.jobs.submit import Order
-from mlxp_core.recording.environment import user_name
+from mlxp_core.jobs.spec import Order
 from mlxp_core.runs.layout import LogDir, RunDir
-from mlxp_core.runs.process import this_process
+from mlxp_core.runs.process import this_process, user_name
 
 ORDER = {"scheduler": "slurm", "name": "n", "shebang": "#!/bin/bash", "header": ["#SBATCH --time=1"], "directory": "/"}
 SQUEUE = "#!/bin/sh\necho '7|N/A|RUNNING|None|/x/job.sh'\n"

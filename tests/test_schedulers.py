@@ -15,7 +15,7 @@ import pytest
 from support import ROOT, until
 
 from mlxp_core.errors import CommandError, SubmissionRefusedError, SubmissionUnclearError
-from mlxp_core.recording.environment import user_name
+from mlxp_core.runs.process import user_name
 from mlxp_core.scheduler import client as _run
 from mlxp_core.scheduler import load_scheduler
 from mlxp_core.scheduler.submit import Call, submit_once

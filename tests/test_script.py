@@ -14,7 +14,7 @@ from support import until
 
 from mlxp_core.atomic_files import write_whole
 from mlxp_core.errors import ConfigurationError
-from mlxp_core.jobs import run_script
+from mlxp_core.jobs import array_script, directives, run_script
 from mlxp_core.jobs.run_script import Job
 from mlxp_core.jobs.template import Template, add_header, read_template
 from mlxp_core.runs.layout import RunDir
@@ -449,9 +449,9 @@ def submission(
     folder: Path, tasks: list[list[RunDir]], header: tuple[str, ...] = (), throttle: int | None = None
 ) -> str:
     folder.mkdir(exist_ok=True)
-    (folder / "manifest").write_text(run_script.render_manifest(tasks))
-    made = run_script.Submission(tasks, "n", "#!/bin/bash", (), folder, throttle=throttle)
-    return run_script.render_submission(made, LOCAL)
+    (folder / "manifest").write_text(array_script.render_manifest(tasks))
+    made = array_script.Submission(tasks, "n", "#!/bin/bash", (), folder, throttle=throttle)
+    return array_script.render_submission(made, LOCAL)
 
 
 def run_task(text: str, index: int | None = None) -> int:
@@ -522,7 +522,7 @@ def test_an_earlier_attempt_keeps_what_it_printed(tmp_path: Path) -> None:
 def test_a_header_with_an_array_of_its_own_is_refused() -> None:
     """Bug: two --array lines, the last wins: jobs that nobody asked for, or runs without one."""
     with pytest.raises(ConfigurationError, match=r"--array or -a.*max_parallel"):
-        run_script.check_array(("#SBATCH -a 1-10",), SLURM)
+        directives.check_array(("#SBATCH -a 1-10",), SLURM)
 
 
 @pytest.mark.parametrize(
@@ -530,7 +530,7 @@ def test_a_header_with_an_array_of_its_own_is_refused() -> None:
 )
 def test_job_names_are_legal_everywhere(name: str, legal: str) -> None:
     """Bug: Grid Engine refuses a slash, PBS a leading digit."""
-    assert run_script.legal_name(name) == legal
+    assert directives.legal_name(name) == legal
 
 
 @pytest.mark.parametrize(
@@ -546,4 +546,4 @@ def test_job_names_are_legal_everywhere(name: str, legal: str) -> None:
 )
 def test_a_submission_is_found_by_its_script_or_by_a_name_of_ours(scheduler: str, header: str, found: bool) -> None:
     """Bug: qstat shows the user's own name, so a job that is there is not found, and submitted twice."""
-    assert run_script.can_be_found((header,), load_scheduler(scheduler)) is found
+    assert directives.can_be_found((header,), load_scheduler(scheduler)) is found

@@ -273,7 +273,8 @@ def test_a_job_that_is_warned_of_its_time_limit_checkpoints_and_is_requeued(proj
 
 def test_a_cancelled_job_may_checkpoint_and_is_not_requeued(project: Project, tmp_path: Path) -> None:
     """Bug: a job that cannot be cancelled, as its script has it started again."""
-    from mlxp_core.runs.layout import RunDir, Status, derive_status, read_exit_code
+    from mlxp_core.runs.layout import RunDir
+    from mlxp_core.runs.status import Status, derive_status, read_exit_code
 
     job_id = cooperate(project, tmp_path / "flag", "do=each", "hydra.launcher.header='#SBATCH --requeue'")
     subprocess.run(["scancel", job_id], check=True)

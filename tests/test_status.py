@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mlxp_core.runs.layout import ExitCode, RunDir, Status, derive_status, read_attempts_started, read_exit_code
+from mlxp_core.runs.layout import RunDir
 from mlxp_core.runs.process import is_alive, start_time, this_process
+from mlxp_core.runs.status import ExitCode, Status, derive_status, read_attempts_started, read_exit_code
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,13 @@ from hydra.test_utils.launcher_common_tests import BatchedSweeperTestSuite, Inte
 from support import Project, until
 
 from hydra_plugins.mlxp._points import in_grammar
-from mlxp_core.atomic_files import dump_yaml
 from mlxp_core.errors import ConfigurationError
-from mlxp_core.runs.layout import LogDir, RunDir, Status
+from mlxp_core.runs.layout import LogDir, RunDir
+from mlxp_core.runs.status import Status
 from mlxp_core.sweeps import axes as combinations
 from mlxp_core.sweeps import existing_runs
 from mlxp_core.sweeps.axes import Axis
+from mlxp_core.yaml_io import dump_yaml
 
 
 @pytest.mark.parametrize(("launcher_name", "overrides"), [("basic", ["hydra/sweeper=mlxp"])])

@@ -15,7 +15,7 @@ import pytest
 from prepared import plan
 from support import until
 
-from mlxp_core.jobs import refresh
+from mlxp_core.jobs import cancel, refresh, write
 from mlxp_core.jobs import submit as submission
 from mlxp_core.reader import scan_runs
 from mlxp_core.runs.allocation import RunStore
@@ -72,7 +72,7 @@ def test_a_thousand_jobs_are_one_array_one_question_and_a_complete_table(
     log_dir = LogDir(tmp_path / "logs")
     with RunStore(log_dir.path) as store:
         runs = store.allocate_block(COUNT)
-    submission.write_runs(plan(runs, scheduler, ("/bin/sh", str(program)), tmp_path))
+    write.write_runs(plan(runs, scheduler, ("/bin/sh", str(program)), tmp_path))
     submitted = submission.submit(runs, log_dir)
     try:
         assert counted.take() == [submit]
@@ -84,7 +84,7 @@ def test_a_thousand_jobs_are_one_array_one_question_and_a_complete_table(
         assert len(asked) == len(set(asked))  # sacct or qacct, too, for tasks that have ended already
         until(lambda: all(run.exit_code.exists() for run in runs), 360)
     finally:
-        refresh.cancel(runs)
+        cancel.cancel_runs(runs)
     assert [Standing.load(run).status.value for run in runs] == ["COMPLETE"] * COUNT
     table = scan_runs(log_dir.path).select("config.seed", "info.status", "train.loss").sort("config.seed").collect()
     expected = pl.DataFrame(

@@ -309,7 +309,8 @@ def test_copies_cannot_be_written_by_jobs(open_folder: Path, environment: dict[s
 import os, sys
 from pathlib import Path
 from mlxp_core.runs.layout import LogDir
-from mlxp_core.versioning.snapshot import Wish, remove, take_snapshot
+from mlxp_core.versioning.export import remove
+from mlxp_core.versioning.snapshot import Wish, take_snapshot
 top = Path(sys.argv[1])
 code = take_snapshot(top / "main.py", LogDir(top / "logs"), Wish("commit"))
 for name in ("new.txt", "lib.py", "sub/x"):

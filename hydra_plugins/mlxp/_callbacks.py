@@ -21,14 +21,16 @@ from hydra_plugins.mlxp._dead_workers import watch_workers
 from hydra_plugins.mlxp._job_exit_hook import watch_endings
 from hydra_plugins.mlxp._run_dirs import choose_run_dir, settle_sweep
 from hydra_plugins.mlxp.config import LAUNCHER, MAIN
-from mlxp_core.atomic_files import load_yaml, load_yaml_if_there, write_whole
+from mlxp_core.atomic_files import write_whole
 from mlxp_core.errors import ConfigurationChangedError, MlxpError, SnapshotError, StoreError
 from mlxp_core.recording import current
 from mlxp_core.recording.lifecycle import begin, end, finish
-from mlxp_core.recording.packages import misplaced
 from mlxp_core.recording.run import Run
 from mlxp_core.runs import info
-from mlxp_core.runs.layout import LogDir, RunDir, Status
+from mlxp_core.runs.layout import LogDir, RunDir
+from mlxp_core.runs.status import Status
+from mlxp_core.versioning.python_path import misplaced
+from mlxp_core.yaml_io import load_yaml, load_yaml_if_there
 
 if TYPE_CHECKING:
     from mlxp_core.versioning.snapshot import Version

@@ -15,6 +15,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra_plugins.mlxp import _mlxpsub_program, _omegaconf
 from hydra_plugins.mlxp._composer import Composer, Job
 from hydra_plugins.mlxp._payload import Payload, program_of
+from mlxp_core import terminal
 from mlxp_core.errors import ConfigurationError, SnapshotError
 from mlxp_core.runs.layout import LogDir
 from mlxp_core.versioning import prompt
@@ -52,7 +53,7 @@ def freeze(launcher: MlxpLauncher, jobs: Sequence[Job], log_dir: LogDir) -> None
     if options.snapshot == NONE:
         launcher.version = _in_place(program, log_dir)
         return
-    ask = _mlxpsub_program.once(prompt.ask) if prompt.can_answer() else None
+    ask = _mlxpsub_program.once(prompt.ask) if terminal.can_answer() else None
     place = Path(config.hydra.runtime.cwd, os.path.expanduser(options.code_dir)) if options.code_dir else None  # noqa: PTH111
     code = take_snapshot(program.file, log_dir, wish(options), place=place, ask=ask)
     version = code.version

@@ -27,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 
 from hydra_plugins.mlxp import _mlxpsub_program, _omegaconf
 from hydra_plugins.mlxp._omegaconf import Plain
+from mlxp_core import nested
 from mlxp_core.sweeps import interpolation
 
 _SIMPLE_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*", re.ASCII)
@@ -95,7 +96,7 @@ class Job:
         """The values that it has from the environment, and not from its job."""
         places = [] if self._resolved is not None else interpolation.of_the_environment(self.unresolved)
         here = self.resolved() if places else {}
-        return [interpolation.value_at(here, place) for place in places]
+        return [nested.value_at(here, place) for place in places]
 
     @contextmanager
     def as_current(self) -> Iterator[DictConfig]:

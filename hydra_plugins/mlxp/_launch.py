@@ -27,16 +27,19 @@ from hydra_plugins.mlxp._run_dirs import log_dir_of, settle_sweep
 from hydra_plugins.mlxp.config import RUN_ID, SWEEPER
 from mlxp_core import __version__
 from mlxp_core.errors import ConfigurationError, JobFailedError
-from mlxp_core.jobs import run_script, submit
+from mlxp_core.jobs import directives, reuse, run_script, spec, submit, write
 from mlxp_core.jobs.launch_journal import Launch, fingerprint, note_launch, take_up
 from mlxp_core.jobs.reconcile import find_submitted
-from mlxp_core.jobs.resubmit import submitting_again
-from mlxp_core.jobs.submit import Order, Planned
+from mlxp_core.jobs.spec import Order
 from mlxp_core.jobs.template import Template, add_header, add_setup, read_template
+from mlxp_core.jobs.write import Planned
 from mlxp_core.runs import attempts, return_value
 from mlxp_core.runs.allocation import RunStore
-from mlxp_core.runs.layout import LogDir, RunDir, Status
-from mlxp_core.runs.state import Standing, counted, in_short
+from mlxp_core.runs.layout import LogDir, RunDir
+from mlxp_core.runs.listing import counted, in_short
+from mlxp_core.runs.lock import submitting_again
+from mlxp_core.runs.state import Standing
+from mlxp_core.runs.status import Status
 from mlxp_core.runs.submission_record import Submitted
 from mlxp_core.scheduler import load_scheduler
 from mlxp_core.versioning.python_path import python_path
@@ -94,7 +97,7 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
     by_template = {one: _order(launcher, one) for one in dict.fromkeys(templates)}
     orders = [by_template[one] for one in templates]
     for order in by_template.values():
-        submit.check(order)
+        spec.check(order)
     sub = _mlxpsub_program.current()
     in_script = _identity(launcher, program, jobs, in_script=True) if sub else ""
     if sub is not None and (before := sub.submitted_before(in_script)) is not None:
@@ -116,7 +119,7 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
         try:
             common = _Common.of(launcher, program)
             planned = [_plan(common, jobs[at], runs[at], template=templates[at], order=orders[at]) for at in rest]
-            submit.write_runs(shown(planned, "writing the run folders"))
+            write.write_runs(shown(planned, "writing the run folders"))
             if isinstance(program, Payload):
                 program.write([(jobs[at], runs[at]) for at in rest], log_dir, launcher.code)
             if launcher.code:
@@ -230,7 +233,7 @@ def _order(launcher: MlxpLauncher, template: Template) -> Order:
     options = launcher.options
     return Order(
         scheduler=options.scheduler,
-        name=run_script.legal_name(launcher.config.hydra.job.name),
+        name=directives.legal_name(launcher.config.hydra.job.name),
         shebang=template.shebang,
         header=template.header,
         directory=str(launcher.config.hydra.runtime.cwd),
@@ -301,7 +304,7 @@ def _folders(jobs: Sequence[Job], log_dir: LogDir) -> list[RunDir]:
             runs[0].path.parent,
         )
     for run in runs:
-        if run.info.exists() and (why := attempts.why_not(run)):
+        if run.info.exists() and (why := reuse.why_not(run)):
             raise ConfigurationError(
                 f"{run.path} holds a run already, which this one would overwrite: {why}. Leave hydra.sweep.subdir "
                 "(or hydra.run.dir, without -m) as it is, so that every run gets a number of its own, or make it name "
@@ -351,7 +354,7 @@ def _plan(common: _Common, job: Job, run: RunDir, *, template: Template, order: 
     return Planned(
         job=run_script.Job(
             run=run,
-            name=run_script.legal_name(f"{job_name}-{name}"),
+            name=directives.legal_name(f"{job_name}-{name}"),
             command=command,
             work_dir=common.work_dir,
             environment={**copied, **common.environment},

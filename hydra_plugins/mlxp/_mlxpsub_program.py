@@ -24,12 +24,14 @@ from omegaconf import DictConfig, flag_override
 
 from hydra_plugins.mlxp import _omegaconf
 from mlxp_core.jobs.template import Template
-from mlxp_core.mlxpsub import job_template, placeholders
-from mlxp_core.mlxpsub.job_template import COMMAND, IN_A_JOB, SESSION, STARTERS, Reached
+from mlxp_core.mlxpsub import job_template
+from mlxp_core.mlxpsub.instrument import COMMAND, IN_A_JOB, SESSION, STARTERS
+from mlxp_core.mlxpsub.parse import Reached
 from mlxp_core.mlxpsub.session import Session, stderr_file, to_plain
+from mlxp_core.runs.listing import in_short
 from mlxp_core.runs.process import is_alive, this_process
-from mlxp_core.runs.state import in_short
 from mlxp_core.runs.submission_record import Submitted
+from mlxp_core.scheduler import variables
 
 if TYPE_CHECKING:
     from mlxp_core.versioning.git import Repository, Status
@@ -152,7 +154,7 @@ def current() -> Program | None:
 
 def is_of_a_job(name: str) -> bool:
     """Whether a variable is known when the job runs: the scheduler's, or what the script makes of them."""
-    return placeholders.is_of_a_job(name) or (_program is not None and name in _program.of_a_job)
+    return variables.is_of_a_job(name) or (_program is not None and name in _program.of_a_job)
 
 
 def is_dry() -> bool:

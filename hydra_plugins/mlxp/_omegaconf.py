@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, base, flag_override, grammar_parser
 from omegaconf.errors import OmegaConfBaseException
 
-from mlxp_core.runs.info import to_plain
+from mlxp_core.nested import to_plain
 
 Plain = dict[str, Any]
 _Path = tuple[Any, ...]

@@ -24,7 +24,7 @@ from hydra_plugins.mlxp.launcher import MlxpLauncher
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.jobs.launch_journal import fingerprint
 from mlxp_core.runs.layout import LogDir, RunDir
-from mlxp_core.runs.state import counted, in_short
+from mlxp_core.runs.listing import counted, in_short
 from mlxp_core.sweeps import axes as combinations
 from mlxp_core.sweeps import existing_runs
 from mlxp_core.sweeps.axes import Axis, Overrides

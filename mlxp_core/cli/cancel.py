@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mlxp_core.cli.selection import LOGS, Folder, Names, Query, choose, insist, matching, open_log_dir
-from mlxp_core.runs.state import in_short
+from mlxp_core.runs.listing import in_short
 
 
 def cancel(
@@ -22,13 +22,14 @@ def cancel(
 
     Other tasks of the same array go on.
     """
-    from mlxp_core.jobs import refresh  # noqa: PLC0415
+    from mlxp_core.jobs.cancel import cancel_runs  # noqa: PLC0415
+    from mlxp_core.jobs.refresh import bring_up_to_date  # noqa: PLC0415
     from mlxp_core.runs.state import Standing  # noqa: PLC0415
 
     insist(names, query, "cancel")
     log_dir = open_log_dir(folder)
     standings = [Standing.load(run) for run in choose(log_dir, names)]
-    for silence in refresh.bring_up_to_date(standings):
+    for silence in bring_up_to_date(standings):
         print(f"mlxp: {silence.why}", file=sys.stderr)
     chosen = set(matching(log_dir, [one.run for one in standings], query))
     standings = [one for one in standings if one.run in chosen]
@@ -50,7 +51,7 @@ def cancel(
             one.run for one in standings if not (one.is_submitted or one.is_unclear or one.ended)
         ],
     }
-    groups["cancelled"] = refresh.cancel(live) if live else []
+    groups["cancelled"] = cancel_runs(live) if live else []
     if late := [run for run in live if run not in groups["cancelled"]]:
         groups["had ended already"] += late
     for what, runs in groups.items():

@@ -14,8 +14,9 @@ import typer
 from mlxp_core.cli.selection import LOGS, Folder, Names, Query, choose, insist, matching, open_log_dir
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.jobs import refresh
-from mlxp_core.runs.layout import ENDED, LogDir, RunDir, read_attempts_started
+from mlxp_core.runs.layout import LogDir, RunDir
 from mlxp_core.runs.state import Standing
+from mlxp_core.runs.status import ENDED, read_attempts_started
 
 _LOOK_EVERY = 0.2  # seconds between two looks at the files
 _ASK_EVERY = 2.0  # and at where the runs stand; the scheduler is not asked more often than it allows
@@ -186,8 +187,8 @@ def _has_exit_codes(runs: Sequence[RunDir]) -> bool:
 
 
 def _say_why_there_is_nothing(run: RunDir, attempt: int | None) -> None:
-    from mlxp_core.jobs import run_script  # noqa: PLC0415
-    from mlxp_core.jobs.submit import Order  # noqa: PLC0415
+    from mlxp_core.jobs import directives  # noqa: PLC0415
+    from mlxp_core.jobs.spec import Order  # noqa: PLC0415
     from mlxp_core.scheduler import load_scheduler  # noqa: PLC0415
 
     one = Standing.load(run)
@@ -196,7 +197,7 @@ def _say_why_there_is_nothing(run: RunDir, attempt: int | None) -> None:
     except ConfigurationError:
         why = "it was not made by a launcher, so its output went to the terminal"
     else:
-        own = run_script.own_output(order.header, load_scheduler(order.scheduler))
+        own = directives.own_output(order.header, load_scheduler(order.scheduler))
         if own:
             why = f"its header sends what it prints elsewhere ({'; '.join(own)})"
         else:

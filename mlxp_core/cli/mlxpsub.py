@@ -18,14 +18,14 @@ import typer
 
 from mlxp_core.cli import run_app
 from mlxp_core.errors import ConfigurationError
-from mlxp_core.mlxpsub import job_template, launcher_shim, shell
+from mlxp_core.mlxpsub import instrument, launcher_shim, parse, shell
 from mlxp_core.mlxpsub.detect import scheduler_of
-from mlxp_core.mlxpsub.job_template import JobScript
+from mlxp_core.mlxpsub.parse import JobScript
 from mlxp_core.mlxpsub.placeholders import JobVariables, usual_of
 from mlxp_core.mlxpsub.session import Session, from_plain, record_of, stderr_file
-from mlxp_core.runs.layout import Status
+from mlxp_core.runs.listing import counted, in_short
 from mlxp_core.runs.process import is_alive, this_process
-from mlxp_core.runs.state import counted, in_short
+from mlxp_core.runs.status import Status
 from mlxp_core.runs.submission_record import Submitted
 from mlxp_core.scheduler import load_scheduler
 
@@ -83,7 +83,7 @@ def _read(path: Path, scheduler: str | None) -> _Script:
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     name = scheduler or scheduler_of(text, str(path))
     shebang = text.splitlines()[0].rstrip() if text.startswith("#!") else "#!/bin/bash"
-    cut = job_template.cut(
+    cut = parse.cut(
         text, load_scheduler(name), lambda lines: shell.is_complete(shebang, lines), source=f"the script {path}"
     )
     return _Script(path, name, cut)
@@ -94,7 +94,7 @@ def _run(script: _Script, *, dry_run: bool, anew: bool) -> tuple[int, list[Submi
     with _session(script, dry_run=dry_run, anew=anew) as session:
         if not script.cut.parts:
             raise ConfigurationError(f"the script {script.path} has no commands")
-        text = job_template.to_run(script.cut, shell.find_env())
+        text = instrument.to_run(script.cut, shell.find_env())
         code = shell.run(script.cut.shebang, text, script.path, session.environment(), session.stop)
         code = _INTERRUPTED if session.stopped else code
         _wait_for_what_is_left(session)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlxp_core.cli.selection import LOGS, Folder, Names, Query, choose, insist, matching, open_log_dir
-from mlxp_core.runs.state import in_short
+from mlxp_core.runs.listing import in_short
 
 if TYPE_CHECKING:
     from mlxp_core.runs.layout import RunDir
@@ -55,7 +55,7 @@ def rerun(
     failed = bool(result.unable)
     if wait and result.submitted:
         from mlxp_core.jobs.follow import follow  # noqa: PLC0415
-        from mlxp_core.runs.layout import Status  # noqa: PLC0415
+        from mlxp_core.runs.status import Status  # noqa: PLC0415
 
         try:
             ends = follow(result.submitted, {}, lambda text: print(text, flush=True))

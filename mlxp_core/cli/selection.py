@@ -11,7 +11,7 @@ import typer
 
 from mlxp_core.errors import StoreError
 from mlxp_core.runs.layout import LogDir, RunDir
-from mlxp_core.runs.state import in_short, list_runs
+from mlxp_core.runs.listing import in_short, list_runs
 
 Names = Annotated[
     list[str] | None,

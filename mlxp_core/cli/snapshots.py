@@ -6,17 +6,19 @@ import json
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlxp_core.cli.selection import LOGS, Folder, open_log_dir
-from mlxp_core.runs.state import in_short
+from mlxp_core.runs.listing import in_short, list_runs
 
 if TYPE_CHECKING:
-    from mlxp_core.jobs import refresh
-    from mlxp_core.runs.layout import RunDir
+    from mlxp_core.jobs.refresh import Silence
+    from mlxp_core.runs.layout import LogDir, RunDir
+    from mlxp_core.runs.state import Standing
     from mlxp_core.versioning.prune import Copy
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
@@ -41,7 +43,9 @@ def snapshots(context: typer.Context, *, as_json: AsJson = False, folder: Folder
         return
     from mlxp_core.versioning.prune import list_copies  # noqa: PLC0415
 
-    inventory = list_copies(open_log_dir(folder))
+    log_dir = open_log_dir(folder)
+    standings, silences = _refreshed(log_dir)
+    inventory = list_copies(log_dir, standings)
     if as_json:
         for copy in inventory.copies:
             print(json.dumps(_fields(copy), ensure_ascii=False))
@@ -50,7 +54,7 @@ def snapshots(context: typer.Context, *, as_json: AsJson = False, folder: Folder
     else:
         _print_plain(inventory.copies)
         print(_summary(inventory.copies), file=sys.stderr)
-    _say_silent(inventory.silences)
+    _say_silent(silences)
 
 
 @app.command()
@@ -73,9 +77,15 @@ def prune(
     What a killed launch has left goes, too. A copy that a launch has chosen within the last hour stays. `mlxp rerun`
     and `mlxp checkout` make a removed version again.
     """
+    from mlxp_core.runs.lock import submitting_again  # noqa: PLC0415
     from mlxp_core.versioning.prune import prune as prune_copies  # noqa: PLC0415
 
-    result = prune_copies(open_log_dir(folder or context.obj), elsewhere=elsewhere, dry_run=dry_run)
+    log_dir = open_log_dir(folder or context.obj)
+    list_runs(log_dir)  # raises for a folder that is none, before anything is made in it
+    # no run is submitted again meanwhile
+    with nullcontext() if dry_run else submitting_again(log_dir):
+        standings, silences = _refreshed(log_dir)
+        result = prune_copies(log_dir, standings, elsewhere=elsewhere, dry_run=dry_run)
     verb = "would be removed" if dry_run else "removed"
     for copy in result.removed:
         print(f"{verb}: {copy.commit[:10]}, {_short_size(copy.size)}, of run {in_short(copy.runs)}")
@@ -88,9 +98,19 @@ def prune(
     print(f"{verb}: {_counted(result.removed)}, {freed}; kept: {_counted(result.kept)}", file=sys.stderr)
     for name, why in result.failed.items():
         print(f"cannot be removed: {name}: {why}", file=sys.stderr)
-    _say_silent(result.silences)
+    _say_silent(silences)
     if result.failed:
         raise typer.Exit(1)
+
+
+def _refreshed(log_dir: LogDir) -> tuple[list[Standing], list[Silence]]:
+    """All runs of a log directory, as their schedulers know them, and the schedulers that did not answer."""
+    from mlxp_core.jobs.refresh import bring_up_to_date  # noqa: PLC0415
+    from mlxp_core.runs.state import Standing  # noqa: PLC0415
+    from mlxp_core.versioning.prune import all_runs  # noqa: PLC0415
+
+    standings = [Standing.load(run) for run in all_runs(log_dir)]
+    return standings, bring_up_to_date(standings)
 
 
 def _fields(copy: Copy) -> dict[str, object]:
@@ -170,6 +190,6 @@ def _short_size(size: float) -> str:
     return f"{size:.1f} {_STEPS[-1]}"
 
 
-def _say_silent(silences: Sequence[refresh.Silence]) -> None:
+def _say_silent(silences: Sequence[Silence]) -> None:
     for silence in silences:
         print(f"{silence.scheduler} has not answered; its runs count as not ended\n{silence.why}", file=sys.stderr)

@@ -16,8 +16,10 @@ import typer
 
 from mlxp_core.cli.selection import LOGS, Folder, Names, Query, choose, matching, open_log_dir
 from mlxp_core.jobs import refresh
-from mlxp_core.runs.layout import LogDir, RunDir, Status
-from mlxp_core.runs.state import Standing, counted
+from mlxp_core.runs.layout import LogDir, RunDir
+from mlxp_core.runs.listing import counted
+from mlxp_core.runs.state import Standing
+from mlxp_core.runs.status import Status
 
 _COLOURS = {
     Status.PENDING: "yellow",

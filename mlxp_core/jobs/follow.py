@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mlxp_core.errors import MlxpError
-from mlxp_core.jobs import refresh
+from mlxp_core.jobs import cancel
 from mlxp_core.jobs.wait import wait
-from mlxp_core.runs.layout import RunDir, Status
-from mlxp_core.runs.state import counted, status_of
+from mlxp_core.runs.layout import RunDir
+from mlxp_core.runs.listing import counted
+from mlxp_core.runs.state import status_of
+from mlxp_core.runs.status import Status
 from mlxp_core.runs.submission_record import Submitted
-from mlxp_core.versioning.prompt import can_answer
+from mlxp_core.terminal import can_answer
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,7 +72,7 @@ def _leave(left: Sequence[RunDir], tell: Tell) -> bool:
         return False
     if letter == "c":
         try:
-            tell(f"cancelled: {counted(len(refresh.cancel(left)), 'job')}")
+            tell(f"cancelled: {counted(len(cancel.cancel_runs(left)), 'job')}")
         except MlxpError as error:
             tell(f"not cancelled: {error}")
     else:

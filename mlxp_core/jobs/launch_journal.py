@@ -18,11 +18,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mlxp_core.atomic_files import load_yaml, load_yaml_if_there, write_yaml
+from mlxp_core import nested
 from mlxp_core.runs import info
 from mlxp_core.runs.allocation import numbered_folder
 from mlxp_core.runs.layout import LogDir, RunDir
 from mlxp_core.runs.process import is_alive, this_process
+from mlxp_core.yaml_io import load_yaml, load_yaml_if_there, write_yaml
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +46,9 @@ class Launch:
 def fingerprint(**what: Any) -> str:
     """By what two launches are the same: plain values."""
     try:
-        text = json.dumps(info.to_plain(what), sort_keys=True)  # fast, for thousands of jobs
+        text = json.dumps(nested.to_plain(what), sort_keys=True)  # fast, for thousands of jobs
     except TypeError:  # keys of several types have no order
-        text = info.canonical(what)
+        text = nested.canonical(what)
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 

@@ -7,22 +7,22 @@ script's path or the job's name; and the runs themselves, once one of them has s
 from __future__ import annotations
 
 import logging
-import os
 import re
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from mlxp_core.atomic_files import write_yaml
 from mlxp_core.errors import CommandError, SubmissionUnclearError
-from mlxp_core.recording.environment import user_name
-from mlxp_core.runs.layout import RunDir, read_job_started
-from mlxp_core.runs.state import in_short
-from mlxp_core.runs.submission_record import Submitted, is_unclear, load_note, submitted
+from mlxp_core.runs.layout import RunDir
+from mlxp_core.runs.listing import in_short
+from mlxp_core.runs.process import user_name
+from mlxp_core.runs.status import read_job_started
+from mlxp_core.runs.submission_record import Submitted, is_unclear, load_note, read_manifest, submitted
 from mlxp_core.scheduler import client, load_scheduler
 from mlxp_core.scheduler.base import NativeJob, Question
 from mlxp_core.scheduler.submit import find_job
+from mlxp_core.yaml_io import write_yaml
 
 log = logging.getLogger(__name__)
 
@@ -105,12 +105,3 @@ def _read_job_id(folder: Path) -> str | None:
         return (folder / "job_id").read_text(encoding="utf-8").strip() or None
     except OSError:
         return None
-
-
-def read_manifest(folder: Path) -> list[RunDir]:
-    """The runs of a submission, in the order of its indices; none where that cannot be read."""
-    try:
-        lines = os.fsdecode((folder / "manifest").read_bytes()).splitlines()
-    except OSError:
-        return []
-    return [RunDir(Path(line)) for line in lines]

@@ -19,16 +19,18 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from mlxp_core.atomic_files import write_whole, write_yaml
-from mlxp_core.errors import CommandError, ConfigurationError
-from mlxp_core.jobs.reconcile import read_manifest, settle
-from mlxp_core.recording.environment import user_name
+from mlxp_core.atomic_files import write_whole
+from mlxp_core.errors import CommandError
+from mlxp_core.jobs.reconcile import settle
 from mlxp_core.runs import info
-from mlxp_core.runs.layout import ENDED, RunDir, Status, read_attempts_started
-from mlxp_core.runs.state import Standing, status_of
+from mlxp_core.runs.layout import RunDir
+from mlxp_core.runs.process import user_name
+from mlxp_core.runs.state import Standing, is_open
+from mlxp_core.runs.status import ENDED, Status, read_attempts_started
 from mlxp_core.runs.submission_record import load_note
 from mlxp_core.scheduler import SCHEDULERS, client, load_scheduler
 from mlxp_core.scheduler.base import NativeJob, Question, Scheduler
+from mlxp_core.yaml_io import write_yaml
 
 PATIENCE = 6.0  # seconds that a question may take: who asks where things stand is to be told within ten
 _YOUNG = 60.0  # seconds in which a job that was just submitted may not be seen yet
@@ -107,69 +109,6 @@ def bring_up_to_date(standings: Iterable[Standing]) -> list[Silence]:
             for one in by_scheduler[name]:
                 one.current = str(one.submission.get("job_id")) in said.ids
     return silences
-
-
-def cancel(runs: Sequence[RunDir], *, limit: float = 60.0) -> list[RunDir]:
-    """Cancel the jobs of those runs that are PENDING or RUNNING; gives these.
-
-    Raises ConfigurationError for a run that shares its job with one that is not to be cancelled, and CommandError
-    where a scheduler does not do it.
-    """
-    live = [one for one in map(Standing.load, runs) if one.is_submitted and not one.ended]
-    cancel_jobs([one for one in live if one.submission.get("scheduler") in SCHEDULERS], limit=limit)
-    return [one.run for one in live]
-
-
-def cancel_jobs(standings: Sequence[Standing], *, limit: float = 60.0) -> None:
-    """Cancel the jobs of these runs, wherever they stand. Raises as ``cancel``."""
-    by_scheduler: dict[str, dict[tuple[str, int | None], list[Standing]]] = {}
-    for one in standings:
-        jobs = by_scheduler.setdefault(one.submission["scheduler"], {})
-        jobs.setdefault((str(one.submission["job_id"]), one.submission.get("array_index")), []).append(one)
-    for jobs in by_scheduler.values():
-        for group in jobs.values():
-            _check_shared(group)
-    for name, jobs in by_scheduler.items():
-        # before the command: a job that is gone without a word after this was cancelled, and not lost
-        for one in (one for group in jobs.values() for one in group):
-            write_yaml(one.run.submission, {**one.submission, "cancel_time": info.now()})
-        client.cancel(load_scheduler(name), list(jobs), limit=limit)
-
-
-def _check_shared(group: Sequence[Standing]) -> None:
-    note = group[0].submission
-    packed, index = note.get("packed") or 1, note.get("array_index") or 1
-    if packed == 1:
-        return
-    manifest = read_manifest(Path(note["script"]).parent)
-    if not manifest:
-        raise ConfigurationError(
-            f"run {group[0].run.path.name} shares its job with others, and which these are cannot be read: "
-            f"{Path(note['script']).with_name('manifest')}"
-        )
-    together = manifest[(index - 1) * packed : index * packed]
-    named = {one.run for one in group}
-    left = [run for run in together if run not in named and status_of(run) not in ENDED]
-    if left:
-        raise ConfigurationError(
-            f"run {group[0].run.path.name} shares its job with run {', '.join(run.path.name for run in left)} "
-            "(hydra.launcher.pack), so they can only be cancelled together: name them all"
-        )
-
-
-def is_open(one: Standing) -> bool:
-    """Whether the scheduler may have something to say that the folder does not know yet."""
-    if not one.is_submitted and not one.is_unclear:
-        return False  # was not submitted
-    if one.said in ENDED:
-        return False
-    status = one.status
-    # what the job said of its own end stands, unless it was ended from outside and does not know why
-    return status not in ENDED or not (status is Status.COMPLETE or _is_explained(one))
-
-
-def _is_explained(one: Standing) -> bool:
-    return one.attempt_info.get("status") == Status.FAILED and bool(one.attempt_info.get("error"))
 
 
 def _is_within_reach(one: Standing, scheduler: Scheduler) -> bool:

@@ -6,24 +6,26 @@ One process at a time for each log directory; and nothing of which it is not kno
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlxp_core.atomic_files import write_yaml
-from mlxp_core.errors import CommandError, ConfigurationError, SnapshotError, StoreError
+from mlxp_core.errors import CommandError, ConfigurationError, SnapshotError
+from mlxp_core.jobs.cancel import cancel_jobs
 from mlxp_core.jobs.launch_journal import forget_submitted, under_way
 from mlxp_core.jobs.reconcile import find_submitted
-from mlxp_core.jobs.refresh import bring_up_to_date, cancel_jobs
-from mlxp_core.jobs.submit import Order, submit
-from mlxp_core.runs.layout import LogDir, RunDir, Status, read_attempts_started
-from mlxp_core.runs.state import Standing, in_short
+from mlxp_core.jobs.refresh import bring_up_to_date
+from mlxp_core.jobs.spec import Order
+from mlxp_core.jobs.submit import submit
+from mlxp_core.runs.layout import LogDir, RunDir
+from mlxp_core.runs.listing import in_short
+from mlxp_core.runs.lock import submitting_again
+from mlxp_core.runs.state import Standing
+from mlxp_core.runs.status import Status, read_attempts_started
 from mlxp_core.runs.submission_record import Submitted
 from mlxp_core.versioning.availability import code_of, find_again
-from mlxp_core.versioning.snapshot import publish
-
-_PATIENCE = 300.0  # seconds that another one's submission of the same directory may take
+from mlxp_core.versioning.export import publish
+from mlxp_core.yaml_io import write_yaml
 
 
 @dataclass(frozen=True)
@@ -34,22 +36,6 @@ class Resubmission:
     submitted: tuple[Submitted, ...]  # and are; none of them when nothing was to be changed
     left: dict[RunDir, str]  # those that wait, run or are complete, and which of it
     unable: dict[RunDir, str]  # those that cannot be submitted again, and why
-
-
-@contextmanager
-def submitting_again(log_dir: LogDir) -> Iterator[None]:
-    """Be the only one that submits runs of a log directory again. Raises StoreError where another one goes on."""
-    from filelock import FileLock, Timeout  # noqa: PLC0415
-
-    log_dir.own.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(log_dir.lock, timeout=_PATIENCE):
-            yield
-    except Timeout as error:
-        raise StoreError(
-            f"another process has been submitting runs of {log_dir.path} for {_PATIENCE:g} s; try again when it has "
-            f"ended (it holds {log_dir.lock})"
-        ) from error
 
 
 def resubmit(log_dir: LogDir, runs: Sequence[RunDir], *, complete: bool = False, dry_run: bool = False) -> Resubmission:

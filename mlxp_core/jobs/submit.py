@@ -10,150 +10,33 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlxp_core.atomic_files import dump_yaml, load_yaml_if_there, write_whole, write_yaml
+from mlxp_core.atomic_files import write_whole
 from mlxp_core.errors import (
     CommandError,
-    ConfigurationError,
     SubmissionRefusedError,
     SubmissionUnclearError,
 )
-from mlxp_core.jobs import run_script
+from mlxp_core.jobs import array_script, directives
 from mlxp_core.jobs.reconcile import find_started
-from mlxp_core.jobs.run_script import Job
 from mlxp_core.jobs.safe_path import plain_folder
-from mlxp_core.jobs.template import Template
-from mlxp_core.recording.environment import user_name
-from mlxp_core.runs import digest, info
+from mlxp_core.jobs.spec import Order, load_orders
+from mlxp_core.runs import info
 from mlxp_core.runs.allocation import numbered_folder
-from mlxp_core.runs.layout import LogDir, RunDir, Status, read_attempts_started
-from mlxp_core.runs.state import counted, in_short
+from mlxp_core.runs.layout import LogDir, RunDir
+from mlxp_core.runs.listing import counted, in_short
+from mlxp_core.runs.process import user_name
+from mlxp_core.runs.status import Status, read_attempts_started
 from mlxp_core.runs.submission_record import Submitted, is_unclear, load_note
 from mlxp_core.scheduler import client, load_scheduler
 from mlxp_core.scheduler.base import Scheduler, plain_path
 from mlxp_core.scheduler.submit import Call, submit_once
+from mlxp_core.yaml_io import dump_yaml, write_yaml
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Order:
-    """How a run is submitted. Kept in its folder (mlxp.yaml), so that it can be submitted again as it was."""
-
-    scheduler: str
-    name: str  # of its job
-    shebang: str
-    header: tuple[str, ...]  # the user's directives, byte for byte
-    directory: str  # where the submit command is run: the launch directory
-    array: bool = True
-    max_parallel: int | None = None  # runs at once, of those that are submitted together
-    pack: int = 1  # runs side by side in one job
-    command_timeout: float = 60.0  # seconds
-    submit_timeout: float = 300.0  # seconds of trying
-
-    @classmethod
-    def load(cls, run: RunDir) -> Order:
-        """Read a run's order. Raises ConfigurationError where the run has none: no launcher of ours made it."""
-        (order,) = load_orders([run])
-        return order
-
-    @property
-    def plain(self) -> dict[str, Any]:
-        """The order in plain values."""
-        return {**asdict(self), "header": list(self.header)}
-
-
-def load_orders(runs: Iterable[RunDir]) -> list[Order]:
-    """The orders of several runs. Raises as Order.load; of a thousand files that are the same one is parsed."""
-    known: dict[bytes, Order] = {}
-    orders = []
-    for run in runs:
-        text = run.settings.read_bytes() if run.settings.exists() else b""
-        if text not in known:
-            known[text] = _load_order(run)
-        orders.append(known[text])
-    return orders
-
-
-def _load_order(run: RunDir) -> Order:
-    order = load_yaml_if_there(run.settings).get("order")
-    if not isinstance(order, dict):
-        raise ConfigurationError(
-            f"{run.path} was not made by a launcher of hydra-mlxp, so it is not known how to submit it again"
-        )
-    try:
-        loaded = Order(**{**order, "header": tuple(order["header"])})
-        texts = (loaded.scheduler, loaded.name, loaded.shebang, loaded.directory, *loaded.header)
-        numbers = (loaded.pack, loaded.max_parallel or 1, loaded.command_timeout, loaded.submit_timeout)
-        usable = all(isinstance(text, str) for text in texts) and all(number > 0 for number in numbers)
-    except (TypeError, KeyError) as error:
-        raise ConfigurationError(f"the order in {run.settings} cannot be used: {error!r}") from error
-    if not usable:
-        raise ConfigurationError(f"the order in {run.settings} cannot be used: {order}")
-    return loaded
-
-
-@dataclass(frozen=True)
-class Planned:
-    """One run before its submission: its job, and what its folder says of it."""
-
-    job: Job
-    template: Template
-    order: Order
-    config: Mapping[str, Any]
-    config_unresolved: Mapping[str, Any]
-    facts: Mapping[str, Any]  # fields of info.yaml
-    settings: Mapping[str, Any]  # mlxp.yaml, but for the order
-
-
-def check(order: Order) -> None:
-    """Raise ConfigurationError for what would keep such runs from being submitted; nothing is written."""
-    scheduler = load_scheduler(order.scheduler)
-    if order.pack < 1:
-        raise ConfigurationError(f"hydra.launcher.pack={order.pack}: at least one run is in each job")
-    if order.max_parallel is not None:
-        _check_max_parallel(order, scheduler)
-    run_script.check_array(order.header, scheduler)
-
-
-def _check_max_parallel(order: Order, scheduler: Scheduler) -> None:
-    if scheduler.throttle is None:
-        raise ConfigurationError(
-            f"{scheduler.name} cannot limit how many jobs of an array run at once, so hydra.launcher.max_parallel="
-            f"{order.max_parallel} cannot be kept. Leave it out; hydra.launcher.pack runs several in one allocation."
-        )
-    if not order.array:
-        raise ConfigurationError(
-            f"hydra.launcher.max_parallel={order.max_parallel} is the throttle of an array, and hydra.launcher.array="
-            "false asks for none: leave one of them out"
-        )
-
-
-def write_runs(planned: Iterable[Planned]) -> None:
-    """Fill the folders of runs: configuration, settings, script, status PENDING. The status comes last.
-
-    YAML is what takes longest, so what is the same in the next run, or in the next file, is put into words once.
-    """
-    settings: Mapping[str, Any] = {}
-    settings_text = ""
-    for one in planned:
-        run, scheduler = one.job.run, load_scheduler(one.order.scheduler)
-        own = {**one.settings, "order": one.order.plain}
-        if own != settings:
-            settings, settings_text = own, dump_yaml(own)
-        config = dump_yaml(one.config)
-        as_written = one.config_unresolved == one.config
-        run.metadata.mkdir(parents=True, exist_ok=True)
-        part = digest.write_config(run, one.config, config)
-        write_whole(run.config_unresolved, config if as_written else dump_yaml(one.config_unresolved))
-        write_whole(run.settings, settings_text)
-        write_whole(run.script, run_script.render_job(one.job, one.template, scheduler))
-        run.script.chmod(0o755)
-        digest.write_info(run, info.pending(run, one.facts, read_attempts_started(run) + 1), config=part)
 
 
 def _not_submitted(error: BaseException) -> dict[str, str]:
@@ -277,8 +160,8 @@ def _submit_one(
         directory = folder
     path = folder / "job.sh"
     name = _unique(order.name, scheduler)
-    text = run_script.render_submission(
-        run_script.Submission(
+    text = array_script.render_submission(
+        array_script.Submission(
             tasks=tasks,
             name=name,
             shebang=order.shebang,
@@ -288,11 +171,11 @@ def _submit_one(
         ),
         scheduler,
     )
-    write_whole(folder / "manifest", run_script.render_manifest(tasks))
+    write_whole(folder / "manifest", array_script.render_manifest(tasks))
     write_whole(path, text)
     path.chmod(0o755)
     indices = [None] if len(tasks) == 1 else list(range(1, len(tasks) + 1))
-    findable = run_script.can_be_found(order.header, scheduler)
+    findable = directives.can_be_found(order.header, scheduler)
     common = {
         "scheduler": scheduler.name,
         "script": str(path),
@@ -317,7 +200,7 @@ def _submit_one(
         with contextlib.suppress(OSError):  # a full disk, perhaps, which was the error
             _note(own, {**common, "job_id": None, **_not_submitted(error)})
         raise
-    extra = () if len(tasks) == 1 else run_script.array_words(scheduler, name, order.header, len(tasks), throttle)
+    extra = () if len(tasks) == 1 else directives.array_words(scheduler, name, order.header, len(tasks), throttle)
     try:
         job_id = submit_once(
             Call(

@@ -14,6 +14,7 @@ from itertools import takewhile
 from pathlib import PurePath
 
 from mlxp_core.errors import ConfigurationError
+from mlxp_core.jobs.shell_words import SHELL_BUILTINS, simple_commands
 from mlxp_core.scheduler.base import Scheduler
 
 _SHELLS = ("bash", "dash", "ksh", "sh", "zsh")
@@ -26,16 +27,6 @@ _LAUNCHERS = {
     "#BSUB": "mlxp_lsf",
     "#LOCAL": "mlxp_local",
 }
-# commands that may name the program's file and do not run it
-_HARMLESS = frozenset(
-    "[ [[ : cat chmod cp echo git grep head ls md5sum mv printf sed sha256sum tail test touch".split()  # noqa: SIM905
-)
-# words and operators of a line of shell; anything else, such as an open quote, is no match
-_TOKEN = re.compile(
-    r"""\s*(?:(?P<operator>[|&;<>()]+)|(?P<word>(?:\\.|'[^']*'|"(?:\\.|[^"\\])*"|[^\s|&;<>()'"\\])+))"""
-)
-
-_PIECE = re.compile(r"""'(?P<single>[^']*)'|"(?P<double>(?:\\.|[^"\\])*)"|\\(?P<escaped>.)""", re.DOTALL)
 
 
 # not <<<, which is a string
@@ -190,29 +181,6 @@ def _check_not_of_another(lines: Iterable[str], scheduler: Scheduler, source: st
                 )
 
 
-@dataclass(frozen=True)
-class Simple:
-    """One simple command of a line: where its words start, and the words without their quotes."""
-
-    starts: tuple[int, ...]
-    words: tuple[str, ...]
-
-    def names(self, program: str) -> bool:
-        """Whether a word is the program, or holds it, as a quoted command line does."""
-        return any(re.search(rf"(?<![\w.]){re.escape(program)}(?![\w.])", word) for word in self.words)
-
-    def interpreter(self, program: str) -> int | None:
-        """Where in the line stands what runs the program: ``srun python -u main.py``, ``./main.py``."""
-        files = [PurePath(word).name for word in self.words]
-        if files.count(program) != 1 or self.words[0] in _HARMLESS:
-            return None
-        at = files.index(program)
-        before = [index for index in range(at) if re.fullmatch(r"python[\d.]*", files[index])]
-        if before:
-            return self.starts[before[-1]]
-        return self.starts[0] if at == 0 else None
-
-
 def _split_at_program(lines: Sequence[tuple[str, bool]], program: str, source: str) -> tuple[list[str], str, list[str]]:
     """Lines before the program's, what stands before its interpreter, lines after; all lines where it has none.
 
@@ -224,7 +192,7 @@ def _split_at_program(lines: Sequence[tuple[str, bool]], program: str, source: s
     for raw, is_text in _joined(lines):
         line = raw.replace("\\\n", "  ")  # as long, so that places stay
         commands = None if is_text or line.lstrip().startswith("#") else simple_commands(line)
-        if commands and any(command.names(program) and command.words[0] not in _HARMLESS for command in commands):
+        if commands and any(command.names(program) and command.words[0] not in SHELL_BUILTINS for command in commands):
             start = commands[0].interpreter(program) if len(commands) == 1 else None
             if start is None or prefix is not None:
                 raise ConfigurationError(
@@ -249,41 +217,6 @@ def _joined(lines: Sequence[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:
             pending = []
     if pending:
         yield "\n".join(pending), False
-
-
-def simple_commands(line: str) -> list[Simple]:
-    """The simple commands of a line, split at its operators; an operator makes the line more than one command."""
-    found: list[Simple] = []
-    starts: list[int] = []
-    words: list[str] = []
-    at = 0
-    while at < len(line.rstrip()):
-        token = _TOKEN.match(line, at)
-        if token is None:  # an open quote: the rest is no command that could be replaced
-            found.append(Simple((at,), (line[at:],)))
-            break
-        word = token["word"]
-        if word is not None and word.startswith("#"):
-            break
-        if word is not None:
-            starts.append(token.start("word"))
-            words.append(_PIECE.sub(_unquoted, word))
-        else:
-            if words:
-                found.append(Simple(tuple(starts), tuple(words)))
-            starts, words = [], []
-            found.append(Simple((token.start("operator"),), (token["operator"],)))
-        at = token.end()
-    if words:
-        found.append(Simple(tuple(starts), tuple(words)))
-    return found
-
-
-def _unquoted(piece: re.Match[str]) -> str:
-    """What a shell makes of a quoted piece of a word, but for what it expands."""
-    if piece["double"] is not None:
-        return re.sub(r'\\([$`"\\])', r"\1", piece["double"])
-    return piece["single"] if piece["single"] is not None else piece["escaped"]
 
 
 def _trim(lines: list[str]) -> tuple[str, ...]:

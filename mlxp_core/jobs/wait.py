@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from mlxp_core.jobs.refresh import refresh
-from mlxp_core.runs.layout import ENDED, RunDir, Status, read_exit_code
+from mlxp_core.runs.layout import RunDir
 from mlxp_core.runs.state import status_of
+from mlxp_core.runs.status import ENDED, Status, read_exit_code
 from mlxp_core.runs.submission_record import Submitted, load_note
 from mlxp_core.scheduler import load_scheduler
 

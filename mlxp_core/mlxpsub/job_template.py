@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from mlxp_core.errors import ConfigurationError
-from mlxp_core.jobs.template import Simple, Template, simple_commands, take_directives
+from mlxp_core.jobs.shell_words import Simple, simple_commands
+from mlxp_core.jobs.template import Template
+from mlxp_core.mlxpsub.instrument import IN_A_JOB, SESSION, STAND_INS
+from mlxp_core.mlxpsub.parse import Change, JobScript, Part, Reached
 from mlxp_core.mlxpsub.placeholders import (
     JobVariables,
     computations,
@@ -26,14 +29,6 @@ from mlxp_core.mlxpsub.placeholders import (
     place_variables,
 )
 from mlxp_core.runs.layout import LogDir
-from mlxp_core.scheduler.base import Scheduler
-
-# the folder of the session while mlxpsub runs the script; in the lines around a program, in a job: IN_A_JOB
-SESSION, IN_A_JOB = "MLXP_SUB", "in-a-job"
-COMMAND = "MLXP_SUB_AT"  # the number of the top-level command that runs
-STARTERS = "MLXP_SUB_STARTERS"  # srun and the like, with their options, that stand-ins were called by
-# which start the processes of a parallel job, on nodes that are not there while the script is only read
-STAND_INS = ("srun", "mpirun", "mpiexec", "orterun", "prun", "ibrun", "jsrun", "aprun")
 
 # start a program in an environment of theirs, whose interpreter a job names itself: it is not to make it anew
 _RUNNERS = frozenset({"uv", "poetry", "pdm", "pipenv", "hatch", "pixi", "rye"})
@@ -44,114 +39,11 @@ _OF_ACCELERATE = ("ACCELERATE_MIXED_PRECISION",)
 _VALUE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?:\[[^]]*\])?\})")  # of any variable, without a default
 _ASSIGNED = re.compile(r"([A-Za-z_]\w*)\+?=(.*)", re.DOTALL)
 _DECLARES = frozenset({"export", "declare", "typeset", "local", "readonly"})
-_PIPE_STATUS = re.compile(r"\bpipestatus\b", re.IGNORECASE)  # bash's, and zsh's
 _DEFINES = re.compile(r"\s*(?:function\s+[^\s()]+|[^\s()]+\s*\(\s*\))")
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _KEYWORDS = frozenset({"if", "then", "elif", "else", "while", "until", "do", "{", "!"})
 # what the shell puts in the place of a word is not known from its text
 _EXPANDS = re.compile(r"[$`*?\[~{]")
-_PRELUDE = (
-    "mlxp_at() {{ mlxp_was=$?; {command}=$1; export {command}; "
-    '{env} -0 >|"${session}/variables.$1" 2>/dev/null; return "$mlxp_was"; }}; {stand_ins} '
-)
-
-
-Change = tuple[str | None, str | None]  # of a variable: its value before and after; None: not set
-
-
-@dataclass(frozen=True)
-class Part:
-    """One top-level command: its lines, from ``first`` up to and without ``end``; with the comments before it."""
-
-    begins: int  # where its comments do
-    first: int
-    end: int
-
-
-@dataclass(frozen=True)
-class JobScript:
-    """A job script, cut."""
-
-    shebang: str
-    header: tuple[str, ...]  # the scheduler's directives
-    ignored: tuple[str, ...]  # directives where it does not read any
-    lines: tuple[str, ...]  # but for the shebang
-    offset: int  # of the first of them in the file: 1 with a shebang
-    directives: frozenset[int]  # which of them are
-    parts: tuple[Part, ...]
-
-    def text(self, part: Part, *, comments: bool = True) -> list[str]:
-        """The lines of a part without directives, which are in the header of a job."""
-        lines = range(part.begins if comments else part.first, part.end)
-        return [self.lines[at] for at in lines if at not in self.directives]
-
-    def line_number(self, number: int) -> int:
-        """Where a part starts in the file, from 1."""
-        return self.parts[number].first + self.offset + 1
-
-
-@dataclass(frozen=True)
-class Reached:
-    """A program that came up while the script ran: in which command, as what, and with what."""
-
-    number: int  # of the part
-    head: tuple[str, ...]  # as what it was started, up to its own arguments: python, -u, main.py
-    arguments: tuple[str, ...]
-    directory: str
-    changes: Mapping[str, Change]  # exported variables that the command has set before it
-    made_of_a_job: tuple[str, ...]  # names of others, that it has set to what is made of what only a job has
-    starters: tuple[str, ...]  # srun, -n, 2
-    others: Mapping[int, Mapping[str, Change]]  # parts in which programs have come up, and what these have changed
-
-
-def cut(text: str, scheduler: Scheduler, is_complete: Callable[[str], bool], *, source: str) -> JobScript:
-    """Cut a job script; ``is_complete`` asks its shell whether a text is one, or more of a command has to come.
-
-    Raises ConfigurationError for a script that is another scheduler's, or no shell's.
-    """
-    text = text.replace("\r\n", "\n")
-    found = take_directives(text, scheduler, source=source)
-    parts: list[Part] = []
-    begins, first = 0, None
-    for at, line in enumerate(found.lines):
-        if first is None and (not line.strip() or line.lstrip().startswith("#")):
-            continue
-        first = at if first is None else first
-        continues = len(line) - len(line.rstrip("\\"))
-        if continues % 2 or at + 1 in found.documents:
-            continue
-        if is_complete("\n".join(found.lines[first : at + 1])):
-            if parts and _asks_about_a_pipe(found.lines[first : at + 1], found.lines[parts[-1].first : parts[-1].end]):
-                begins, first = parts[-1].begins, parts.pop().first
-            parts.append(Part(begins, first, at + 1))
-            begins, first = at + 1, None
-    if first is not None:  # the shell will say what is wrong with it
-        parts.append(Part(begins, first, len(found.lines)))
-    offset = int(text.startswith("#!"))
-    return JobScript(found.shebang, found.header, found.ignored, found.lines, offset, found.taken, tuple(parts))
-
-
-def _asks_about_a_pipe(lines: Sequence[str], before: Sequence[str]) -> bool:
-    """Whether a command asks how the parts of the pipe before it ended, which nothing may come between."""
-    pipe = any(command.words in {("|",), ("|&",)} for line in before for command in simple_commands(line))
-    return pipe and any(_PIPE_STATUS.search(line) for line in lines)
-
-
-def to_run(script: JobScript, env: str) -> str:
-    """The script with each of its top-level commands announced, and stand-ins for srun and the like.
-
-    On the line of the command, so that the numbers of lines stay; ``$?`` stays as well, and what is announced fails
-    in a list, which neither ``set -e`` nor a trap takes for a failure. ``env`` is the path of the program.
-    """
-    stand_ins = " ".join(f'{name}() {{ "${SESSION}/bin/{name}" "$@"; }};' for name in STAND_INS)
-    prelude = _PRELUDE.format(command=COMMAND, session=SESSION, env=shlex.quote(env), stand_ins=stand_ins)
-    lines = ["" for _ in range(script.offset)] + list(script.lines)
-    for number, part in reversed(list(enumerate(script.parts))):
-        at = part.first + script.offset
-        lines[at] = f"mlxp_at {number} && :; {lines[at]}"
-        if number == 0:
-            lines[at] = prelude + lines[at]
-    return "\n".join(lines)
 
 
 def template_of(script: JobScript, reached: Reached, directory: str, variables: JobVariables, session: str) -> Template:

@@ -16,27 +16,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-_WHERE_SUBMITTED = (
-    *("SLURM_SUBMIT_DIR", "PBS_O_WORKDIR", "SGE_O_WORKDIR", "LS_SUBCWD"),
-    *("OAR_O_WORKDIR", "OAR_WORKDIR", "OAR_WORKING_DIRECTORY"),
-)
-# by which the commands of a scheduler find it, in a job or not
-_OF_CLIENTS = (
-    *("SLURM_CONF", "SLURM_CLUSTERS", "SGE_ROOT", "SGE_CELL", "SGE_QMASTER_PORT", "SGE_EXECD_PORT"),
-    *("SGE_CLUSTER_NAME", "PBS_SERVER", "PBS_DEFAULT", "PBS_CONF_FILE", "PBS_EXEC", "PBS_HOME", "OAR_API_URL"),
-)
-# what PBS and Grid Engine tell a job of the environment in which it was submitted: PBS_O_HOME is $HOME
-_OF_THE_SUBMITTER = r"(?:PBS|SGE)_O_(HOME|PATH|SHELL|LOGNAME|MAIL|LANG|TZ|HOST)"
-_OF_A_JOB = (
-    rf"(?!(?:{'|'.join((*_WHERE_SUBMITTED, *_OF_CLIENTS))}|{_OF_THE_SUBMITTER.replace('(H', '(?:H')})\b)"
-    r"(?:(?:SLURMD?|OAR|PBS|SGE|LSB|MOAB|MLXP_LOCAL)_\w+|JOB_ID|NSLOTS|PE_HOSTFILE)"
-)
-_USED = re.compile(rf"\$\{{?({_OF_A_JOB})\b")
-_PLACE_USED = re.compile(rf"\$\{{?({'|'.join(_WHERE_SUBMITTED)})\b")
-_SUBMITTERS_USED = re.compile(rf"\$\{{?({_OF_THE_SUBMITTER})\b")
-_NAMED = re.compile(rf"\b{_OF_A_JOB}\b")  # in arithmetic it needs no $
+from mlxp_core.scheduler.variables import OF_A_JOB, OF_THE_SUBMITTER, WHERE_SUBMITTED
+
+_USED = re.compile(rf"\$\{{?({OF_A_JOB})\b")
+_PLACE_USED = re.compile(rf"\$\{{?({'|'.join(WHERE_SUBMITTED)})\b")
+_SUBMITTERS_USED = re.compile(rf"\$\{{?({OF_THE_SUBMITTER})\b")
+_NAMED = re.compile(rf"\b{OF_A_JOB}\b")  # in arithmetic it needs no $
 _COMPUTES = re.compile(r"\$\(|`|\$\{\w+(?:\[[^]]*\])?[:#%/^,]")
-_PLAIN = re.compile(rf"\$(?:({_OF_A_JOB})\b|\{{({_OF_A_JOB})\}})")  # without a default
+_PLAIN = re.compile(rf"\$(?:({OF_A_JOB})\b|\{{({OF_A_JOB})\}})")  # without a default
 
 _RANK = re.compile(r"\w+_(?:PROCID|LOCALID|NODEID|V?NODENUM|TASKNUM)")
 _COUNT = re.compile(
@@ -125,11 +112,6 @@ def usual_of(job_variable: str, array_index: str) -> list[str]:
     names = [job_variable, *re.findall(r"\$\{?(\w+)", array_index)]
     kind = job_variable.partition("_")[0]
     return list(filter(None, [*names, *_ALSO_USUAL.get(kind, ())]))
-
-
-def is_of_a_job(name: str) -> bool:
-    """Whether a variable is one that only a job has."""
-    return re.fullmatch(_OF_A_JOB, name) is not None
 
 
 def computes(word: str) -> bool:

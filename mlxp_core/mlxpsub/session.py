@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from mlxp_core.atomic_files import write_whole
-from mlxp_core.mlxpsub.job_template import COMMAND, SESSION, STAND_INS, STARTERS, Change, JobScript, Part
+from mlxp_core.mlxpsub.instrument import COMMAND, SESSION, STAND_INS, STARTERS
+from mlxp_core.mlxpsub.parse import Change, JobScript, Part
 from mlxp_core.mlxpsub.placeholders import JobVariables, of_the_submitter, place_variables
 from mlxp_core.runs import info
 from mlxp_core.runs.layout import LogDir, RunDir

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import pwd
 import sys
 from typing import Any
 
@@ -23,11 +22,3 @@ def take_environment() -> dict[str, Any]:
         "cpus_allowed": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "scheduler": {name: os.environ[name] for name in _PLACEMENT if name in os.environ},
     }
-
-
-def user_name() -> str:
-    """Name the user, or give the uid where it has no name (containers)."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())

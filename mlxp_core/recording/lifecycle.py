@@ -10,16 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlxp_core.atomic_files import load_yaml_if_there, write_yaml
+from mlxp_core import nested
 from mlxp_core.recording import current, signals
-from mlxp_core.recording.environment import take_environment, user_name
+from mlxp_core.recording.environment import take_environment
 from mlxp_core.recording.packages import installed, lock_files
 from mlxp_core.recording.run import Run
 from mlxp_core.runs import digest, return_value
 from mlxp_core.runs import info as metadata
 from mlxp_core.runs.allocation import RunStore
-from mlxp_core.runs.layout import RunDir, Status
-from mlxp_core.runs.process import is_alive, this_process
+from mlxp_core.runs.layout import RunDir
+from mlxp_core.runs.process import is_alive, this_process, user_name
+from mlxp_core.runs.status import Status
+from mlxp_core.yaml_io import load_yaml_if_there, write_yaml
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +55,9 @@ def begin(
     if config is None:
         attempt = max(attempt, _counted_by_script())
     else:
-        written = digest.write_config(layout, metadata.to_plain(config))
+        written = digest.write_config(layout, nested.to_plain(config))
         if config_unresolved is not None:
-            write_yaml(layout.config_unresolved, metadata.to_plain(config_unresolved))
+            write_yaml(layout.config_unresolved, nested.to_plain(config_unresolved))
     distributions = {"distributions": installed().frozen, "lock_files": lock_files(code) if code else {}}
     write_yaml(layout.environment, {**take_environment(), **distributions})
     info = metadata.running(layout, before, attempt, this_process(), {**_program(), **(facts or {})})

@@ -83,19 +83,6 @@ def lock_files(top: Path) -> dict[str, str]:
     return hashes
 
 
-def misplaced(modules: Mapping[str, Any], repo: Path, copy: Path) -> list[str]:
-    """Files of modules that were loaded from a work tree although the copy of its code has them, too."""
-    top = os.path.realpath(repo)
-    inside, own = f"{top}{os.sep}", f"{os.path.realpath(copy)}{os.sep}"
-    found = []
-    for module in list(modules.values()):
-        file = getattr(module, "__file__", None)
-        real = os.path.realpath(file) if isinstance(file, str) else ""
-        if real.startswith(inside) and not real.startswith(own) and (copy / real[len(inside) :]).exists():
-            found.append(real)
-    return sorted(found)
-
-
 def _stamps() -> list[tuple[str, int]]:
     """The folders of sys.path that hold distributions, with the times of their last change.
 

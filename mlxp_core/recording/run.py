@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlxp_core.atomic_files import load_yaml_if_there, whole
+from mlxp_core.atomic_files import whole
 from mlxp_core.errors import ArtifactError, ArtifactNotFoundError, SupersededError
 from mlxp_core.recording import signals
 from mlxp_core.recording.metrics import Metrics, MetricsFile, MetricsFolder
 from mlxp_core.runs.layout import RunDir
+from mlxp_core.yaml_io import load_yaml_if_there
 
 log = logging.getLogger(__name__)
 

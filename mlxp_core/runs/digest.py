@@ -21,9 +21,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from mlxp_core.atomic_files import Stamp, checksum, dump_yaml, load_yaml, stamp_at, write_stamped, write_whole
+from mlxp_core.atomic_files import Stamp, checksum, stamp_at, write_stamped, write_whole
 from mlxp_core.runs.artifacts import artifact_files
 from mlxp_core.runs.layout import RunDir
+from mlxp_core.yaml_io import dump_yaml, load_yaml
 
 VERSION = 1
 _encode = json.JSONEncoder(separators=(",", ":")).encode

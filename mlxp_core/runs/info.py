@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import traceback
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mlxp_core.runs.layout import RunDir, Status
+from mlxp_core.runs.layout import RunDir
+from mlxp_core.runs.status import Status
 
 
 def now() -> str:
@@ -96,32 +96,6 @@ def _text(error: BaseException) -> str:
         return str(error)
     except Exception as other:  # noqa: BLE001  (an exception of the user's may do anything)
         return f"(its message cannot be had: {type(other).__name__})"
-
-
-def to_plain(value: Any) -> Any:
-    """The same value in what YAML and JSON have words for: anything else as its text."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        # exactly these types: a subclass (a str enum, numpy's float) has a name of its own in YAML
-        for kind in (bool, int, float, str):
-            if isinstance(value, kind):
-                return kind(value)
-        return None
-    if isinstance(value, Mapping):
-        return {key if isinstance(key, (str, int, float)) else str(key): to_plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [to_plain(item) for item in value]
-    return str(value)
-
-
-def canonical(value: Any) -> str:
-    """A text by which plain values are the same: of the same types, keys included, and mappings in any order."""
-    return json.dumps(_in_order(to_plain(value)))
-
-
-def _in_order(value: Any) -> Any:
-    if isinstance(value, dict):
-        return ["mapping", *sorted([type(key).__name__, str(key), _in_order(item)] for key, item in value.items())]
-    return ["list", *map(_in_order, value)] if isinstance(value, list) else value
 
 
 def _logger(layout: RunDir) -> dict[str, Any]:

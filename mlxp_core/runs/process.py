@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,3 +59,11 @@ def with_variable(name: str, value: str) -> dict[int, list[str]]:
         except OSError:  # it has ended, or is not to be looked at
             continue
     return found
+
+
+def user_name() -> str:
+    """Name the user, or give the uid where it has no name (containers)."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

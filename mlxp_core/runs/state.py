@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mlxp_core.atomic_files import load_yaml_if_there
-from mlxp_core.errors import StoreError
-from mlxp_core.runs.layout import ENDED, ExitCode, LogDir, RunDir, Status, derive_status, is_run_id, read_exit_code
+from mlxp_core.runs.layout import RunDir
 from mlxp_core.runs.process import is_alive
+from mlxp_core.runs.status import ENDED, ExitCode, Status, derive_status, read_exit_code
 from mlxp_core.runs.submission_record import is_unclear, load_note
+from mlxp_core.yaml_io import load_yaml_if_there
 
 # what schedulers say, in words; and what says no more than the status does
 _IN_WORDS = {
@@ -197,25 +197,6 @@ def status_of(run: RunDir) -> Status:
     return Standing.load(run).status
 
 
-def list_runs(log_dir: LogDir) -> list[RunDir]:
-    """The runs of a log directory: those with an id first, in order, then the folders that the user named.
-
-    Raises StoreError where it cannot be read.
-    """
-    try:
-        with os.scandir(log_dir.path) as entries:
-            names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
-    except OSError as error:
-        raise StoreError(
-            f"cannot read the log directory {log_dir.path}: {error.strerror}. Give the folder that holds the runs "
-            "(1, 2, 3, …) with --log-dir or MLXP_LOG_DIR."
-        ) from error
-    inside = os.fspath(RunDir(Path()).info)
-    names = [name for name in names if os.path.exists(f"{log_dir.path}/{name}/{inside}")]  # noqa: PTH110  (a thousand)
-    names.sort(key=lambda name: (not is_run_id(name), int(name) if is_run_id(name) else 0, name))
-    return [RunDir(log_dir.path / name) for name in names]
-
-
 def _read(path: Path, load: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], str]:
     """What a file says, and why that is nothing if it cannot be used."""
     try:
@@ -239,23 +220,16 @@ def _first_line(text: str) -> str:
     return text.strip().split("\n", 1)[0].strip()
 
 
-def in_short(runs: Iterable[RunDir]) -> str:
-    """Runs as a user would name them: ``1-3, 7, baseline``."""
-    distinct = set(runs)
-    ids = sorted(run.id for run in distinct if run.id is not None)
-    names = sorted(run.path.name for run in distinct if run.id is None)
-    return ", ".join([*_ranges(ids), *names]) or "none"
+def is_open(one: Standing) -> bool:
+    """Whether the scheduler may have something to say that the folder does not know yet."""
+    if not one.is_submitted and not one.is_unclear:
+        return False  # was not submitted
+    if one.said in ENDED:
+        return False
+    status = one.status
+    # what the job said of its own end stands, unless it was ended from outside and does not know why
+    return status not in ENDED or not (status is Status.COMPLETE or _is_explained(one))
 
 
-def counted(number: int, what: str) -> str:
-    """Number and noun: ``1 job``, ``2 jobs``."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _ranges(ids: Sequence[int]) -> Iterator[str]:
-    start = 0
-    for at, number in enumerate(ids, start=1):
-        if at == len(ids) or ids[at] != number + 1:
-            first = ids[start]
-            yield str(first) if first == number else f"{first}-{number}"
-            start = at
+def _is_explained(one: Standing) -> bool:
+    return one.attempt_info.get("status") == Status.FAILED and bool(one.attempt_info.get("error"))

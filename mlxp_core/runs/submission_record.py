@@ -6,15 +6,17 @@ is not used.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
-from mlxp_core.atomic_files import load_yaml_if_there
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.runs.layout import RunDir
+from mlxp_core.yaml_io import load_yaml_if_there
 
 Note = Mapping[str, Any]
 
@@ -83,3 +85,12 @@ _FIELDS: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(("time", "state_time", "cancel_time"), _is_time),
     "job_id": _is_job_id,
 }
+
+
+def read_manifest(folder: Path) -> list[RunDir]:
+    """The runs of a submission, in the order of its indices; none where that cannot be read."""
+    try:
+        lines = os.fsdecode((folder / "manifest").read_bytes()).splitlines()
+    except OSError:
+        return []
+    return [RunDir(Path(line)) for line in lines]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlxp_core.errors import CommandError, SubmissionBusyError, SubmissionUnclearError
-from mlxp_core.recording.environment import user_name
+from mlxp_core.runs.process import user_name
 from mlxp_core.scheduler import client
 from mlxp_core.scheduler.base import NativeJob, Question, Scheduler
 

@@ -6,13 +6,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlxp_core.atomic_files import dump_yaml, load_yaml, read_yaml
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.jobs.refresh import bring_up_to_date
-from mlxp_core.runs.info import canonical
-from mlxp_core.runs.layout import LogDir, RunDir, Status
-from mlxp_core.runs.state import Standing, list_runs
-from mlxp_core.sweeps.interpolation import of_the_environment, value_at
+from mlxp_core.nested import canonical, value_at
+from mlxp_core.runs.layout import LogDir, RunDir
+from mlxp_core.runs.listing import list_runs
+from mlxp_core.runs.state import Standing
+from mlxp_core.runs.status import Status
+from mlxp_core.sweeps.interpolation import of_the_environment
+from mlxp_core.yaml_io import dump_yaml, load_yaml, read_yaml
 
 UNFINISHED = (Status.FAILED, Status.TIMEOUT, Status.PREEMPTED, Status.LOST, Status.CANCELLED)
 

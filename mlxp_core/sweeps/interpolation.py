@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from mlxp_core.mlxpsub.placeholders import is_of_a_job
-
-Path = tuple[Any, ...]  # keys and indices
+from mlxp_core.nested import KeyPath, leaves
+from mlxp_core.scheduler.variables import is_of_a_job
 
 _RESOLVER = re.compile(r"\$\{\s*([A-Za-z_][\w.]*)\s*:")
 _NODE = re.compile(r"\$\{\s*(\.*)([A-Za-z_0-9][\w.\[\]-]*)\s*\}")
 _VARIABLE = re.compile(r"\$\{\s*oc\.env\s*:\s*(\w+)")
 
 
-def of_the_environment(config: Any, path: Path = ()) -> list[Path]:
+def of_the_environment(config: Any, path: KeyPath = ()) -> list[KeyPath]:
     """The places of text that asks for variables of the environment, and for nothing that each job has for itself.
 
     Those are what a scheduler gives a job, and what other resolvers give: the time, a random number.
@@ -29,9 +28,9 @@ def of_the_environment(config: Any, path: Path = ()) -> list[Path]:
     return [path] if stable and any(not is_of_a_job(name) for name in _VARIABLE.findall(config)) else []
 
 
-def of_a_job(config: Any, is_of_a_job: Callable[[str], bool]) -> list[Path]:
+def of_a_job(config: Any, is_of_a_job: Callable[[str], bool]) -> list[KeyPath]:
     """The places whose values are known when the job runs: text that asks for its variables, directly or elsewhere."""
-    texts = [(path, text) for path, text in _leaves(config) if isinstance(text, str) and "${" in text]
+    texts = [(path, text) for path, text in leaves(config) if isinstance(text, str) and "${" in text]
     found = [path for path, text in texts if any(map(is_of_a_job, _VARIABLE.findall(text)))]
     while True:
         more = [path for path, text in texts if path not in found and _refers_to(text, path, found)]
@@ -40,7 +39,7 @@ def of_a_job(config: Any, is_of_a_job: Callable[[str], bool]) -> list[Path]:
         found += more
 
 
-def _refers_to(text: str, path: Path, places: Sequence[Path]) -> bool:
+def _refers_to(text: str, path: KeyPath, places: Sequence[KeyPath]) -> bool:
     """Whether a text has an interpolation of a node that is, or holds, one of these places."""
     for dots, name in _NODE.findall(text):
         keys = re.split(r"[.\[\]]+", name.strip("].["))
@@ -49,21 +48,3 @@ def _refers_to(text: str, path: Path, places: Sequence[Path]) -> bool:
         if any(tuple(map(str, place[: len(node)])) == node for place in places):
             return True
     return False
-
-
-def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    if isinstance(value, (dict, list)):
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _leaves(item, (*path, key))
-    else:
-        yield path, value
-
-
-def value_at(config: Any, path: Sequence[Any]) -> Any:
-    """What is at a place; None where there is none."""
-    for key in path:
-        try:
-            config = config[key]
-        except (LookupError, TypeError):
-            return None
-    return config

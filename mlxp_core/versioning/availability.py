@@ -11,8 +11,8 @@ from typing import Any
 
 from mlxp_core.errors import SnapshotError
 from mlxp_core.runs.state import Standing
+from mlxp_core.versioning.export import remove, write_files
 from mlxp_core.versioning.git import BYTE_CODE, Repository, find_repository
-from mlxp_core.versioning.snapshot import remove, write_files
 
 _LINK = "160000"  # the mode of a submodule's entry
 

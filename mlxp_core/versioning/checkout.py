@@ -15,8 +15,9 @@ from mlxp_core.errors import SnapshotError, StoreError
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.runs.state import Standing
 from mlxp_core.versioning.availability import code_of, find_again
+from mlxp_core.versioning.export import remove, write_files
 from mlxp_core.versioning.git import BYTE_CODE
-from mlxp_core.versioning.snapshot import NONE, remove, write_files
+from mlxp_core.versioning.snapshot import NONE
 
 # what a launcher adds for the folder of the run; the same command elsewhere would write into it
 _OF_THE_JOB = (

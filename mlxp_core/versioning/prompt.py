@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from collections.abc import Callable, Sequence
 
 from mlxp_core.versioning.git import Change, Repository, Status
@@ -13,19 +11,6 @@ from mlxp_core.versioning.snapshot import ADD, CAPTURE, IGNORE, STOP, Answer
 _MOST = 40  # lines of changes shown
 
 _Input = Callable[[str], str]
-
-
-def can_answer() -> bool:
-    """Whether somebody sits at a terminal, and this program is in its foreground: in the background it would hang."""
-    try:
-        return (
-            sys.stdin.isatty()
-            and sys.stderr.isatty()
-            and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
-            and os.environ.get("TERM") != "dumb"
-        )
-    except (OSError, ValueError, AttributeError):  # no stdin, or a closed one
-        return False
 
 
 def ask(repository: Repository, status: Status) -> Answer:

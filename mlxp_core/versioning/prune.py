@@ -10,20 +10,19 @@ import os
 import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from mlxp_core.errors import MlxpError
-from mlxp_core.jobs import refresh
-from mlxp_core.jobs.reconcile import read_manifest
-from mlxp_core.jobs.resubmit import submitting_again
 from mlxp_core.runs.layout import LogDir, RunDir
-from mlxp_core.runs.state import Standing, list_runs
+from mlxp_core.runs.listing import list_runs
+from mlxp_core.runs.state import Standing, is_open
+from mlxp_core.runs.submission_record import read_manifest
 from mlxp_core.versioning.availability import code_of, find_version, why_not_kept, why_not_whole
-from mlxp_core.versioning.snapshot import WORKTREE, remove
+from mlxp_core.versioning.export import remove
+from mlxp_core.versioning.snapshot import WORKTREE
 
 # seconds for which a copy is left alone that a launch has chosen: the launch composes and checks its jobs before it
 # notes the copy in their folders. Also for what looks like the rest of a launch that was killed: its process may live
@@ -60,7 +59,6 @@ class Inventory:
     """The copies of a log directory."""
 
     copies: tuple[Copy, ...]  # the oldest first
-    silences: tuple[refresh.Silence, ...]  # schedulers that did not answer
     named: frozenset[str]  # versions whose copy a run names, there or not
 
 
@@ -72,13 +70,10 @@ class Pruned:
     kept: dict[str, tuple[Copy, str]]  # by path, with the reason
     failed: dict[str, str]  # by path: what should have been removed and could not be
     rests: tuple[Path, ...]  # of launches and prunes that were killed
-    silences: tuple[refresh.Silence, ...]  # schedulers that did not answer: what they have is kept
 
 
-def list_copies(log_dir: LogDir) -> Inventory:
-    """Look at all copies of a log directory, and at its runs. The schedulers are asked. Raises StoreError."""
-    standings = [Standing.load(run) for run in _all_runs(log_dir)]
-    silences = refresh.bring_up_to_date(standings)
+def list_copies(log_dir: LogDir, standings: Iterable[Standing]) -> Inventory:
+    """Look at all copies of a log directory; ``standings`` are those of ``all_runs``, as their schedulers know them."""
     uses = [(one, code_of(one)) for one in standings]
     repositories = dict.fromkeys(str(facts["repo_path"]) for _, facts in uses if facts.get("repo_path"))
     copies = []
@@ -88,51 +83,51 @@ def list_copies(log_dir: LogDir) -> Inventory:
         except FileNotFoundError:
             continue  # another prune
     named = frozenset(Path(str(facts["copy"])).name for _, facts in uses if facts.get("copy"))
-    return Inventory(tuple(sorted(copies, key=lambda copy: (copy.made, copy.commit))), tuple(silences), named)
+    return Inventory(tuple(sorted(copies, key=lambda copy: (copy.made, copy.commit))), named)
 
 
-def prune(log_dir: LogDir, *, elsewhere: bool = False, dry_run: bool = False) -> Pruned:
+def prune(log_dir: LogDir, standings: Iterable[Standing], *, elsewhere: bool = False, dry_run: bool = False) -> Pruned:
     """Remove the copies that nothing needs and that git can make again, and what killed launches have left.
 
     ``elsewhere``: those outside of the log directory, too; which runs of other log directories need them is not known.
-    Raises StoreError.
+    The caller holds the lock of the log directory, so that no run is submitted again meanwhile.
     """
-    list_runs(log_dir)  # raises for a folder that is none, before anything is made in it
-    # no run is submitted again meanwhile
-    with nullcontext() if dry_run else submitting_again(log_dir):
-        inventory = list_copies(log_dir)
-        removed: list[Copy] = []
-        kept: dict[str, tuple[Copy, str]] = {}
-        failed: dict[str, str] = {}
-        for copy in inventory.copies:
-            why = _why_kept(copy, elsewhere=elsewhere)
-            if why:
-                kept[str(copy.path)] = copy, why
-                continue
-            try:
-                gone = dry_run or _remove(copy.path, rerun=copy.commit in inventory.named)
-            except OSError as error:
-                failed[str(copy.path)] = str(error)
-                continue
-            if gone:
-                removed.append(copy)
-            elif copy.path.exists():
-                kept[str(copy.path)] = copy, "a launch has just chosen it"
-            else:
-                failed[str(copy.path)] = "not all of it could be removed; the next prune tries again"
-        places = {log_dir.code, *(copy.path.parent for copy in inventory.copies if elsewhere)}
-        rests = [rest for place in sorted(places) for rest in _rests(place, inventory.named, own=place == log_dir.code)]
-        if not dry_run:
-            for rest in rests:
-                _discard(rest)
-                if os.path.lexists(rest):
-                    failed[str(rest)] = _owner(rest) or "it could not be removed"
-        cleared = tuple(rest for rest in rests if str(rest) not in failed)
-        return Pruned(tuple(removed), kept, failed, cleared, inventory.silences)
+    inventory = list_copies(log_dir, standings)
+    removed: list[Copy] = []
+    kept: dict[str, tuple[Copy, str]] = {}
+    failed: dict[str, str] = {}
+    for copy in inventory.copies:
+        why = _why_kept(copy, elsewhere=elsewhere)
+        if why:
+            kept[str(copy.path)] = copy, why
+            continue
+        try:
+            gone = dry_run or _remove(copy.path, rerun=copy.commit in inventory.named)
+        except OSError as error:
+            failed[str(copy.path)] = str(error)
+            continue
+        if gone:
+            removed.append(copy)
+        elif copy.path.exists():
+            kept[str(copy.path)] = copy, "a launch has just chosen it"
+        else:
+            failed[str(copy.path)] = "not all of it could be removed; the next prune tries again"
+    places = {log_dir.code, *(copy.path.parent for copy in inventory.copies if elsewhere)}
+    rests = [rest for place in sorted(places) for rest in _rests(place, inventory.named, own=place == log_dir.code)]
+    if not dry_run:
+        for rest in rests:
+            _discard(rest)
+            if os.path.lexists(rest):
+                failed[str(rest)] = _owner(rest) or "it could not be removed"
+    cleared = tuple(rest for rest in rests if str(rest) not in failed)
+    return Pruned(tuple(removed), kept, failed, cleared)
 
 
-def _all_runs(log_dir: LogDir) -> list[RunDir]:
-    """Those that are listed, and those deeper in the log directory, which only its submissions know of."""
+def all_runs(log_dir: LogDir) -> list[RunDir]:
+    """Runs that are listed, and those deeper in the log directory, which only its submissions know of.
+
+    Raises StoreError where the directory cannot be read.
+    """
     runs = dict.fromkeys(list_runs(log_dir))
     if log_dir.submissions.is_dir():
         for folder in sorted(log_dir.submissions.iterdir()):
@@ -194,7 +189,7 @@ def _uses(one: Standing, facts: Mapping[str, Any], path: Path) -> bool:
 
 def _needs(one: Standing) -> bool:
     """Whether a run has not ended, or may not have, or may start again: one that gave way and is still in the queue."""
-    may_start = refresh.is_open(one) or bool(one.submission.get("stuck"))
+    may_start = is_open(one) or bool(one.submission.get("stuck"))
     return not one.ended or not one.current or one.is_unclear or may_start
 
 

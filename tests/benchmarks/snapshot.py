@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mlxp_core.runs.layout import LogDir
-from mlxp_core.versioning.snapshot import Wish, remove, take_snapshot
+from mlxp_core.versioning.export import remove
+from mlxp_core.versioning.snapshot import Wish, take_snapshot
 
 WHO = ("-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "init.defaultBranch=main")
 

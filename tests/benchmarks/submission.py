@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from prepared import plan
 
-from mlxp_core.jobs import submit
+from mlxp_core.jobs import submit, write
 from mlxp_core.jobs.submit import Submitted
 from mlxp_core.runs.allocation import RunStore
 from mlxp_core.runs.layout import LogDir
@@ -65,7 +65,7 @@ def ours(folder: Path, count: int, command: list[str], header: tuple[str, ...]) 
     PARTS["folders"].append(time.perf_counter() - started)
     planned = plan(runs, "slurm", command, folder, header)
     started = time.perf_counter()
-    submit.write_runs(planned)
+    write.write_runs(planned)
     PARTS["write_runs"].append(time.perf_counter() - started)
     spent = 0.0
     ask = client.ask

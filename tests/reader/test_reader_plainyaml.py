@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlxp_core.atomic_files import dump_yaml
 from mlxp_core.reader.load.fast_yaml import read_plain
+from mlxp_core.yaml_io import dump_yaml
 
 MLXP = """\
 status: COMPLETE

@@ -19,10 +19,7 @@ from mlxp_core.errors import SchemaChangedError
 from mlxp_core.reader.load.column_types import conversions
 from mlxp_core.reader.load.fields import Fields, Kind, Shape, valid_text
 from mlxp_core.reader.load.problem import Problem
-from mlxp_core.reader.load.record import RunRecord, interned
-
-# Three numbers each for info.yaml, config.yaml, and the folders metadata, metrics, artifacts: ctime, size, inode.
-Signature = tuple[int, ...]
+from mlxp_core.reader.load.record import RunRecord, Signature, interned
 
 _OWN = {
     "name": pl.String,

@@ -25,10 +25,10 @@ from pathlib import Path
 
 import polars as pl
 
-from mlxp_core.reader.cache.block import Block, Settled, Signature, fingerprint
+from mlxp_core.reader.cache.block import Block, Settled, fingerprint
 from mlxp_core.reader.cache.index import load_index, save_index
 from mlxp_core.reader.cache.run_table import Census
-from mlxp_core.reader.load.record import RunRecord
+from mlxp_core.reader.load.record import RunRecord, Signature
 from mlxp_core.runs.layout import RunDir
 
 _HOME = RunDir(Path())

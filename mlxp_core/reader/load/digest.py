@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlxp_core.atomic_files import checksum, load_bytes, stamp_at
-from mlxp_core.reader.cache.block import Signature
 from mlxp_core.reader.load.fields import Form, read_fields
-from mlxp_core.reader.load.record import SCALARS, Document, Logs, interned
+from mlxp_core.reader.load.record import SCALARS, Document, Logs, Signature, interned
 from mlxp_core.runs.digest import VERSION
 from mlxp_core.runs.layout import RunDir
 

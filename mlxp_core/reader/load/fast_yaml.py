@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mlxp_core.atomic_files import read_yaml
+from mlxp_core.yaml_io import read_yaml
 
 _LINE = re.compile(r"( *)(?:(-) |([A-Za-z_][A-Za-z0-9_./-]*):(?: |$))(.*)")
 _INT = re.compile(r"-?(?:0|[1-9][0-9]*)")

@@ -11,10 +11,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from mlxp_core.atomic_files import load_bytes, read_yaml
+from mlxp_core.atomic_files import load_bytes
 from mlxp_core.reader.load.fields import text_of, valid_text
 from mlxp_core.reader.load.file_cache import FileCache
 from mlxp_core.runs.layout import RunDir
+from mlxp_core.yaml_io import read_yaml
 
 # the layout's own names, as text relative to a run: building Path objects for 10,000 runs takes longer than the stats
 _METRICS = os.fspath(RunDir(Path()).metrics)

@@ -69,3 +69,7 @@ def interned(items: T) -> T:
         _known.clear()
     same: T = _known.setdefault(items, items)
     return same
+
+
+# Three numbers each for info.yaml, config.yaml, and the folders metadata, metrics, artifacts: ctime, size, inode.
+Signature = tuple[int, ...]

@@ -9,10 +9,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from mlxp_core import atomic_files
+from mlxp_core import atomic_files, yaml_io
 from mlxp_core.errors import StoreError
 from mlxp_core.reader.cache import run_cache
-from mlxp_core.reader.cache.block import Signature
 from mlxp_core.reader.cache.run_table import Census
 from mlxp_core.reader.load import metrics
 from mlxp_core.reader.load.digest import load_digest
@@ -20,10 +19,11 @@ from mlxp_core.reader.load.fast_yaml import read_plain
 from mlxp_core.reader.load.fields import read_fields, valid_text
 from mlxp_core.reader.load.file_cache import FileCache
 from mlxp_core.reader.load.problem import Problem
-from mlxp_core.reader.load.record import SCALARS, Document, Logs, RunRecord, interned
+from mlxp_core.reader.load.record import SCALARS, Document, Logs, RunRecord, Signature, interned
 from mlxp_core.runs import process
 from mlxp_core.runs.artifacts import artifact_files
-from mlxp_core.runs.layout import ENDED, ExitCode, RunDir, Status, derive_status, exit_code_of, is_run_id
+from mlxp_core.runs.layout import RunDir, is_run_id
+from mlxp_core.runs.status import ENDED, ExitCode, Status, derive_status, exit_code_of
 
 # the layout's own names, as text relative to a run: see metricfile.py
 _INFO = os.fspath(RunDir(Path()).info)
@@ -241,7 +241,7 @@ def _load_yaml(path: str) -> tuple[dict[str, Any], list[str]]:
     content = read_plain(text)
     if content is not None:
         return content, []
-    return atomic_files.read_yaml(text, Path(path)), atomic_files.keys_given_twice(text)
+    return yaml_io.read_yaml(text, Path(path)), yaml_io.keys_given_twice(text)
 
 
 def _load(path: str, prefix: str) -> Document:

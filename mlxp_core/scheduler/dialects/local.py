@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlxp_core.runs.layout import Status
+from mlxp_core.runs.status import Status
 from mlxp_core.scheduler.base import Asking, Command, Option, Question, Scheduler, find, quote_path, read_lines
 
 # by its path: no package needs to be importable, and nothing else is loaded

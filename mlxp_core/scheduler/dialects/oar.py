@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from mlxp_core.runs.layout import Status
+from mlxp_core.runs.status import Status
 from mlxp_core.scheduler.base import Asking, Command, NativeJob, Option, Question, Scheduler, find, plain_path, words
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mlxp_core.runs.layout import Status
+from mlxp_core.runs.status import Status
 from mlxp_core.scheduler.base import (
     Asking,
     Command,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from mlxp_core.runs.layout import Status
+from mlxp_core.runs.status import Status
 from mlxp_core.scheduler.base import (
     Asking,
     Command,

@@ -1,0 +1,89 @@
+"""Shell text as words: simple commands, quoting and continued lines."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+# commands that may name the program's file and do not run it
+SHELL_BUILTINS = frozenset(
+    "[ [[ : cat chmod cp echo git grep head ls md5sum mv printf sed sha256sum tail test touch".split()  # noqa: SIM905
+)
+
+
+# words and operators of a line of shell; anything else, such as an open quote, is no match
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<operator>[|&;<>()]+)|(?P<word>(?:\\.|'[^']*'|"(?:\\.|[^"\\])*"|[^\s|&;<>()'"\\])+))"""
+)
+
+
+_PIECE = re.compile(r"""'(?P<single>[^']*)'|"(?P<double>(?:\\.|[^"\\])*)"|\\(?P<escaped>.)""", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Simple:
+    """One simple command of a line: where its words start, and the words without their quotes."""
+
+    starts: tuple[int, ...]
+    words: tuple[str, ...]
+
+    def names(self, program: str) -> bool:
+        """Whether a word is the program, or holds it, as a quoted command line does."""
+        return any(re.search(rf"(?<![\w.]){re.escape(program)}(?![\w.])", word) for word in self.words)
+
+    def interpreter(self, program: str) -> int | None:
+        """Where in the line stands what runs the program: ``srun python -u main.py``, ``./main.py``."""
+        files = [PurePath(word).name for word in self.words]
+        if files.count(program) != 1 or self.words[0] in SHELL_BUILTINS:
+            return None
+        at = files.index(program)
+        before = [index for index in range(at) if re.fullmatch(r"python[\d.]*", files[index])]
+        if before:
+            return self.starts[before[-1]]
+        return self.starts[0] if at == 0 else None
+
+
+def simple_commands(line: str) -> list[Simple]:
+    """The simple commands of a line, split at its operators; an operator makes the line more than one command."""
+    found: list[Simple] = []
+    starts: list[int] = []
+    words: list[str] = []
+    at = 0
+    while at < len(line.rstrip()):
+        token = _TOKEN.match(line, at)
+        if token is None:  # an open quote: the rest is no command that could be replaced
+            found.append(Simple((at,), (line[at:],)))
+            break
+        word = token["word"]
+        if word is not None and word.startswith("#"):
+            break
+        if word is not None:
+            starts.append(token.start("word"))
+            words.append(_PIECE.sub(_unquoted, word))
+        else:
+            if words:
+                found.append(Simple(tuple(starts), tuple(words)))
+            starts, words = [], []
+            found.append(Simple((token.start("operator"),), (token["operator"],)))
+        at = token.end()
+    if words:
+        found.append(Simple(tuple(starts), tuple(words)))
+    return found
+
+
+def _unquoted(piece: re.Match[str]) -> str:
+    """What a shell makes of a quoted piece of a word, but for what it expands."""
+    if piece["double"] is not None:
+        return re.sub(r'\\([$`"\\])', r"\1", piece["double"])
+    return piece["single"] if piece["single"] is not None else piece["escaped"]
+
+
+def in_one_line(path: Path) -> str:
+    """A path for a comment, which a line break would end."""
+    return str(path).replace("\n", "?")
+
+
+def script_text(*lines: str) -> str:
+    """Lines as the text of a script."""
+    return "\n".join((*lines, ""))

@@ -1,0 +1,96 @@
+"""How a run is submitted: kept in its folder, so that it can be submitted again as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mlxp_core.errors import (
+    ConfigurationError,
+)
+from mlxp_core.jobs import directives
+from mlxp_core.runs.layout import RunDir
+from mlxp_core.scheduler import load_scheduler
+from mlxp_core.scheduler.base import Scheduler
+from mlxp_core.yaml_io import load_yaml_if_there
+
+
+@dataclass(frozen=True)
+class Order:
+    """How a run is submitted. Kept in its folder (mlxp.yaml), so that it can be submitted again as it was."""
+
+    scheduler: str
+    name: str  # of its job
+    shebang: str
+    header: tuple[str, ...]  # the user's directives, byte for byte
+    directory: str  # where the submit command is run: the launch directory
+    array: bool = True
+    max_parallel: int | None = None  # runs at once, of those that are submitted together
+    pack: int = 1  # runs side by side in one job
+    command_timeout: float = 60.0  # seconds
+    submit_timeout: float = 300.0  # seconds of trying
+
+    @classmethod
+    def load(cls, run: RunDir) -> Order:
+        """Read a run's order. Raises ConfigurationError where the run has none: no launcher of ours made it."""
+        (order,) = load_orders([run])
+        return order
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The order in plain values."""
+        return {**asdict(self), "header": list(self.header)}
+
+
+def load_orders(runs: Iterable[RunDir]) -> list[Order]:
+    """The orders of several runs. Raises as Order.load; of a thousand files that are the same one is parsed."""
+    known: dict[bytes, Order] = {}
+    orders = []
+    for run in runs:
+        text = run.settings.read_bytes() if run.settings.exists() else b""
+        if text not in known:
+            known[text] = _load_order(run)
+        orders.append(known[text])
+    return orders
+
+
+def _load_order(run: RunDir) -> Order:
+    order = load_yaml_if_there(run.settings).get("order")
+    if not isinstance(order, dict):
+        raise ConfigurationError(
+            f"{run.path} was not made by a launcher of hydra-mlxp, so it is not known how to submit it again"
+        )
+    try:
+        loaded = Order(**{**order, "header": tuple(order["header"])})
+        texts = (loaded.scheduler, loaded.name, loaded.shebang, loaded.directory, *loaded.header)
+        numbers = (loaded.pack, loaded.max_parallel or 1, loaded.command_timeout, loaded.submit_timeout)
+        usable = all(isinstance(text, str) for text in texts) and all(number > 0 for number in numbers)
+    except (TypeError, KeyError) as error:
+        raise ConfigurationError(f"the order in {run.settings} cannot be used: {error!r}") from error
+    if not usable:
+        raise ConfigurationError(f"the order in {run.settings} cannot be used: {order}")
+    return loaded
+
+
+def check(order: Order) -> None:
+    """Raise ConfigurationError for what would keep such runs from being submitted; nothing is written."""
+    scheduler = load_scheduler(order.scheduler)
+    if order.pack < 1:
+        raise ConfigurationError(f"hydra.launcher.pack={order.pack}: at least one run is in each job")
+    if order.max_parallel is not None:
+        _check_max_parallel(order, scheduler)
+    directives.check_array(order.header, scheduler)
+
+
+def _check_max_parallel(order: Order, scheduler: Scheduler) -> None:
+    if scheduler.throttle is None:
+        raise ConfigurationError(
+            f"{scheduler.name} cannot limit how many jobs of an array run at once, so hydra.launcher.max_parallel="
+            f"{order.max_parallel} cannot be kept. Leave it out; hydra.launcher.pack runs several in one allocation."
+        )
+    if not order.array:
+        raise ConfigurationError(
+            f"hydra.launcher.max_parallel={order.max_parallel} is the throttle of an array, and hydra.launcher.array="
+            "false asks for none: leave one of them out"
+        )

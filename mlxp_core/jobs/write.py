@@ -1,0 +1,53 @@
+"""Write the folders of runs that are about to be submitted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlxp_core.atomic_files import write_whole
+from mlxp_core.jobs import run_script
+from mlxp_core.jobs.run_script import Job
+from mlxp_core.jobs.spec import Order
+from mlxp_core.jobs.template import Template
+from mlxp_core.runs import digest, info
+from mlxp_core.runs.status import read_attempts_started
+from mlxp_core.scheduler import load_scheduler
+from mlxp_core.yaml_io import dump_yaml
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run before its submission: its job, and what its folder says of it."""
+
+    job: Job
+    template: Template
+    order: Order
+    config: Mapping[str, Any]
+    config_unresolved: Mapping[str, Any]
+    facts: Mapping[str, Any]  # fields of info.yaml
+    settings: Mapping[str, Any]  # mlxp.yaml, but for the order
+
+
+def write_runs(planned: Iterable[Planned]) -> None:
+    """Fill the folders of runs: configuration, settings, script, status PENDING. The status comes last.
+
+    YAML is what takes longest, so what is the same in the next run, or in the next file, is put into words once.
+    """
+    settings: Mapping[str, Any] = {}
+    settings_text = ""
+    for one in planned:
+        run, scheduler = one.job.run, load_scheduler(one.order.scheduler)
+        own = {**one.settings, "order": one.order.plain}
+        if own != settings:
+            settings, settings_text = own, dump_yaml(own)
+        config = dump_yaml(one.config)
+        as_written = one.config_unresolved == one.config
+        run.metadata.mkdir(parents=True, exist_ok=True)
+        part = digest.write_config(run, one.config, config)
+        write_whole(run.config_unresolved, config if as_written else dump_yaml(one.config_unresolved))
+        write_whole(run.settings, settings_text)
+        write_whole(run.script, run_script.render_job(one.job, one.template, scheduler))
+        run.script.chmod(0o755)
+        digest.write_info(run, info.pending(run, one.facts, read_attempts_started(run) + 1), config=part)

@@ -1,0 +1,43 @@
+"""Instrument a job script, so that it tells which of its commands runs."""
+
+from __future__ import annotations
+
+import shlex
+
+from mlxp_core.mlxpsub.parse import JobScript
+
+# the folder of the session while mlxpsub runs the script; in the lines around a program, in a job: IN_A_JOB
+SESSION, IN_A_JOB = "MLXP_SUB", "in-a-job"
+
+
+COMMAND = "MLXP_SUB_AT"  # the number of the top-level command that runs
+
+
+STARTERS = "MLXP_SUB_STARTERS"  # srun and the like, with their options, that stand-ins were called by
+
+
+# which start the processes of a parallel job, on nodes that are not there while the script is only read
+STAND_INS = ("srun", "mpirun", "mpiexec", "orterun", "prun", "ibrun", "jsrun", "aprun")
+
+
+_PRELUDE = (
+    "mlxp_at() {{ mlxp_was=$?; {command}=$1; export {command}; "
+    '{env} -0 >|"${session}/variables.$1" 2>/dev/null; return "$mlxp_was"; }}; {stand_ins} '
+)
+
+
+def to_run(script: JobScript, env: str) -> str:
+    """The script with each of its top-level commands announced, and stand-ins for srun and the like.
+
+    On the line of the command, so that the numbers of lines stay; ``$?`` stays as well, and what is announced fails
+    in a list, which neither ``set -e`` nor a trap takes for a failure. ``env`` is the path of the program.
+    """
+    stand_ins = " ".join(f'{name}() {{ "${SESSION}/bin/{name}" "$@"; }};' for name in STAND_INS)
+    prelude = _PRELUDE.format(command=COMMAND, session=SESSION, env=shlex.quote(env), stand_ins=stand_ins)
+    lines = ["" for _ in range(script.offset)] + list(script.lines)
+    for number, part in reversed(list(enumerate(script.parts))):
+        at = part.first + script.offset
+        lines[at] = f"mlxp_at {number} && :; {lines[at]}"
+        if number == 0:
+            lines[at] = prelude + lines[at]
+    return "\n".join(lines)

@@ -1,0 +1,94 @@
+"""Parse a job script into its top-level commands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mlxp_core.jobs.shell_words import simple_commands
+from mlxp_core.jobs.template import take_directives
+from mlxp_core.scheduler.base import Scheduler
+
+_PIPE_STATUS = re.compile(r"\bpipestatus\b", re.IGNORECASE)  # bash's, and zsh's
+
+
+Change = tuple[str | None, str | None]  # of a variable: its value before and after; None: not set
+
+
+@dataclass(frozen=True)
+class Part:
+    """One top-level command: its lines, from ``first`` up to and without ``end``; with the comments before it."""
+
+    begins: int  # where its comments do
+    first: int
+    end: int
+
+
+@dataclass(frozen=True)
+class JobScript:
+    """A job script, cut."""
+
+    shebang: str
+    header: tuple[str, ...]  # the scheduler's directives
+    ignored: tuple[str, ...]  # directives where it does not read any
+    lines: tuple[str, ...]  # but for the shebang
+    offset: int  # of the first of them in the file: 1 with a shebang
+    directives: frozenset[int]  # which of them are
+    parts: tuple[Part, ...]
+
+    def text(self, part: Part, *, comments: bool = True) -> list[str]:
+        """The lines of a part without directives, which are in the header of a job."""
+        lines = range(part.begins if comments else part.first, part.end)
+        return [self.lines[at] for at in lines if at not in self.directives]
+
+    def line_number(self, number: int) -> int:
+        """Where a part starts in the file, from 1."""
+        return self.parts[number].first + self.offset + 1
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A program that came up while the script ran: in which command, as what, and with what."""
+
+    number: int  # of the part
+    head: tuple[str, ...]  # as what it was started, up to its own arguments: python, -u, main.py
+    arguments: tuple[str, ...]
+    directory: str
+    changes: Mapping[str, Change]  # exported variables that the command has set before it
+    made_of_a_job: tuple[str, ...]  # names of others, that it has set to what is made of what only a job has
+    starters: tuple[str, ...]  # srun, -n, 2
+    others: Mapping[int, Mapping[str, Change]]  # parts in which programs have come up, and what these have changed
+
+
+def cut(text: str, scheduler: Scheduler, is_complete: Callable[[str], bool], *, source: str) -> JobScript:
+    """Cut a job script; ``is_complete`` asks its shell whether a text is one, or more of a command has to come.
+
+    Raises ConfigurationError for a script that is another scheduler's, or no shell's.
+    """
+    text = text.replace("\r\n", "\n")
+    found = take_directives(text, scheduler, source=source)
+    parts: list[Part] = []
+    begins, first = 0, None
+    for at, line in enumerate(found.lines):
+        if first is None and (not line.strip() or line.lstrip().startswith("#")):
+            continue
+        first = at if first is None else first
+        continues = len(line) - len(line.rstrip("\\"))
+        if continues % 2 or at + 1 in found.documents:
+            continue
+        if is_complete("\n".join(found.lines[first : at + 1])):
+            if parts and _asks_about_a_pipe(found.lines[first : at + 1], found.lines[parts[-1].first : parts[-1].end]):
+                begins, first = parts[-1].begins, parts.pop().first
+            parts.append(Part(begins, first, at + 1))
+            begins, first = at + 1, None
+    if first is not None:  # the shell will say what is wrong with it
+        parts.append(Part(begins, first, len(found.lines)))
+    offset = int(text.startswith("#!"))
+    return JobScript(found.shebang, found.header, found.ignored, found.lines, offset, found.taken, tuple(parts))
+
+
+def _asks_about_a_pipe(lines: Sequence[str], before: Sequence[str]) -> bool:
+    """Whether a command asks how the parts of the pipe before it ended, which nothing may come between."""
+    pipe = any(command.words in {("|",), ("|&",)} for line in before for command in simple_commands(line))
+    return pipe and any(_PIPE_STATUS.search(line) for line in lines)

@@ -1,0 +1,51 @@
+"""The runs of a log directory in order, and runs named in few words."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from mlxp_core.errors import StoreError
+from mlxp_core.runs.layout import LogDir, RunDir, is_run_id
+
+
+def list_runs(log_dir: LogDir) -> list[RunDir]:
+    """The runs of a log directory: those with an id first, in order, then the folders that the user named.
+
+    Raises StoreError where it cannot be read.
+    """
+    try:
+        with os.scandir(log_dir.path) as entries:
+            names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+    except OSError as error:
+        raise StoreError(
+            f"cannot read the log directory {log_dir.path}: {error.strerror}. Give the folder that holds the runs "
+            "(1, 2, 3, …) with --log-dir or MLXP_LOG_DIR."
+        ) from error
+    inside = os.fspath(RunDir(Path()).info)
+    names = [name for name in names if os.path.exists(f"{log_dir.path}/{name}/{inside}")]  # noqa: PTH110  (a thousand)
+    names.sort(key=lambda name: (not is_run_id(name), int(name) if is_run_id(name) else 0, name))
+    return [RunDir(log_dir.path / name) for name in names]
+
+
+def in_short(runs: Iterable[RunDir]) -> str:
+    """Runs as a user would name them: ``1-3, 7, baseline``."""
+    distinct = set(runs)
+    ids = sorted(run.id for run in distinct if run.id is not None)
+    names = sorted(run.path.name for run in distinct if run.id is None)
+    return ", ".join([*_ranges(ids), *names]) or "none"
+
+
+def counted(number: int, what: str) -> str:
+    """Number and noun: ``1 job``, ``2 jobs``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _ranges(ids: Sequence[int]) -> Iterator[str]:
+    start = 0
+    for at, number in enumerate(ids, start=1):
+        if at == len(ids) or ids[at] != number + 1:
+            first = ids[start]
+            yield str(first) if first == number else f"{first}-{number}"
+            start = at
