@@ -52,18 +52,18 @@ def load_bytes(path: str, *, folder: int | None = None, most: int | None = None)
         os.close(descriptor)
 
 
-def write_whole(path: Path, content: str | bytes, *, private: bool = False) -> None:
+def write_atomic(path: Path, content: str | bytes, *, private: bool = False) -> None:
     """Put ``content`` at ``path``, whole or not at all; ``private``: for nobody else to read."""
     # a script may name files that are no UTF-8: their bytes go through as they are
     data = content.encode(errors="surrogateescape") if isinstance(content, str) else content
-    with whole(path) as temporary:
+    with atomic_path(path) as temporary:
         _write(temporary, data, path, 0o600 if private else 0o666)
 
 
-def write_stamped(path: Path, content: bytes) -> Stamp:
-    """As write_whole; give the stamp of what was put there, even if something else is there by now."""
+def write_atomic_stamped(path: Path, content: bytes) -> Stamp:
+    """As write_atomic; give the stamp of what was put there, even if something else is there by now."""
     with ExitStack() as stack:
-        with whole(path) as temporary:
+        with atomic_path(path) as temporary:
             _write(temporary, content, path)
             # held open, so that its inode is not another file's; a renaming changes the ctime
             descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
@@ -86,7 +86,7 @@ def _write(temporary: Path, data: bytes, path: Path, mode: int = 0o666) -> None:
 
 
 @contextmanager
-def whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
+def atomic_path(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Give a place to make a file at, which then becomes ``path``; nothing is left of it if the block raises.
 
     The place has the suffix of ``path``, by which some writers choose the format. ``durable`` waits until the disk has

@@ -9,7 +9,7 @@ from typing import Any
 KeyPath = tuple[Any, ...]  # keys and indices
 
 
-def to_plain(value: Any) -> Any:
+def to_builtins(value: Any) -> Any:
     """The same value in what YAML and JSON have words for: anything else as its text."""
     if value is None or isinstance(value, (bool, int, float, str)):
         # exactly these types: a subclass (a str enum, numpy's float) has a name of its own in YAML
@@ -18,15 +18,17 @@ def to_plain(value: Any) -> Any:
                 return kind(value)
         return None
     if isinstance(value, Mapping):
-        return {key if isinstance(key, (str, int, float)) else str(key): to_plain(item) for key, item in value.items()}
+        return {
+            key if isinstance(key, (str, int, float)) else str(key): to_builtins(item) for key, item in value.items()
+        }
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [to_plain(item) for item in value]
+        return [to_builtins(item) for item in value]
     return str(value)
 
 
-def canonical(value: Any) -> str:
+def canonical_json(value: Any) -> str:
     """A text by which plain values are the same: of the same types, keys included, and mappings in any order."""
-    return json.dumps(_in_order(to_plain(value)))
+    return json.dumps(_in_order(to_builtins(value)))
 
 
 def _in_order(value: Any) -> Any:

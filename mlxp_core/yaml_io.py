@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from mlxp_core.atomic_files import write_whole
+from mlxp_core.atomic_files import write_atomic
 
 # libyaml where PyYAML was built with it: ten times faster, same output
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -22,7 +22,7 @@ _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 def write_yaml(path: Path, content: Mapping[str, Any]) -> None:
     """Write a mapping of plain values as YAML, whole or not at all."""
-    write_whole(path, dump_yaml(content))
+    write_atomic(path, dump_yaml(content))
 
 
 def dump_yaml(content: Mapping[str, Any]) -> str:
@@ -84,7 +84,7 @@ def read_yaml(text: str, path: Path) -> dict[str, Any]:
     return content
 
 
-def keys_given_twice(text: str) -> list[str]:
+def duplicate_keys(text: str) -> list[str]:
     """Keys that a YAML mapping gives more than once, where the last one counts; text that was read as YAML."""
     twice: dict[str, None] = {}
     left = [yaml.compose(text, Loader=_Loader)]
@@ -103,7 +103,7 @@ def keys_given_twice(text: str) -> list[str]:
     return list(twice)
 
 
-def load_yaml_if_there(path: Path) -> dict[str, Any]:
+def load_yaml_or_empty(path: Path) -> dict[str, Any]:
     """As load_yaml; an empty mapping where there is no file."""
     try:
         return load_yaml(path)

@@ -150,15 +150,15 @@ cache = tempfile.TemporaryDirectory()
 os.environ["XDG_CACHE_HOME"] = cache.name
 from pathlib import Path
 from mlxp_core.jobs.cancel import cancel_runs
-from mlxp_core.jobs.refresh import refresh
+from mlxp_core.jobs.refresh_runs import refresh_runs
 from mlxp_core.runs.layout import RunDir
-from mlxp_core.runs.state import status_of
+from mlxp_core.runs.state import load_status
 what, *folders = sys.argv[1:]
 runs = [RunDir(Path(folder)) for folder in folders]
-silences = [] if what == "look" else refresh(runs)
+silences = [] if what == "look" else refresh_runs(runs)
 if what == "cancel":
     cancel_runs(runs)
-print(json.dumps({"statuses": [status_of(run) for run in runs], "silences": [one.why for one in silences]}))
+print(json.dumps({"statuses": [load_status(run) for run in runs], "silences": [one.why for one in silences]}))
 """
 
 

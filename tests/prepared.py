@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from mlxp_core.jobs import run_script
-from mlxp_core.jobs.spec import Order
+from mlxp_core.jobs.spec import SubmitSpec
 from mlxp_core.jobs.template import Template
-from mlxp_core.jobs.write import Planned
+from mlxp_core.jobs.write import PreparedRun
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.scheduler import load_scheduler
 
@@ -23,17 +23,17 @@ CONFIG = {
 
 def plan(
     runs: Sequence[RunDir], scheduler: str, command: Sequence[str], directory: Path, header: Sequence[str] = ()
-) -> list[Planned]:
+) -> list[PreparedRun]:
     """One run for each folder: ``command``, the folder and a seed (0, 1, …); all with the same directives."""
     directives = tuple(f"{load_scheduler(scheduler).directive} {one}" for one in header)
-    order = Order(scheduler, "main", "#!/bin/bash", directives, str(directory))
+    order = SubmitSpec(scheduler, "main", "#!/bin/bash", directives, str(directory))
     return [_plan(run, order, [*command, str(run.path), str(seed)], seed) for seed, run in enumerate(runs)]
 
 
-def _plan(run: RunDir, order: Order, command: list[str], seed: int) -> Planned:
+def _plan(run: RunDir, order: SubmitSpec, command: list[str], seed: int) -> PreparedRun:
     config: dict[str, Any] = {**CONFIG, "seed": seed}
-    return Planned(
-        job=run_script.Job(
+    return PreparedRun(
+        job=run_script.RunScriptSpec(
             run, f"main-{run.path.name}", tuple(command), order.directory, {"PYTHONPATH": order.directory}
         ),
         template=Template(header=order.header),

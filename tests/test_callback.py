@@ -243,15 +243,15 @@ def test_a_program_without_the_callback_is_told_how_to_switch_it_on(project: Pro
 def test_a_killed_run_is_lost_and_not_running(project: Project, tmp_path: Path) -> None:
     """Bug: RUNNING for ever after SIGKILL. Told by the reader, which asks for the process on its own host."""
     from mlxp_core.runs.layout import RunDir
-    from mlxp_core.runs.state import status_of
+    from mlxp_core.runs.state import load_status
 
     flag = tmp_path / "flag"
     process = project.start(CALLBACK, "do=wait", f"flag='{flag}'")
     until(flag.exists)
-    assert status_of(RunDir(project.logs / "1")) == "RUNNING"
+    assert load_status(RunDir(project.logs / "1")) == "RUNNING"
     process.kill()
     process.communicate(timeout=30)
-    assert status_of(RunDir(project.logs / "1")) == "LOST"
+    assert load_status(RunDir(project.logs / "1")) == "LOST"
 
 
 def test_the_callback_loads_nothing_heavy(project: Project) -> None:

@@ -14,7 +14,7 @@ from support import git
 
 from mlxp_core.errors import SnapshotError
 from mlxp_core.runs.layout import LogDir
-from mlxp_core.versioning.snapshot import Code, Wish, take_snapshot
+from mlxp_core.versioning.snapshot import FrozenCode, SnapshotOptions, freeze_code
 
 
 @pytest.fixture(autouse=True)
@@ -52,8 +52,8 @@ def repo(tmp_path: Path) -> Path:
     return make(tmp_path / "re po", **{"main.py": "A", "lib/a.py": "a", "gone.txt": "gone", ".gitignore": "ignored\n"})
 
 
-def freeze(top: Path, wish: str = "worktree", **more: object) -> Code:
-    return take_snapshot(top / "main.py", LogDir(top / "logs"), Wish(wish, **more))  # type: ignore[arg-type]
+def freeze(top: Path, wish: str = "worktree", **more: object) -> FrozenCode:
+    return freeze_code(top / "main.py", LogDir(top / "logs"), SnapshotOptions(wish, **more))  # type: ignore[arg-type]
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -89,7 +89,7 @@ def test_a_changed_work_tree_is_captured_exactly(repo: Path) -> None:
     assert tree(code.copy) == expected
     assert not (code.copy / "logs").exists()
     assert code.version.snapshot == "worktree"
-    assert code.version.left_out == ()
+    assert code.version.excluded_changes == ()
 
 
 def test_branch_index_files_and_their_times_stay_as_they_are(repo: Path) -> None:
@@ -106,7 +106,7 @@ def test_branch_index_files_and_their_times_stay_as_they_are(repo: Path) -> None
         return [own, times, git("for-each-ref", "refs/heads", cwd=repo), git("stash", "list", cwd=repo)]
 
     before = state()
-    code = take_snapshot(repo / "main.py", LogDir(repo.parent / "logs"), Wish("worktree"))
+    code = freeze_code(repo / "main.py", LogDir(repo.parent / "logs"), SnapshotOptions("worktree"))
     assert state() == before
     assert git("for-each-ref", "--format=%(refname)", "refs/mlxp", cwd=repo) == f"refs/mlxp/{code.version.commit}"
 
@@ -140,7 +140,7 @@ def test_a_clean_work_tree_is_its_commit(repo: Path) -> None:
     for wish in ("worktree", "auto"):
         version = freeze(repo, wish).version
         assert version.commit == git("rev-parse", "HEAD", cwd=repo)
-        assert (version.snapshot, version.facts["dirty"]) == ("commit", False)
+        assert (version.snapshot, version.as_info["dirty"]) == ("commit", False)
     assert git("for-each-ref", "refs/mlxp", cwd=repo) == ""
 
 
@@ -175,7 +175,7 @@ def test_before_the_first_commit_there_is_a_work_tree(tmp_path: Path) -> None:
     write(top, **{"main.py": "A"})
     code = freeze(top, "auto")
     assert (code.copy / "main.py").read_text() == "A"
-    assert (code.version.head, code.version.facts["dirty"]) == (None, True)
+    assert (code.version.head, code.version.as_info["dirty"]) == (None, True)
     assert "+A" in code.diff.read_text() if code.diff else False
     with pytest.raises(SnapshotError, match="no commit yet"):
         freeze(top, "commit")
@@ -335,9 +335,9 @@ def test_variables_of_a_hook_do_not_lead_to_another_repository(repo: Path, tmp_p
     index = (other / ".git" / "index").read_bytes()
     program = (
         "import sys; from pathlib import Path; from mlxp_core.runs.layout import LogDir\n"
-        "from mlxp_core.versioning.snapshot import Wish, take_snapshot\n"
+        "from mlxp_core.versioning.snapshot import SnapshotOptions, freeze_code\n"
         "top = Path(sys.argv[1])\n"
-        "print(take_snapshot(top / 'main.py', LogDir(top / 'logs'), Wish('worktree')).copy)"
+        "print(freeze_code(top / 'main.py', LogDir(top / 'logs'), SnapshotOptions('worktree')).copy)"
     )
     write(repo, **{"main.py": "changed"})
     local = {"GIT_DIR": str(other / ".git"), "GIT_WORK_TREE": str(other), "GIT_INDEX_FILE": str(other / ".git/index")}

@@ -12,10 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from hydra_plugins.mlxp._command_line import Program, job_overrides
 from hydra_plugins.mlxp._omegaconf import as_resolved, differences, pin, resolved, unresolved
 from hydra_plugins.mlxp._run_dirs import quote
-from mlxp_core.nested import to_plain
+from mlxp_core.nested import to_builtins
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.scheduler.variables import is_of_a_job
-from mlxp_core.sweeps.interpolation import of_a_job
+from mlxp_core.sweeps.interpolation import job_dependent_paths
 
 
 class Colour(Enum):
@@ -53,12 +53,12 @@ def test_places_that_depend_on_a_job_are_found_through_others() -> None:
         "other": "${n.top} ${now:%S} ${idle}",
         "idle": 1,
     }
-    found = of_a_job(text, is_of_a_job)
+    found = job_dependent_paths(text, is_of_a_job)
     assert sorted(".".join(map(str, path)) for path in found) == [
         *("all", "id", "n.beside", "n.dir", "n.l.1", "n.l.2", "one"),
     ]
     made = OmegaConf.create({**text, "n": {**text["n"], "l": ["x"]}, "all": 1, "one": 1, "other": "${n.top}"})
-    left = as_resolved(made, of_a_job(OmegaConf.to_container(made), is_of_a_job))
+    left = as_resolved(made, job_dependent_paths(OmegaConf.to_container(made), is_of_a_job))
     assert left["id"] == "${oc.env:SLURM_JOB_ID,none}"
     assert left["n"]["beside"] == "${.dir}/a"
     assert left["other"] == left["user"] != "${user}"
@@ -115,7 +115,7 @@ def test_subclasses_of_plain_types_become_the_plain_type() -> None:
     """Bug: PyYAML refuses a str enum or numpy's float64."""
     import numpy as np
 
-    plain = to_plain({"f": np.float64(0.5), "t": (1, {2}), "c": Colour.RED})
+    plain = to_builtins({"f": np.float64(0.5), "t": (1, {2}), "c": Colour.RED})
     assert plain == {"f": 0.5, "t": [1, [2]], "c": "Colour.RED"}
     assert type(plain["f"]) is float
 

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlxp_core.atomic_files import write_whole
+from mlxp_core.atomic_files import write_atomic
 from mlxp_core.yaml_io import dump_yaml, load_yaml
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=["Cs"]))
@@ -64,10 +64,10 @@ def test_a_large_file_is_whole_and_keeps_the_mode_that_the_user_asks_for(tmp_pat
     """Bug: a write that takes a part only; a file that others of the group cannot read, whatever the umask says."""
     path, beside = tmp_path / "a file.yaml", tmp_path / "beside"
     text = "x: " + "é" * 3_000_000 + "\n"
-    write_whole(path, text)
+    write_atomic(path, text)
     beside.touch()
     assert path.read_text() == text
     assert path.stat().st_mode == beside.stat().st_mode
     assert sorted(tmp_path.iterdir()) == [path, beside]
-    write_whole(path, "x: 1\n")
+    write_atomic(path, "x: 1\n")
     assert load_yaml(path) == {"x": 1}

@@ -414,18 +414,18 @@ PRUNE = """
 import os, sys
 from pathlib import Path
 from mlxp_core.runs.layout import LogDir
-from mlxp_core.versioning.snapshot import Wish, take_snapshot
+from mlxp_core.versioning.snapshot import SnapshotOptions, freeze_code
 from mlxp_core.versioning.prune import all_runs, prune
-from mlxp_core.runs.state import Standing
+from mlxp_core.runs.state import RunState
 top = Path(sys.argv[1])
 logs = LogDir(top / "logs")
-code = take_snapshot(top / "main.py", logs, Wish("commit"))
+code = freeze_code(top / "main.py", logs, SnapshotOptions("commit"))
 info = {"status": "COMPLETE", "attempt": 1, "version_manager": code.facts}
 (top / "logs" / "1" / "metadata").mkdir(parents=True)
 import yaml
 (top / "logs" / "1" / "metadata" / "info.yaml").write_text(yaml.safe_dump(info))
 os.utime(code.copy, (1, 1))
-done = prune(logs, [Standing.load(run) for run in all_runs(logs)])
+done = prune(logs, [RunState.load(run) for run in all_runs(logs)])
 print([copy.commit for copy in done.removed] == [code.copy.name], sorted(os.listdir(logs.code)))
 print([why for _, why in done.kept.values()], list(done.failed.values()))
 """

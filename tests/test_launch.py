@@ -273,14 +273,14 @@ def test_a_refused_submission_is_said_with_its_header_and_in_the_run_folders(pro
     assert "unrecognized arguments: --foo=1" in done.stderr
     assert "#LOCAL --foo=1" in done.stderr
     assert "Traceback" not in done.stderr
-    from mlxp_core.jobs.refresh import status_of
     from mlxp_core.runs.layout import RunDir
+    from mlxp_core.runs.state import load_status
 
     for name in project.runs():
         submission = project.submission(name)
         assert (submission["job_id"], submission["state"]) == (None, "FAILED")
         assert "unrecognized arguments: --foo=1" in submission["error"]
-        assert status_of(RunDir(project.logs / name)) == "FAILED"
+        assert load_status(RunDir(project.logs / name)) == "FAILED"
 
 
 def test_without_arrays_each_job_is_submitted_on_its_own(project: Project) -> None:

@@ -20,7 +20,7 @@ from support import read_yaml, until
 from mlxp_core import current_run, start_run
 from mlxp_core.errors import ArtifactError, ArtifactNotFoundError, MetricsError, NoActiveRunError, SupersededError
 from mlxp_core.reader import scan_runs
-from mlxp_core.recording.lifecycle import begin, finish
+from mlxp_core.recording.lifecycle import finish, start_recording
 from mlxp_core.recording.metrics import encode_line
 from mlxp_core.recording.run import Run
 from mlxp_core.runs.layout import RunDir
@@ -203,13 +203,13 @@ def steps(layout: RunDir) -> list[int]:
 def test_a_resumed_run_has_each_step_once(tmp_path: Path) -> None:
     """Bug: epochs 3 and 4, logged after the last checkpoint, come twice; the killed attempt's output is gone."""
     layout = RunDir(tmp_path / "1")
-    first = begin(layout, config={})
+    first = start_recording(layout, config={})
     for step in range(5):
         first.log_metrics({"step": step}, log_name="train")
         if step == 2:
             first.log_checkpoint({"next": 3})
     finish(first, "CANCELLED")  # or killed: the folder says RUNNING, which is no other case
-    second = begin(layout, config={})
+    second = start_recording(layout, config={})
     assert second.attempt == 2
     checkpoint = second.load_checkpoint()
     for step in range(checkpoint["next"], 6):
@@ -217,15 +217,15 @@ def test_a_resumed_run_has_each_step_once(tmp_path: Path) -> None:
     second.load_checkpoint()  # again, say to evaluate it: the metrics stay
     finish(second, "COMPLETE")
     assert steps(layout) == [0, 1, 2, 3, 4, 5]
-    assert steps(layout.earlier(1)) == [0, 1, 2, 3, 4]
-    assert read_yaml(layout.earlier(1).info)["status"] == "CANCELLED"
+    assert steps(layout.attempt_dir(1)) == [0, 1, 2, 3, 4]
+    assert read_yaml(layout.attempt_dir(1).info)["status"] == "CANCELLED"
 
 
 def test_an_attempt_that_loads_no_checkpoint_starts_its_metrics_anew(tmp_path: Path) -> None:
     """Bug: a rerun from scratch appended to what the first attempt wrote."""
     layout = RunDir(tmp_path / "1")
     for _ in range(2):
-        run = begin(layout, config={})
+        run = start_recording(layout, config={})
         run.log_metrics({"step": 0}, log_name="train")
         finish(run, "COMPLETE")
     assert steps(layout) == [0]
@@ -234,13 +234,13 @@ def test_an_attempt_that_loads_no_checkpoint_starts_its_metrics_anew(tmp_path: P
 def test_a_third_attempt_resumes_from_a_checkpoint_of_the_first(tmp_path: Path) -> None:
     """Bug: looking for the checkpoint's metrics in the attempt just before, which died at once."""
     layout = RunDir(tmp_path / "1")
-    first = begin(layout, config={})
+    first = start_recording(layout, config={})
     first.log_metrics({"step": 0}, log_name="train")
     first.log_checkpoint({})
     first.log_metrics({"step": 1}, log_name="train")
     finish(first, "FAILED")
-    finish(begin(layout, config={}), "FAILED")
-    third = begin(layout, config={})
+    finish(start_recording(layout, config={}), "FAILED")
+    third = start_recording(layout, config={})
     third.load_checkpoint()
     third.log_metrics({"step": 1}, log_name="train")
     finish(third, "COMPLETE")
@@ -251,9 +251,9 @@ def test_a_third_attempt_resumes_from_a_checkpoint_of_the_first(tmp_path: Path) 
 def test_an_attempt_believed_dead_cannot_write_over_the_one_that_took_over(tmp_path: Path) -> None:
     """Bug: seen on Slurm after a node failure: two copies of a job, the older one says COMPLETE for both."""
     layout = RunDir(tmp_path / "1")
-    older = begin(layout, config={})
+    older = start_recording(layout, config={})
     older.log_metrics({"step": 0}, log_name="train")
-    newer = begin(layout, config={})
+    newer = start_recording(layout, config={})
     older.log_metrics({"step": 99}, log_name="train")
     newer.log_metrics({"step": 1}, log_name="train")
     finish(older, "COMPLETE")
@@ -266,9 +266,9 @@ def test_an_attempt_believed_dead_cannot_write_over_the_one_that_took_over(tmp_p
 def test_an_attempt_that_has_been_superseded_saves_nothing_more_and_says_why(tmp_path: Path) -> None:
     """Bug: two copies of a job: the older replaces the checkpoint that the newer has just made."""
     layout = RunDir(tmp_path / "1")
-    older = begin(layout, config={})
+    older = start_recording(layout, config={})
     older.log_checkpoint("older")
-    newer = begin(layout, config={})
+    newer = start_recording(layout, config={})
     newer.log_checkpoint("newer")
     with pytest.raises(SupersededError, match="attempt 2 has taken over"):
         older.log_checkpoint("older again")
@@ -287,7 +287,7 @@ def test_an_attempt_that_has_been_superseded_saves_nothing_more_and_says_why(tmp
 
 def attempt(layout: RunDir, *logged: int, load: tuple[str, ...] = (), save: str = "", log_name: str = "train") -> Run:
     """One attempt: loads checkpoints, logs steps, saves a checkpoint."""
-    run = begin(layout, config={})
+    run = start_recording(layout, config={})
     for name in load:
         run.load_checkpoint(name)
     for step in logged:
@@ -373,8 +373,8 @@ def test_metrics_that_are_gone_do_not_look_like_a_missing_checkpoint(
     """Bug: FileNotFoundError of another file: the program begins from scratch, over the checkpoint that was there."""
     layout = RunDir(tmp_path / "1")
     finish(attempt(layout, 0, save="checkpoint"), "FAILED")
-    second = begin(layout, config={})
-    shutil.rmtree(layout.earlier(1).metrics)
+    second = start_recording(layout, config={})
+    shutil.rmtree(layout.attempt_dir(1).metrics)
     assert second.load_checkpoint() == 0
     assert "are not there" in caplog.text
     finish(second, "COMPLETE")
@@ -386,15 +386,15 @@ def test_a_start_of_the_script_that_came_to_nothing_is_an_attempt(
     """Bug: the info of the attempt before is taken for the new one's; a program below the job inherits its number."""
     layout = RunDir(tmp_path / "1")
     monkeypatch.setenv("MLXP_ATTEMPT", "3")
-    own = begin(RunDir(tmp_path / "2"), config={})  # not the launched one
+    own = start_recording(RunDir(tmp_path / "2"), config={})  # not the launched one
     assert (own.attempt, os.environ["MLXP_ATTEMPT"]) == (1, "3")
     finish(own, "COMPLETE")
-    launched = begin(layout, config=None)
+    launched = start_recording(layout, config=None)
     assert (launched.attempt, read_yaml(layout.info)["attempt"]) == (3, 3)
     assert "MLXP_ATTEMPT" not in os.environ
     finish(launched, "FAILED")
     monkeypatch.setenv("MLXP_ATTEMPT", "2")
-    again = begin(layout, config=None)
+    again = start_recording(layout, config=None)
     assert again.attempt == 4
     finish(again, "COMPLETE")
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from mlxp_core.atomic_files import write_whole
+from mlxp_core.atomic_files import write_atomic
 from mlxp_core.errors import ConfigurationError, SubmissionUnclearError
-from mlxp_core.jobs.reconcile import find_started, find_submitted
+from mlxp_core.jobs.reconcile import find_queued, find_started_job
 from mlxp_core.runs.layout import RunDir
-from mlxp_core.runs.submission_record import Submitted, is_unclear, load_note, submitted
+from mlxp_core.runs.submission_record import QueuedJob, is_unresolved, load_submission, queued_job
 
 TIME = 'time: "2026-11-25T18:00:00+00:00"'
 
@@ -28,13 +28,13 @@ def test_what_the_submitting_side_writes_is_read(tmp_path: Path) -> None:
     run = run_with(
         tmp_path, f'{{scheduler: pbs, job_id: "12[]", array_index: 3, script: /a/job.sh, user: null, {TIME}}}'
     )
-    assert submitted(run, load_note(run)) == Submitted(run, "pbs", "12[]", 3)
+    assert queued_job(run, load_submission(run)) == QueuedJob(run, "pbs", "12[]", 3)
     run.submission.write_text(f"{{scheduler: slurm, job_id: null, script: /a/job.sh, state: null, {TIME}}}")
-    assert is_unclear(load_note(run))
+    assert is_unresolved(load_submission(run))
     run.submission.write_text("{job_id: null, state: FAILED, error: not submitted}")
-    assert not is_unclear(load_note(run))
+    assert not is_unresolved(load_submission(run))
     run.submission.unlink()
-    assert load_note(run) == {}
+    assert load_submission(run) == {}
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_what_nobody_of_us_has_written_is_refused_by_name(tmp_path: Path, text: 
     """Bug: a stack trace of `mlxp status`; `scancel --user=me` because another one's log directory says so."""
     run = run_with(tmp_path, text)
     with pytest.raises(ConfigurationError) as caught:
-        load_note(run)
+        load_submission(run)
     assert names in str(caught.value)
     assert str(run.submission) in str(caught.value)
 
@@ -75,9 +75,9 @@ def test_a_run_that_has_started_knows_its_job(tmp_path: Path, job: str, job_id: 
     """Bug: an earlier attempt's job, or what was run by hand, is taken for the one that was submitted."""
     run = run_with(tmp_path, f"{{scheduler: pbs, job_id: null, script: /a/job.sh, attempt: 2, {TIME}}}")
     run.starts.write_text("2026-11-25T17:00:00+0000 n1 100 7\n")
-    assert find_started([run]) is None
+    assert find_started_job([run]) is None
     run.starts.write_text(f"2026-11-25T17:00:00+0000 n1 100 7\n2026-11-25T18:00:01+0000 n1 101 {job}\n")
-    assert find_started([run]) == job_id
+    assert find_started_job([run]) == job_id
 
 
 def test_a_file_that_cannot_be_written_whole_is_named(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_file_that_cannot_be_written_whole_is_named(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
         with pytest.raises(OSError, match=r"info\.yaml"):
-            write_whole(path, "x" * 1000)
+            write_atomic(path, "x" * 1000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
@@ -102,6 +102,6 @@ def test_a_job_under_the_users_own_name_is_not_held_absent(tmp_path: Path, monke
     client.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     with pytest.raises(SubmissionUnclearError, match="gives the job a name of its own"):
-        find_submitted([run], limit=5)
+        find_queued([run], limit=5)
     run.submission.write_text(run.submission.read_text().replace("name: null", "name: n-1"))
-    assert find_submitted([run], limit=5) == {}
+    assert find_queued([run], limit=5) == {}

@@ -21,8 +21,8 @@ from mlxp_core.jobs import cancel, refresh
 from mlxp_core.jobs.resubmit import resubmit
 from mlxp_core.runs.layout import LogDir, RunDir
 from mlxp_core.runs.listing import list_runs
-from mlxp_core.runs.process import user_name
-from mlxp_core.runs.state import Standing, status_of
+from mlxp_core.runs.process import current_user
+from mlxp_core.runs.state import RunState, load_status
 from mlxp_core.runs.status import Status
 
 
@@ -77,7 +77,7 @@ def submitted(
     write(run.info, {"status": "PENDING", "attempt": 1, **(info or {})})
     script = run.path.parent / ".mlxp" / "submissions" / "1" / "job.sh"
     common = {"scheduler": "slurm", "job_id": "7", "array_index": number, "packed": 1, "script": str(script)}
-    more = {"name": "n-1", "user": user_name(), "time": ago(600), "attempt": 1, "state": None}
+    more = {"name": "n-1", "user": current_user(), "time": ago(600), "attempt": 1, "state": None}
     write(run.submission, {**common, **more, **note})
     if starts:
         run.starts.write_text("started\n" * starts)
@@ -94,10 +94,10 @@ def test_a_thousand_runs_cost_one_command(clients: Path, log_dir: LogDir) -> Non
     runs = [submitted(log_dir, number) for number in range(1, 1001)]
     client(clients, "squeue", "seq 1 1000 | sed 's/.*/7|&|PENDING|Resources|x/'")
     before = time.process_time()
-    assert refresh.refresh(runs) == []
+    assert refresh.refresh_runs(runs) == []
     assert time.process_time() - before < 5
     assert calls(clients) == ["squeue"]
-    assert {status_of(run) for run in runs[::100]} == {"PENDING"}
+    assert {load_status(run) for run in runs[::100]} == {"PENDING"}
     assert note(runs[999])["reason"] == "Resources"
 
 
@@ -107,14 +107,14 @@ def test_however_often_it_is_asked_the_scheduler_is_asked_once_in_ten_seconds(
     """Bug: ten users of `watch mlxp status`, or ten processes at once, that stop the controller."""
     run = submitted(log_dir, 1)
     client(clients, "squeue", "echo '7|1|PENDING|Priority|x'; sleep 0.3")
-    program = "import sys; from pathlib import Path; from mlxp_core.jobs.refresh import refresh; "
+    program = "import sys; from pathlib import Path; from mlxp_core.jobs.refresh_runs import refresh_runs; "
     program += "from mlxp_core.runs.layout import RunDir; print(len(refresh([RunDir(Path(sys.argv[1]))])))"
     command = [sys.executable, "-c", program, str(run.path)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     assert [process.communicate(timeout=60)[0] for process in processes] == ["0\n"] * 4
     assert calls(clients) == ["squeue"]
     forget_answers(tmp_path)
-    refresh.refresh([run])
+    refresh.refresh_runs([run])
     assert calls(clients) == ["squeue"] * 2
 
 
@@ -150,24 +150,24 @@ def test_the_schedulers_word_and_the_folder_make_a_status(
     run = submitted(log_dir, 1, starts=starts, info=info)
     client(clients, "squeue", f"echo '{squeue}'" if squeue else "")
     client(clients, "sacct", f"echo '{sacct}'" if sacct else "")
-    assert refresh.refresh([run]) == []
-    one = Standing.load(run)
+    assert refresh.refresh_runs([run]) == []
+    one = RunState.load(run)
     assert (one.status, one.reason) == (status, reason)
 
 
 def test_a_job_that_was_just_submitted_is_not_missed(clients: Path, log_dir: LogDir) -> None:
     """Bug: CANCELLED, because the controller is a second behind."""
     run = submitted(log_dir, 1, time=ago(5))
-    refresh.refresh([run])
-    assert status_of(run) == "PENDING"
+    refresh.refresh_runs([run])
+    assert load_status(run) == "PENDING"
 
 
 def test_a_site_without_accounting_is_one_where_the_folder_has_the_last_word(clients: Path, log_dir: LogDir) -> None:
     """Bug: `Slurm accounting storage is disabled` at every status, and runs that stay RUNNING."""
     run = submitted(log_dir, 1, starts=1, info={"status": "RUNNING"})
     client(clients, "sacct", "echo 'Slurm accounting storage is disabled' >&2; exit 1")
-    assert refresh.refresh([run]) == []
-    assert status_of(run) == "LOST"
+    assert refresh.refresh_runs([run]) == []
+    assert load_status(run) == "LOST"
 
 
 def test_without_its_accounting_a_scheduler_is_believed_for_what_its_queue_shows(
@@ -177,10 +177,10 @@ def test_without_its_accounting_a_scheduler_is_believed_for_what_its_queue_shows
     waits, gone = submitted(log_dir, 1), submitted(log_dir, 2, job_id="8", starts=1, info={"status": "RUNNING"})
     client(clients, "squeue", "echo '7|1|PENDING|Resources|x'")
     client(clients, "sacct", "echo 'slurmdbd is down' >&2; exit 1")
-    standings = [Standing.load(waits), Standing.load(gone)]
-    (silence,) = refresh.bring_up_to_date(standings)
+    standings = [RunState.load(waits), RunState.load(gone)]
+    (silence,) = refresh.refresh(standings)
     assert "slurmdbd is down" in silence.why
-    assert [(one.status, one.current) for one in standings] == [("PENDING", True), ("RUNNING", False)]
+    assert [(one.status, one.is_current) for one in standings] == [("PENDING", True), ("RUNNING", False)]
     assert note(waits)["reason"] == "Resources"
 
 
@@ -188,7 +188,7 @@ def test_a_scheduler_that_hangs_is_given_up_within_ten_seconds(clients: Path, lo
     """Bug: a status that hangs with the controller; two of them one after the other; or a last state shown as new."""
     run = submitted(log_dir, 1, starts=1, info={"status": "RUNNING"})
     client(clients, "squeue", "echo '7|1|RUNNING|None|x'")
-    assert refresh.refresh([run]) == []
+    assert refresh.refresh_runs([run]) == []
     forget_answers(tmp_path)
     client(clients, "squeue", "sleep 60")
     command = [Path(sys.executable).with_name("mlxp"), "status", "--log-dir", str(log_dir.path), "--json"]
@@ -211,9 +211,9 @@ def test_an_answer_that_takes_long_is_as_old_as_its_question(
     run = submitted(log_dir, 1, starts=1, job_id="7", array_index=1)
     client(clients, "squeue", f"echo '7|1|PENDING|Resources|x'; touch '{run.starts}'; sleep 0.6")
     write(run.info, {"status": "RUNNING", "attempt": 1})
-    refresh.refresh([run])
+    refresh.refresh_runs([run])
     assert note(run).get("attempt", 1) == 1
-    assert status_of(run) != "PENDING"
+    assert load_status(run) != "PENDING"
 
 
 def test_a_requeued_job_waits_as_its_next_attempt(clients: Path, log_dir: LogDir, tmp_path: Path) -> None:
@@ -221,17 +221,17 @@ def test_a_requeued_job_waits_as_its_next_attempt(clients: Path, log_dir: LogDir
     run = submitted(log_dir, 1, starts=1, info={"status": "CANCELLED"})
     client(clients, "squeue", "echo '7|1|PENDING|BeginTime|x'")
     os.utime(run.starts)  # a moment ago: what the queue says may be older
-    refresh.refresh([run])
+    refresh.refresh_runs([run])
     assert note(run)["state"] is None
     os.utime(run.starts, (time.time() - 60,) * 2)
     forget_answers(tmp_path)
-    refresh.refresh([run])
+    refresh.refresh_runs([run])
     assert (note(run)["state"], note(run)["attempt"]) == ("PENDING", 2)
-    assert (status_of(run), Standing.load(run).reason) == ("PENDING", "BeginTime")
+    assert (load_status(run), RunState.load(run).reason) == ("PENDING", "BeginTime")
     # it runs, and script.sh has not noted it yet
     client(clients, "squeue", "echo '7|1|RUNNING|None|x'")
     forget_answers(tmp_path)
-    refresh.refresh([run])
+    refresh.refresh_runs([run])
     assert (note(run)["state"], note(run)["attempt"]) == ("RUNNING", 2)
 
 
@@ -239,20 +239,20 @@ def test_the_second_attempt_cancelled_in_the_queue_is_cancelled(clients: Path, l
     """Bug: FAILED, as in the attempt before; or the state said of the wrong attempt."""
     failed = {"status": "FAILED", "error": {"type": "ValueError", "message": "no"}}
     run = submitted(log_dir, 1, starts=1, info=failed, attempt=2)
-    assert status_of(run) == "PENDING"
+    assert load_status(run) == "PENDING"
     client(clients, "squeue", "echo '7|1|CANCELLED|None|x'")
-    refresh.refresh([run])
+    refresh.refresh_runs([run])
     assert (note(run)["state"], note(run)["attempt"]) == ("CANCELLED", 2)
-    assert status_of(run) == "CANCELLED"
+    assert load_status(run) == "CANCELLED"
 
 
 def test_a_run_of_another_user_or_from_another_machines_queue_is_left_as_it_is(clients: Path, log_dir: LogDir) -> None:
     """Bug: LOST, for a colleague's runs that squeue does not list, or those of another machine's local queue."""
     colleague = submitted(log_dir, 1, starts=1, info={"status": "RUNNING"}, user="somebody-else")
     elsewhere = submitted(log_dir, 2, scheduler="local", hostname="elsewhere.example")
-    standings = [Standing.load(colleague), Standing.load(elsewhere)]
-    assert refresh.bring_up_to_date(standings) == []
-    assert [(one.status, one.current) for one in standings] == [("RUNNING", False), ("PENDING", False)]
+    standings = [RunState.load(colleague), RunState.load(elsewhere)]
+    assert refresh.refresh(standings) == []
+    assert [(one.status, one.is_current) for one in standings] == [("RUNNING", False), ("PENDING", False)]
     assert calls(clients) == []
 
 
@@ -262,32 +262,32 @@ def test_what_has_ended_is_not_asked_for_again(clients: Path, log_dir: LogDir, t
     done = [submitted(log_dir, 1, starts=1, info={"status": "COMPLETE"}), submitted(log_dir, 2, starts=1, info=failed)]
     killed = submitted(log_dir, 3, starts=1, info={"status": "RUNNING"})
     killed.exit_code.write_text("137\n")
-    refresh.refresh(done)
+    refresh.refresh_runs(done)
     assert calls(clients) == []
-    refresh.refresh([killed])
+    refresh.refresh_runs([killed])
     assert calls(clients) == ["squeue", "sacct"]
-    assert (Standing.load(killed).status, Standing.load(killed).reason) == ("FAILED", "exit code 137")
+    assert (RunState.load(killed).status, RunState.load(killed).reason) == ("FAILED", "exit code 137")
     forget_answers(tmp_path)
-    refresh.refresh([*done, killed])
+    refresh.refresh_runs([*done, killed])
     assert calls(clients) == ["squeue", "sacct"]
 
 
 def test_a_submission_of_which_nothing_was_known_is_found(clients: Path, log_dir: LogDir) -> None:
     """Bug: a run whose launch was killed in the middle, and that runs without anybody knowing."""
     run = submitted(log_dir, 1, job_id=None)
-    assert Standing.load(run).reason == "it is not known whether it was submitted"
+    assert RunState.load(run).reason == "it is not known whether it was submitted"
     client(clients, "squeue", f"echo '9|1|PENDING|Resources|{note(run)['script']}'")
-    refresh.refresh([run])
+    refresh.refresh_runs([run])
     assert (note(run)["job_id"], note(run)["state"]) == ("9", "PENDING")
 
 
 def test_an_answer_does_not_undo_what_happened_meanwhile(clients: Path, log_dir: LogDir) -> None:
     """Bug: `mlxp status` that hung takes away the job id of a run that was submitted again meanwhile."""
     run = submitted(log_dir, 1)
-    standings = [Standing.load(run)]
+    standings = [RunState.load(run)]
     submitted(log_dir, 1, job_id="8", script="/other/job.sh")
     client(clients, "squeue", "echo '7|1|CANCELLED|None|x'")
-    refresh.bring_up_to_date(standings)
+    refresh.refresh(standings)
     assert (note(run)["job_id"], note(run)["state"]) == ("8", None)
 
 
@@ -302,8 +302,8 @@ def test_a_folder_that_may_not_be_written_can_be_looked_at(
         raise PermissionError("not yours")
 
     monkeypatch.setattr(refresh, "write_yaml", refuse)
-    standings = [Standing.load(run)]
-    assert refresh.bring_up_to_date(standings) == []
+    standings = [RunState.load(run)]
+    assert refresh.refresh(standings) == []
     assert standings[0].status == "CANCELLED"
 
 
@@ -326,9 +326,9 @@ def test_a_job_that_vanishes_after_it_was_cancelled_was_cancelled(clients: Path,
     run = submitted(log_dir, 1, starts=1, info={"status": "RUNNING"})
     client(clients, "scancel", "")
     cancel.cancel_runs([run])
-    assert Standing.load(run).reason == "cancelled, and has not ended yet"
-    refresh.refresh([run])
-    assert status_of(run) == "CANCELLED"
+    assert RunState.load(run).reason == "cancelled, and has not ended yet"
+    refresh.refresh_runs([run])
+    assert load_status(run) == "CANCELLED"
 
 
 def test_runs_are_listed_in_order_and_nothing_else_is(log_dir: LogDir) -> None:
@@ -350,7 +350,7 @@ def test_a_job_that_the_queue_holds_in_an_error_is_cancelled_before_its_run_is_s
     run.script.write_text("#!/bin/bash\n")
     slurm = refresh.load_scheduler("slurm")
     states = {**slurm.states, "Eqw": Status.FAILED}
-    stuck = replace(slurm, states=states, stuck=frozenset({"Eqw"}))
+    stuck = replace(slurm, states=states, held_states=frozenset({"Eqw"}))
     monkeypatch.setattr(refresh, "load_scheduler", lambda name: stuck)
     client(clients, "squeue", "echo '7|1|Eqw|None|x'")
     client(clients, "scancel", "")

@@ -18,13 +18,13 @@ import pytest
 import yaml
 
 from mlxp_core.errors import CommandError, SubmissionBusyError, SubmissionRefusedError, SubmissionUnclearError
-from mlxp_core.jobs.array_script import Submission, render_submission
-from mlxp_core.jobs.directives import array_words
+from mlxp_core.jobs.array_script import ArraySpec, render_submission
+from mlxp_core.jobs.directives import array_arguments
 from mlxp_core.jobs.template import add_header, read_template
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.runs.status import Status
 from mlxp_core.scheduler import SCHEDULERS, client, load_scheduler
-from mlxp_core.scheduler.base import Asking, NativeJob, Question, Scheduler
+from mlxp_core.scheduler.base import NativeJob, QueueQuery, Scheduler, StatusQuery
 
 RECORDS = Path(__file__).with_name("recorded")
 SECTIONS = ("submit", "status", "history", "limit", "cancel", "header")
@@ -101,7 +101,7 @@ def test_a_scheduler_has_a_complete_record(name: str) -> None:
 def test_the_commands_are_these(name: str) -> None:
     """Bug: an option that is lost, and answers that no record foresees."""
     scheduler = load_scheduler(name)
-    question = Question("ada", ("12", "15"), datetime(2026, 11, 25, 9, 5).astimezone())
+    question = QueueQuery("ada", ("12", "15"), datetime(2026, 11, 25, 9, 5).astimezone())
     commands = {"submit": scheduler.submit, "status": scheduler.status.command(question)}
     if scheduler.history is not None:
         commands["history"] = scheduler.history.command(question)
@@ -137,7 +137,7 @@ def test_an_answer_to_a_submission_is_taken_for_what_it_is(
     with pytest.raises((CommandError, SubmissionRefusedError, SubmissionUnclearError)) as caught:
         client.submit(scheduler, tmp_path / "job.sh", limit=10)
     assert type(caught.value) is OUTCOMES[record["is"]]
-    too_many = scheduler.too_many is not None and bool(scheduler.too_many.search(str(caught.value)))
+    too_many = scheduler.array_too_large is not None and bool(scheduler.array_too_large.search(str(caught.value)))
     assert too_many == (record["case"] == "too many")
 
 
@@ -145,15 +145,15 @@ def test_an_answer_to_a_submission_is_taken_for_what_it_is(
 def test_an_answer_about_jobs_is_understood(name: str, section: str, record: dict[str, Any], tmp_path: Path) -> None:
     """Bug: a job under another's index; COMPLETE for one that was killed; a broken answer taken for an empty queue."""
     scheduler = load_scheduler(name)
-    asking: Asking | None = getattr(scheduler, section)
+    asking: StatusQuery | None = getattr(scheduler, section)
     assert asking is not None
     program = stand_in(tmp_path, record)
     asking = replace(asking, command=lambda _: (program,))
     if record["jobs"] == "no answer":
         with pytest.raises(CommandError):
-            client.look(scheduler, asking, Question("ada"), limit=10)
+            client.query(scheduler, asking, QueueQuery("ada"), limit=10)
         return
-    jobs = client.look(scheduler, asking, Question("ada"), limit=10)
+    jobs = client.query(scheduler, asking, QueueQuery("ada"), limit=10)
     told = [{key: value for key, value in job.items() if key != "status"} for job in record["jobs"]]
     assert [shown(job, like) for job, like in zip(jobs, told, strict=True)] == told
     statuses = [None if job["status"] is None else Status(job["status"]) for job in record["jobs"]]
@@ -194,7 +194,7 @@ def test_the_header_that_is_submitted_is_this(name: str, section: str, record: d
     scheduler = load_scheduler(name)
     template = add_header(read_template(record["template"], scheduler, "main.py"), record.get("more"), scheduler)
     count = record.get("count", 1)
-    submission = Submission(
+    submission = ArraySpec(
         [[RunDir(Path(f"/logs/{number}"))] for number in range(1, count + 1)],
         "lr-1",
         template.shebang,
@@ -206,7 +206,7 @@ def test_the_header_that_is_submitted_is_this(name: str, section: str, record: d
     assert text.split("\n\n", 1)[0].split("\n") == record["header"]
     assert "\r" not in text
     assert redirects(text) == record.get("output", '>>"$1/log.stdout" 2>>"$1/log.stderr"')
-    words = array_words(scheduler, "lr-1", template.header, count, record.get("throttle")) if count > 1 else ()
+    words = array_arguments(scheduler, "lr-1", template.header, count, record.get("throttle")) if count > 1 else ()
     assert list(words) == record.get("words", [])
 
 

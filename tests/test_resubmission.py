@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from mlxp_core.errors import ConfigurationError
-from mlxp_core.jobs.launch_journal import take_up, under_way
+from mlxp_core.jobs.launch_journal import resume_launch, runs_being_launched
 from mlxp_core.jobs.resubmit import resubmit
-from mlxp_core.jobs.spec import Order
+from mlxp_core.jobs.spec import SubmitSpec
 from mlxp_core.runs.layout import LogDir, RunDir
-from mlxp_core.runs.process import this_process, user_name
+from mlxp_core.runs.process import current_user, this_process
 
 ORDER = {"scheduler": "slurm", "name": "n", "shebang": "#!/bin/bash", "header": ["#SBATCH --time=1"], "directory": "/"}
 SQUEUE = "#!/bin/sh\necho '7|N/A|RUNNING|None|/x/job.sh'\n"
@@ -46,7 +46,7 @@ def write(path: Path, content: dict[str, Any]) -> None:
 def made(log_dir: LogDir, info: dict[str, Any], note: dict[str, Any], order: dict[str, Any] | None = None) -> RunDir:
     run = log_dir.run(1)
     write(run.info, {"attempt": 1, "logger": {"log_dir": str(log_dir.path)}, **info})
-    common = {"scheduler": "slurm", "script": "/x/job.sh", "user": user_name(), "time": now(), "attempt": 1}
+    common = {"scheduler": "slurm", "script": "/x/job.sh", "user": current_user(), "time": now(), "attempt": 1}
     write(run.submission, {**common, **note})
     write(run.settings, {"order": ORDER if order is None else order})
     run.script.write_text("#!/bin/bash\n")
@@ -58,8 +58,8 @@ def test_a_preempted_run_whose_job_has_not_ended_is_left_alone(log_dir: LogDir) 
     run = made(log_dir, {"status": "PREEMPTED"}, {"job_id": "7"})
     run.starts.write_text("a start\n")
     result = resubmit(log_dir, [run], dry_run=True)
-    assert list(result.left) == [run]
-    assert "its job has not ended" in result.left[run]
+    assert list(result.skipped) == [run]
+    assert "its job has not ended" in result.skipped[run]
     run.exit_code.write_text("75 1\n")
     assert resubmit(log_dir, [run], dry_run=True).runs == (run,)
 
@@ -68,8 +68,8 @@ def test_what_another_user_was_submitting_is_not_submitted_from_here(log_dir: Lo
     """Bug: this user's queue does not show the other one's job, which is taken for: it was not submitted."""
     run = made(log_dir, {"status": "PENDING"}, {"job_id": None, "user": "another", "time": "2026-01-01T00:00:00+00:00"})
     result = resubmit(log_dir, [run], dry_run=True)
-    assert list(result.unable) == [run]
-    assert "submitted by another" in result.unable[run]
+    assert list(result.blocked) == [run]
+    assert "submitted by another" in result.blocked[run]
 
 
 def test_a_script_of_another_user_is_not_run(log_dir: LogDir, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +79,7 @@ def test_a_script_of_another_user_is_not_run(log_dir: LogDir, monkeypatch: pytes
     assert resubmit(log_dir, [run], dry_run=True).runs == (run,)
     owner = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
-    assert "would run as you" in resubmit(log_dir, [run], dry_run=True).unable[run]
+    assert "would run as you" in resubmit(log_dir, [run], dry_run=True).blocked[run]
 
 
 @pytest.mark.parametrize(
@@ -90,10 +90,10 @@ def test_an_order_that_no_launcher_wrote_is_refused_by_its_file(log_dir: LogDir,
     """Bug: a stack trace of `mlxp rerun`."""
     run = made(log_dir, {"status": "FAILED"}, {"job_id": "5"}, {**ORDER, **change})
     with pytest.raises(ConfigurationError, match=r"mlxp\.yaml cannot be used"):
-        Order.load(run)
+        SubmitSpec.load(run)
     write(run.settings, {"order": {"scheduler": "slurm"}})
     with pytest.raises(ConfigurationError, match=r"mlxp\.yaml cannot be used"):
-        Order.load(run)
+        SubmitSpec.load(run)
 
 
 def launch(log_dir: LogDir, number: int, **change: Any) -> None:
@@ -109,7 +109,7 @@ def test_a_launch_that_ends_while_another_looks_is_no_error(log_dir: LogDir, mon
     gone = log_dir.launches / "2" / "launch.yaml"
     listed = Path.glob
     monkeypatch.setattr(Path, "glob", lambda path, pattern: [*listed(path, pattern), gone])
-    found = take_up(log_dir, "i")
+    found = resume_launch(log_dir, "i")
     assert found is not None
     assert found.runs == (log_dir.run(1),)
 
@@ -120,5 +120,5 @@ def test_a_launch_that_ends_while_another_looks_is_no_error(log_dir: LogDir, mon
 def test_a_note_of_a_launch_that_cannot_be_used_is_passed_over(log_dir: LogDir, change: dict[str, Any]) -> None:
     """Bug: a launch writes its runs where somebody else's note leads; a stack trace of `mlxp rerun`."""
     launch(log_dir, 1, **change)
-    assert take_up(log_dir, "i") is None
-    assert under_way(log_dir) == {}
+    assert resume_launch(log_dir, "i") is None
+    assert runs_being_launched(log_dir) == {}

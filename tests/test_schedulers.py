@@ -15,10 +15,10 @@ import pytest
 from support import ROOT, until
 
 from mlxp_core.errors import CommandError, SubmissionRefusedError, SubmissionUnclearError
-from mlxp_core.runs.process import user_name
+from mlxp_core.runs.process import current_user
 from mlxp_core.scheduler import client as _run
 from mlxp_core.scheduler import load_scheduler
-from mlxp_core.scheduler.submit import Call, submit_once
+from mlxp_core.scheduler.submit import SubmitCall, submit_once
 
 SLURM = load_scheduler("slurm")
 
@@ -69,9 +69,9 @@ def test_an_interrupt_while_a_client_is_being_started_waits_for_its_answer(
 TIMED_OUT = "echo 'Batch job submission failed: Socket timed out on send/recv operation' >&2; exit 1"
 
 
-def call(script: str = "/x/array.sh", name: str = "n-abc", limit: float = 10, patience: float = 1.0) -> Call:
-    quick = replace(SLURM, ask_every=0.1)
-    return Call(quick, Path(script), (), Path("/"), name, lambda: None, limit, patience)
+def call(script: str = "/x/array.sh", name: str = "n-abc", limit: float = 10, patience: float = 1.0) -> SubmitCall:
+    quick = replace(SLURM, min_query_interval=0.1)
+    return SubmitCall(quick, Path(script), (), Path("/"), name, lambda: None, limit, patience)
 
 
 def test_a_failed_answer_for_a_job_that_was_accepted_is_no_refusal(clients: Path) -> None:
@@ -286,4 +286,4 @@ def test_the_local_queue_refuses_what_it_does_not_know(queue: LocalQueue) -> Non
 def test_the_user_has_a_name_even_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bug: KeyError: 'getpwuid(): uid not found' in a container."""
     monkeypatch.setattr("os.getuid", lambda: 987654321)
-    assert user_name() == "987654321"
+    assert current_user() == "987654321"

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from support import until
 
-from mlxp_core.atomic_files import write_whole
+from mlxp_core.atomic_files import write_atomic
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.jobs import array_script, directives, run_script
-from mlxp_core.jobs.run_script import Job
+from mlxp_core.jobs.run_script import RunScriptSpec
 from mlxp_core.jobs.template import Template, add_header, read_template
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.scheduler import load_scheduler
@@ -187,12 +187,12 @@ def test_a_path_with_what_slurm_takes_for_a_pattern_is_escaped(tmp_path: Path) -
     assert f'--output="{tmp_path}/100%%a \\"x\\"/1/log.stdout"' in text
 
 
-def job(run: Path, *command: str, work_dir: str = "/", environment: dict[str, str] | None = None) -> Job:
+def job(run: Path, *command: str, work_dir: str = "/", environment: dict[str, str] | None = None) -> RunScriptSpec:
     (run / "metadata").mkdir(parents=True)
-    return Job(RunDir(run), "name", command, work_dir, environment or {})
+    return RunScriptSpec(RunDir(run), "name", command, work_dir, environment or {})
 
 
-def execute(job: Job, template: Template = PLAIN, shell: str = "bash") -> subprocess.CompletedProcess[str]:
+def execute(job: RunScriptSpec, template: Template = PLAIN, shell: str = "bash") -> subprocess.CompletedProcess[str]:
     path = job.run.script
     path.write_text(run_script.render_job(job, template, LOCAL))
     return subprocess.run([shell, str(path)], capture_output=True, text=True, cwd="/", check=False)
@@ -232,7 +232,7 @@ def test_a_folder_whose_name_is_no_utf8_is_reached(tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"caf\xe9")
     folder.mkdir()
     one = job(tmp_path / "1", "touch", "here", work_dir=str(folder))
-    write_whole(one.run.script, run_script.render_job(one, PLAIN, LOCAL))
+    write_atomic(one.run.script, run_script.render_job(one, PLAIN, LOCAL))
     subprocess.run(["bash", str(one.run.script)], check=True)
     assert os.listdir(os.fsencode(folder)) == [b"here"]
 
@@ -392,7 +392,7 @@ def test_attempts_are_counted_whether_their_program_comes_up_or_not(tmp_path: Pa
     assert [line.split()[1] for line in lines] == [os.uname().nodename] * 3
 
 
-def preempted(tmp_path: Path, stop_signal: str, header: str, attempt: int = 1) -> tuple[Job, Template]:
+def preempted(tmp_path: Path, stop_signal: str, header: str, attempt: int = 1) -> tuple[RunScriptSpec, Template]:
     """A job whose program leaves as one that was asked to stop; the scheduler's command notes what it is given."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "scontrol").write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/asked\n')
@@ -450,7 +450,7 @@ def submission(
 ) -> str:
     folder.mkdir(exist_ok=True)
     (folder / "manifest").write_text(array_script.render_manifest(tasks))
-    made = array_script.Submission(tasks, "n", "#!/bin/bash", (), folder, throttle=throttle)
+    made = array_script.ArraySpec(tasks, "n", "#!/bin/bash", (), folder, throttle=throttle)
     return array_script.render_submission(made, LOCAL)
 
 
@@ -475,7 +475,7 @@ def test_packed_runs_go_side_by_side_each_into_its_folder(tmp_path: Path) -> Non
     runs = several(tmp_path, 1, 2, 3)
     for run, other in ((1, 2), (2, 1)):  # each goes on when the other has begun
         wait = f"touch {tmp_path}/{run}; while [ ! -e {tmp_path}/{other} ]; do sleep 0.02; done; exit {run + 2}"
-        one = run_script.Job(runs[run - 1], "n", ("sh", "-c", wait), "/", {})
+        one = run_script.RunScriptSpec(runs[run - 1], "n", ("sh", "-c", wait), "/", {})
         one.run.script.write_text(run_script.render_job(one, Template(), LOCAL))
     text = submission(tmp_path / "s", [runs[:2], runs[2:]])
     assert "--array=1-2\n" in text
@@ -501,7 +501,7 @@ def test_a_packed_run_that_fails_does_not_end_its_neighbour(tmp_path: Path) -> N
     """Bug: under `#!/bin/bash -e` the job ends with the first run that fails, and takes the others with it."""
     runs = several(tmp_path, 1, 2)
     for run, command in zip(runs, ("exit 3", "sleep 0.5; echo late"), strict=True):
-        one = run_script.Job(run, "n", ("sh", "-c", command), "/", {})
+        one = run_script.RunScriptSpec(run, "n", ("sh", "-c", command), "/", {})
         run.script.write_text(run_script.render_job(one, Template(), LOCAL))
     text = submission(tmp_path / "s", [runs])
     assert subprocess.run(["bash", "-e", "-c", text], check=False).returncode == 3
@@ -516,7 +516,7 @@ def test_an_earlier_attempt_keeps_what_it_printed(tmp_path: Path) -> None:
     run.starts.write_text("first\n")  # as script.sh notes it
     assert run_task(text) == 0
     assert run.stdout.read_text() == "out 1\n"
-    assert run.earlier(1).stdout.read_text() == "out 1\n"
+    assert run.attempt_dir(1).stdout.read_text() == "out 1\n"
 
 
 def test_a_header_with_an_array_of_its_own_is_refused() -> None:
@@ -530,7 +530,7 @@ def test_a_header_with_an_array_of_its_own_is_refused() -> None:
 )
 def test_job_names_are_legal_everywhere(name: str, legal: str) -> None:
     """Bug: Grid Engine refuses a slash, PBS a leading digit."""
-    assert directives.legal_name(name) == legal
+    assert directives.sanitize_job_name(name) == legal
 
 
 @pytest.mark.parametrize(
@@ -546,4 +546,4 @@ def test_job_names_are_legal_everywhere(name: str, legal: str) -> None:
 )
 def test_a_submission_is_found_by_its_script_or_by_a_name_of_ours(scheduler: str, header: str, found: bool) -> None:
     """Bug: qstat shows the user's own name, so a job that is there is not found, and submitted twice."""
-    assert directives.can_be_found((header,), load_scheduler(scheduler)) is found
+    assert directives.is_identifiable((header,), load_scheduler(scheduler)) is found

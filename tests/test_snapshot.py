@@ -13,7 +13,7 @@ from support import Project, git, until
 
 from mlxp_core.errors import SnapshotError
 from mlxp_core.runs.layout import LogDir
-from mlxp_core.versioning.snapshot import Wish, take_snapshot
+from mlxp_core.versioning.snapshot import SnapshotOptions, freeze_code
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_the_copy_is_the_commit_and_not_the_work_tree(repo: Path) -> None:
     (repo / "main.py").write_text("B")
     (repo / "new.py").write_text("new")
     (repo / "ignored").write_text("ignored")
-    code = take_snapshot(repo / "main.py", LogDir(repo / "logs"), Wish("commit"))
+    code = freeze_code(repo / "main.py", LogDir(repo / "logs"), SnapshotOptions("commit"))
     assert code.version.commit == commit
     assert code.copy == repo / "logs" / ".mlxp" / "code" / commit
     assert (code.copy / "main.py").read_text() == "A"
@@ -60,7 +60,7 @@ def test_what_is_not_committed_is_listed_and_the_log_directory_is_no_part_of_it(
     (repo / "logs" / "1").mkdir(parents=True)
     (repo / "logs" / "1" / "x").touch()
     git("mv", "kept.txt", "renamed.txt", cwd=repo)
-    code = take_snapshot(repo / "main.py", LogDir(repo / "logs"))
+    code = freeze_code(repo / "main.py", LogDir(repo / "logs"))
     assert sorted(map(str, code.version.changes)) == [" M main.py", "?? new file.py", "R  renamed.txt"]
 
 
@@ -71,7 +71,7 @@ def test_the_users_index_branch_and_files_stay_as_they_are(repo: Path) -> None:
     (repo / "main.py").write_text("changed again")
     index = (repo / ".git" / "index").read_bytes()
     status, refs = git("status", "--porcelain", cwd=repo), git("for-each-ref", cwd=repo)
-    take_snapshot(repo / "main.py", LogDir(repo.parent / "logs"), Wish("commit"))
+    freeze_code(repo / "main.py", LogDir(repo.parent / "logs"), SnapshotOptions("commit"))
     assert (repo / ".git" / "index").read_bytes() == index
     assert (git("status", "--porcelain", cwd=repo), git("for-each-ref", cwd=repo)) == (status, refs)
 
@@ -83,7 +83,7 @@ def test_taking_a_snapshot_runs_no_hook_and_leaves_the_index_alone(repo: Path) -
     hook.chmod(0o755)
     os.utime(repo / "main.py")  # what makes git want to refresh its index
     before = (repo / ".git" / "index").stat().st_mtime_ns
-    take_snapshot(repo / "main.py", LogDir(repo / "logs"))
+    freeze_code(repo / "main.py", LogDir(repo / "logs"))
     assert (repo / ".git" / "index").stat().st_mtime_ns == before
     assert not (repo / "hook ran").exists()
 
@@ -91,9 +91,9 @@ def test_taking_a_snapshot_runs_no_hook_and_leaves_the_index_alone(repo: Path) -
 def test_a_commit_is_copied_once(repo: Path) -> None:
     """Bug: a copy for each launch."""
     logs = LogDir(repo / "logs")
-    first = take_snapshot(repo / "main.py", logs)
+    first = freeze_code(repo / "main.py", logs)
     (first.copy / "mark").touch()
-    assert take_snapshot(repo / "main.py", logs).copy == first.copy
+    assert freeze_code(repo / "main.py", logs).copy == first.copy
     assert (first.copy / "mark").exists()
     assert os.listdir(logs.code) == [first.version.commit]
 
@@ -102,9 +102,9 @@ RACER = """
 import sys
 from pathlib import Path
 from mlxp_core.runs.layout import LogDir
-from mlxp_core.versioning.snapshot import Wish, take_snapshot
+from mlxp_core.versioning.snapshot import SnapshotOptions, freeze_code
 sys.stdin.readline()
-code = take_snapshot(Path(sys.argv[1]) / "main.py", LogDir(Path(sys.argv[1]) / "logs"), Wish(sys.argv[2]))
+code = freeze_code(Path(sys.argv[1]) / "main.py", LogDir(Path(sys.argv[1]) / "logs"), SnapshotOptions(sys.argv[2]))
 print((code.copy / "main.py").read_text(), len(list(code.copy.iterdir())))
 """
 
@@ -137,7 +137,7 @@ def test_what_a_killed_launch_left_is_not_taken_for_a_copy(repo: Path) -> None:
     half = logs.code / f".{commit}.4711.deadbeef"
     half.mkdir(parents=True)
     (half / "main.py").write_text("half")
-    assert (take_snapshot(repo / "main.py", logs).copy / "main.py").read_text() == "A"
+    assert (freeze_code(repo / "main.py", logs).copy / "main.py").read_text() == "A"
 
 
 HOLD = """#!/bin/sh
@@ -182,27 +182,27 @@ def test_a_launch_that_is_killed_while_it_copies_leaves_nothing_that_is_taken_fo
 
 def test_a_place_in_the_work_tree_is_found_in_the_copy(repo: Path) -> None:
     """Bug: a job that starts in the repository's top although it was launched from a folder of it."""
-    code = take_snapshot(repo / "main.py", LogDir(repo / "logs"))
-    assert code.place(repo / "sub dir") == code.copy / "sub dir"
-    assert code.place(Path("/elsewhere/x")) == Path("/elsewhere/x")
+    code = freeze_code(repo / "main.py", LogDir(repo / "logs"))
+    assert code.map_path(repo / "sub dir") == code.copy / "sub dir"
+    assert code.map_path(Path("/elsewhere/x")) == Path("/elsewhere/x")
 
 
 def test_without_a_repository_or_a_commit_the_error_says_what_to_do(tmp_path: Path) -> None:
     """Bug: InvalidGitRepositoryError, or jobs that run whatever is there."""
     (tmp_path / "main.py").touch()
     with pytest.raises(SnapshotError, match=r"no git repository.*git init.*snapshot=none"):
-        take_snapshot(tmp_path / "main.py", LogDir(tmp_path / "logs"))
+        freeze_code(tmp_path / "main.py", LogDir(tmp_path / "logs"))
     git("init", "--quiet", cwd=tmp_path)
     with pytest.raises(SnapshotError, match=r"(?s)no commit yet.*snapshot=none"):
-        take_snapshot(tmp_path / "main.py", LogDir(tmp_path / "logs"), Wish("commit"))
+        freeze_code(tmp_path / "main.py", LogDir(tmp_path / "logs"), SnapshotOptions("commit"))
 
 
 def test_without_the_program_git_the_error_says_so(tmp_path: Path) -> None:
     """Bug: ImportError: Bad git executable, with a page of advice on GitPython."""
     program = (
         "from pathlib import Path; from mlxp_core.runs.layout import LogDir\n"
-        "from mlxp_core.versioning.snapshot import take_snapshot\n"
-        "try: take_snapshot(Path('main.py'), LogDir(Path('logs')))\n"
+        "from mlxp_core.versioning.snapshot import freeze_code\n"
+        "try: freeze_code(Path('main.py'), LogDir(Path('logs')))\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
     environment = {**os.environ, "PATH": str(tmp_path)}
@@ -216,7 +216,7 @@ def test_a_program_that_is_not_committed_is_refused_before_its_jobs_fail(repo: P
     """Bug: a sweep of `python: can't open file`."""
     (repo / "new.py").touch()
     with pytest.raises(SnapshotError, match=r"new\.py is not in the version"):
-        take_snapshot(repo / "new.py", LogDir(repo / "logs"), Wish("commit"))
+        freeze_code(repo / "new.py", LogDir(repo / "logs"), SnapshotOptions("commit"))
 
 
 def test_a_linked_work_tree_is_a_repository_too(repo: Path, tmp_path: Path) -> None:
@@ -224,6 +224,6 @@ def test_a_linked_work_tree_is_a_repository_too(repo: Path, tmp_path: Path) -> N
     git("worktree", "add", "--quiet", "-b", "side", str(tmp_path / "side"), cwd=repo)
     (tmp_path / "side" / "main.py").write_text("side")
     git("commit", "--quiet", "--all", "--message", "side", cwd=tmp_path / "side")
-    code = take_snapshot(tmp_path / "side" / "main.py", LogDir(tmp_path / "side" / "logs"))
+    code = freeze_code(tmp_path / "side" / "main.py", LogDir(tmp_path / "side" / "logs"))
     assert (code.copy / "main.py").read_text() == "side"
     assert (repo / "main.py").read_text() == "A"

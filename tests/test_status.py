@@ -11,7 +11,7 @@ import pytest
 
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.runs.process import is_alive, start_time, this_process
-from mlxp_core.runs.status import ExitCode, Status, derive_status, read_attempts_started, read_exit_code
+from mlxp_core.runs.status import ExitCode, Status, count_starts, derive_status, read_exit_code
 
 
 @pytest.mark.parametrize(
@@ -103,11 +103,11 @@ def test_an_exit_code_is_read_with_its_attempt_and_without(
 ) -> None:
     """Bug: a folder written before attempts were counted has no exit code any more."""
     run = RunDir(tmp_path)
-    assert (read_exit_code(run), read_attempts_started(run)) == (None, 0)
+    assert (read_exit_code(run), count_starts(run)) == (None, 0)
     run.metadata.mkdir()
     run.exit_code.write_text(text)
     run.starts.write_text("a\nb\n")
-    assert (read_exit_code(run), read_attempts_started(run)) == (read, 2)
+    assert (read_exit_code(run), count_starts(run)) == (read, 2)
 
 
 def test_a_process_is_told_from_a_later_one_with_its_pid() -> None:

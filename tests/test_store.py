@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 
 from mlxp_core.errors import StoreError
-from mlxp_core.runs.allocation import RunStore, numbered_folder
+from mlxp_core.runs.allocation import RunAllocator, allocate_numbered_dir
 
 
 def _allocate(log_dir: Path, count: int, results: multiprocessing.Queue) -> None:
-    with RunStore(log_dir) as store:
+    with RunAllocator(log_dir) as store:
         results.put([store.allocate().id for _ in range(count)])
 
 
 def test_ids_count_from_one_and_name_folders_that_are_there(tmp_path: Path) -> None:
     """Bug: an id off by one, or given before its folder exists."""
-    with RunStore(tmp_path / "logs") as store:
+    with RunAllocator(tmp_path / "logs") as store:
         runs = store.allocate_block(3)
     assert [run.id for run in runs] == [1, 2, 3]
     assert all((tmp_path / "logs" / str(number)).is_dir() for number in (1, 2, 3))
@@ -41,21 +41,21 @@ def test_processes_that_allocate_at_once_get_every_id_once(tmp_path: Path) -> No
 
 def test_an_id_of_a_deleted_run_is_not_given_again(tmp_path: Path) -> None:
     """Bug: run 3 of last week's notes is another one today."""
-    with RunStore(tmp_path) as store:
+    with RunAllocator(tmp_path) as store:
         store.allocate_block(3)
     (tmp_path / "3").rmdir()
     (tmp_path / "2").rmdir()
-    with RunStore(tmp_path) as store:
+    with RunAllocator(tmp_path) as store:
         assert store.allocate().id == 4
 
 
 @pytest.mark.parametrize("hint", [b"", b"garbage", b"00000000000000000007\n", b"\xff" * 21, b"00000000000000000000\n"])
 def test_a_hint_that_is_stale_torn_or_nonsense_costs_no_id(tmp_path: Path, hint: bytes) -> None:
     """Bug: trusting .mlxp/last_id; after a crash it may hold anything at or below the truth."""
-    with RunStore(tmp_path) as store:
+    with RunAllocator(tmp_path) as store:
         store.allocate_block(9)
     (tmp_path / ".mlxp" / "last_id").write_bytes(hint)
-    with RunStore(tmp_path) as store:
+    with RunAllocator(tmp_path) as store:
         assert store.allocate().id == 10
 
 
@@ -63,7 +63,7 @@ def test_folders_that_are_no_runs_do_not_count(tmp_path: Path) -> None:
     """Bug: int("007") or a folder called 2024-01-01 moves the ids."""
     for name in ("007", "multirun", "2024-01-01", "٣", "-5"):
         (tmp_path / name).mkdir()
-    with RunStore(tmp_path) as store:
+    with RunAllocator(tmp_path) as store:
         assert store.allocate().id == 1
 
 
@@ -71,14 +71,14 @@ def test_a_log_directory_that_cannot_be_made_is_named_with_a_way_out(tmp_path: P
     """Bug: a bare OSError from the depths of a launcher."""
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=r"log directory .*file/logs.*log_dir"):
-        RunStore(tmp_path / "file" / "logs")
+        RunAllocator(tmp_path / "file" / "logs")
 
 
 def test_the_hint_is_no_secret_and_survives_another_user(tmp_path: Path) -> None:
     """Bug: mode 0600 keeps the members of a group out of a shared log directory."""
     before = os.umask(0o002)
     try:
-        with RunStore(tmp_path) as store:
+        with RunAllocator(tmp_path) as store:
             store.allocate()
     finally:
         os.umask(before)
@@ -87,4 +87,4 @@ def test_the_hint_is_no_secret_and_survives_another_user(tmp_path: Path) -> None
 
 def test_numbered_folders_count_on(tmp_path: Path) -> None:
     """Bug: a second submission writes into the first one's folder."""
-    assert [numbered_folder(tmp_path / "s").name for _ in range(3)] == ["1", "2", "3"]
+    assert [allocate_numbered_dir(tmp_path / "s").name for _ in range(3)] == ["1", "2", "3"]

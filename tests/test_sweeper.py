@@ -306,13 +306,13 @@ from pathlib import Path
 import yaml
 
 from mlxp_core.runs.layout import RunDir
-from mlxp_core.recording.lifecycle import begin, end
+from mlxp_core.recording.lifecycle import start_recording, end_recording
 
 failing = range(int(sys.argv[2]))
 for line in Path(sys.argv[1], "manifest").read_text().splitlines():
     run = RunDir(Path(line))
     seed = yaml.safe_load(run.config.read_text())["seed"]
-    end(begin(run, config=None), RuntimeError("no luck") if seed in failing else None)
+    end_recording(start_recording(run, config=None), RuntimeError("no luck") if seed in failing else None)
 """
 SBATCH = """\
 #!/bin/bash
@@ -423,17 +423,17 @@ def axis(key: str, *values: int) -> Axis:
 def test_groups_of_lists_are_walked_side_by_side() -> None:
     """Bug: the second group walked with the first; the order of the arguments lost."""
     axes = [axis("a", 1, 2), axis("+b", 3, 4), axis("c", 5, 6), axis("d", 7, 8), axis("e", 9)]
-    joined = combinations.walk_together(axes, [["a", "d"], ["b", "c"]])
-    assert combinations.multiply(joined) == [
+    joined = combinations.zip_axes(axes, [["a", "d"], ["b", "c"]])
+    assert combinations.product(joined) == [
         ["a=1", "d=7", "+b=3", "c=5", "e=9"],
         ["a=1", "d=7", "+b=4", "c=6", "e=9"],
         ["a=2", "d=8", "+b=3", "c=5", "e=9"],
         ["a=2", "d=8", "+b=4", "c=6", "e=9"],
     ]
     with pytest.raises(ConfigurationError, match="needs lists of the same length: a has 2, b has 3"):
-        combinations.walk_together([axis("a", 1, 2), axis("b", 1, 2, 3)], [["a", "b"]])
+        combinations.zip_axes([axis("a", 1, 2), axis("b", 1, 2, 3)], [["a", "b"]])
     with pytest.raises(ConfigurationError, match="b is walked with others already"):
-        combinations.walk_together([axis("a", 1, 2), axis("b", 1, 2)], [["a", "b"], ["b", "a"]])
+        combinations.zip_axes([axis("a", 1, 2), axis("b", 1, 2)], [["a", "b"], ["b", "a"]])
 
 
 def test_a_sample_keeps_the_order_and_never_asks_for_more_than_there_is() -> None:
@@ -478,10 +478,10 @@ def made(log_dir: LogDir, number: int, status: str, config: str = "lr: 1\nseed: 
     return run
 
 
-def planned(log_dir: LogDir, configs: Sequence[dict[str, Any]], **wish: Any) -> existing_runs.Plan:
+def planned(log_dir: LogDir, configs: Sequence[dict[str, Any]], **wish: Any) -> existing_runs.SweepPlan:
     usual = {"skip": [Status.COMPLETE], "any_code": False, "resume": True, "commit": COMMIT, "program": "main"}
-    return existing_runs.plan(
-        log_dir, configs, existing_runs.Wish(**{"function_hash": None, **usual, **wish}), configs.__getitem__
+    return existing_runs.plan_sweep(
+        log_dir, configs, existing_runs.SkipPolicy(**{"function_hash": None, **usual, **wish}), configs.__getitem__
     )
 
 
@@ -496,9 +496,9 @@ def test_every_status_has_its_consequence(tmp_path: Path) -> None:
         run = made(log_dir, 1, status.value)
         plan = planned(log_dir, [CONFIG])
         if status in {Status.COMPLETE, Status.RUNNING}:
-            assert plan.left[0].run == run
+            assert plan.skipped[0].run == run
         else:  # PENDING is here one that was never submitted
-            assert plan.again == {0: run}
+            assert plan.resumed == {0: run}
         assert planned(log_dir, [CONFIG], skip=[status], resume=False).new == []
         assert planned(log_dir, [CONFIG], skip=[], resume=False).new == [0]
 
@@ -509,7 +509,7 @@ def test_a_configuration_is_the_same_in_another_order_and_another_one_is_not(tmp
     made(log_dir, 1, "COMPLETE", "a:\n  x: 1\nb:\n  y: 2\n")
     configs = [{"b": {"y": 2}, "a": {"x": 1}}, {"b": {"x": 1}, "a": {"y": 2}}, {"a": {"x": 1}}]
     plan = planned(log_dir, configs)
-    assert (list(plan.left), plan.new) == ([0], [1, 2])
+    assert (list(plan.skipped), plan.new) == ([0], [1, 2])
 
 
 def test_types_are_a_part_of_a_configuration(tmp_path: Path) -> None:
@@ -528,10 +528,10 @@ def test_what_the_environment_puts_into_a_configuration_is_a_part_of_it(tmp_path
     run = made(log_dir, 1, "COMPLETE", text)
     run.config.write_text("data: /d1\nat: '01'\nid: '4711'\n")
     config = {"data": "${oc.env:DATA,/d1}", "at": "${now:%S}", "id": "${oc.env:SLURM_JOB_ID,none}"}
-    wish = existing_runs.Wish([Status.COMPLETE], False, False, COMMIT, None, "main")
+    wish = existing_runs.SkipPolicy([Status.COMPLETE], False, False, COMMIT, None, "main")
     here = {"data": "/d1", "at": "59", "id": "none"}
-    assert existing_runs.plan(log_dir, [config], wish, lambda _: here).new == []
-    plan = existing_runs.plan(log_dir, [config], wish, lambda _: {**here, "data": "/d2"})
+    assert existing_runs.plan_sweep(log_dir, [config], wish, lambda _: here).new == []
+    plan = existing_runs.plan_sweep(log_dir, [config], wish, lambda _: {**here, "data": "/d2"})
     assert (plan.new, plan.other_values) == ([0], {run: ["data"]})
 
 
@@ -543,11 +543,11 @@ def test_other_code_other_programs_and_unknown_code_do_not_count(tmp_path: Path)
     plan = planned(log_dir, [CONFIG])
     assert (plan.new, [one.run for one in plan.other_code]) == ([0], [old])
     assert planned(log_dir, [CONFIG], commit=None).new == [0]
-    assert planned(log_dir, [CONFIG], any_code=True).left[0].run == old
+    assert planned(log_dir, [CONFIG], any_code=True).skipped[0].run == old
     failed = made(log_dir, 3, "FAILED", commit=OTHER)
     plan = planned(log_dir, [CONFIG], skip=[], any_code=True)
-    assert (plan.again, [one.run for one in plan.not_resumed]) == ({}, [failed])
-    assert planned(log_dir, [CONFIG], skip=[], commit=OTHER).again == {0: failed}
+    assert (plan.resumed, [one.run for one in plan.not_resumed]) == ({}, [failed])
+    assert planned(log_dir, [CONFIG], skip=[], commit=OTHER).resumed == {0: failed}
 
 
 def test_a_task_function_that_was_sent_is_a_part_of_the_code(tmp_path: Path) -> None:
@@ -555,12 +555,12 @@ def test_a_task_function_that_was_sent_is_a_part_of_the_code(tmp_path: Path) -> 
     log_dir = LogDir(tmp_path)
     failed = made(log_dir, 1, "FAILED", version={"function_hash": "c1"})
     old = made(log_dir, 2, "COMPLETE", version={"function_hash": "d2"})
-    assert planned(log_dir, [CONFIG], function_hash="d2").left[0].run == old
-    assert planned(log_dir, [CONFIG], function_hash="c1").again == {0: failed}
+    assert planned(log_dir, [CONFIG], function_hash="d2").skipped[0].run == old
+    assert planned(log_dir, [CONFIG], function_hash="c1").resumed == {0: failed}
     for changed in ("e3", None):
         plan = planned(log_dir, [CONFIG], function_hash=changed)
         assert (plan.new, [one.run for one in plan.other_code]) == ([0], [old])
-    assert planned(log_dir, [CONFIG], function_hash="e3", any_code=True).left[0].run == old
+    assert planned(log_dir, [CONFIG], function_hash="e3", any_code=True).skipped[0].run == old
 
 
 def test_equal_jobs_take_different_runs(tmp_path: Path) -> None:
@@ -568,5 +568,5 @@ def test_equal_jobs_take_different_runs(tmp_path: Path) -> None:
     log_dir = LogDir(tmp_path)
     first, second = made(log_dir, 1, "FAILED"), made(log_dir, 2, "LOST")
     plan = planned(log_dir, [CONFIG] * 3)
-    assert set(plan.again.values()) == {first, second}
+    assert set(plan.resumed.values()) == {first, second}
     assert plan.new == [2]

@@ -18,9 +18,9 @@ from support import until
 from mlxp_core.jobs import cancel, refresh, write
 from mlxp_core.jobs import submit as submission
 from mlxp_core.reader import scan_runs
-from mlxp_core.runs.allocation import RunStore
+from mlxp_core.runs.allocation import RunAllocator
 from mlxp_core.runs.layout import LogDir
-from mlxp_core.runs.state import Standing
+from mlxp_core.runs.state import RunState
 
 COUNT = 1000
 STAND_IN = """\
@@ -70,7 +70,7 @@ def test_a_thousand_jobs_are_one_array_one_question_and_a_complete_table(
     program = tmp_path / "program.sh"
     program.write_text(STAND_IN)
     log_dir = LogDir(tmp_path / "logs")
-    with RunStore(log_dir.path) as store:
+    with RunAllocator(log_dir.path) as store:
         runs = store.allocate_block(COUNT)
     write.write_runs(plan(runs, scheduler, ("/bin/sh", str(program)), tmp_path))
     submitted = submission.submit(runs, log_dir)
@@ -78,14 +78,14 @@ def test_a_thousand_jobs_are_one_array_one_question_and_a_complete_table(
         assert counted.take() == [submit]
         assert [one.array_index for one in submitted] == list(range(1, COUNT + 1))
         assert len({one.job_id for one in submitted}) == 1
-        assert refresh.refresh(runs) == []
+        assert refresh.refresh_runs(runs) == []
         asked = counted.take()
         assert asked[0] == others[0]
         assert len(asked) == len(set(asked))  # sacct or qacct, too, for tasks that have ended already
         until(lambda: all(run.exit_code.exists() for run in runs), 360)
     finally:
         cancel.cancel_runs(runs)
-    assert [Standing.load(run).status.value for run in runs] == ["COMPLETE"] * COUNT
+    assert [RunState.load(run).status.value for run in runs] == ["COMPLETE"] * COUNT
     table = scan_runs(log_dir.path).select("config.seed", "info.status", "train.loss").sort("config.seed").collect()
     expected = pl.DataFrame(
         {

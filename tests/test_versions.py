@@ -309,10 +309,10 @@ def test_copies_cannot_be_written_by_jobs(open_folder: Path, environment: dict[s
 import os, sys
 from pathlib import Path
 from mlxp_core.runs.layout import LogDir
-from mlxp_core.versioning.export import remove
-from mlxp_core.versioning.snapshot import Wish, take_snapshot
+from mlxp_core.versioning.export import remove_tree
+from mlxp_core.versioning.snapshot import SnapshotOptions, freeze_code
 top = Path(sys.argv[1])
-code = take_snapshot(top / "main.py", LogDir(top / "logs"), Wish("commit"))
+code = freeze_code(top / "main.py", LogDir(top / "logs"), SnapshotOptions("commit"))
 for name in ("new.txt", "lib.py", "sub/x"):
     try:
         (code.copy / name).parent.mkdir(exist_ok=True)
@@ -321,7 +321,7 @@ for name in ("new.txt", "lib.py", "sub/x"):
         print("refused", name)
 os.system(f"{sys.executable} {code.copy / 'main.py'}")
 print(*(path.name.split(".")[0] for path in code.copy.glob("__pycache__/*")))
-remove(code.copy)
+remove_tree(code.copy)
 print(code.copy.exists())
 """
     more = {"HOME": str(top), "PYTHONDONTWRITEBYTECODE": "", "PYTHONPATH": str(packages)}

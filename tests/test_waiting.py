@@ -277,11 +277,11 @@ def test_what_is_plain_is_kept(tmp_path: Path, value: object, text: str) -> None
     """Bug: a number of NumPy that is no number; a tuple that fails."""
     run = RunDir(tmp_path)
     run.metadata.mkdir()
-    return_value.keep(run, value)
-    assert run.returned.read_text() == text
-    return_value.keep(run, None)
-    assert not run.returned.exists()
-    assert return_value.read(run) is None
+    return_value.save_return_value(run, value)
+    assert run.return_value.read_text() == text
+    return_value.save_return_value(run, None)
+    assert not run.return_value.exists()
+    assert return_value.load_return_value(run) is None
 
 
 @pytest.mark.parametrize("value", [Opaque(), {1: 2}, "x" * (1 << 20), numpy.zeros(2)], ids=type)
@@ -289,14 +289,14 @@ def test_of_what_is_not_plain_it_is_said_what_it_was(tmp_path: Path, value: obje
     """Bug: a pickle in the log directory; a job that fails for what it returns."""
     run = RunDir(tmp_path)
     run.metadata.mkdir()
-    return_value.keep(run, value)
-    with pytest.raises(return_value.NotKeptError, match=type(value).__name__):
-        return_value.read(run)
+    return_value.save_return_value(run, value)
+    with pytest.raises(return_value.ReturnValueNotStoredError, match=type(value).__name__):
+        return_value.load_return_value(run)
 
 
 def test_a_value_that_cannot_be_written_keeps_no_run_from_being_complete(tmp_path: Path) -> None:
     """Bug: RUNNING for ever, for a disk that was full."""
-    run = lifecycle.begin(RunDir(tmp_path / "1"), config={})
-    run.layout.returned.mkdir()
-    lifecycle.end(run, None, 5)
+    run = lifecycle.start_recording(RunDir(tmp_path / "1"), config={})
+    run.layout.return_value.mkdir()
+    lifecycle.end_recording(run, None, 5)
     assert read_yaml(run.layout.info)["status"] == "COMPLETE"

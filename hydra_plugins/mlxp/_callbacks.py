@@ -19,21 +19,21 @@ from omegaconf import DictConfig, OmegaConf
 from hydra_plugins.mlxp import _omegaconf
 from hydra_plugins.mlxp._dead_workers import watch_workers
 from hydra_plugins.mlxp._job_exit_hook import watch_endings
-from hydra_plugins.mlxp._run_dirs import choose_run_dir, settle_sweep
+from hydra_plugins.mlxp._run_dirs import choose_run_dir, resolve_sweep_dir
 from hydra_plugins.mlxp.config import LAUNCHER, MAIN
-from mlxp_core.atomic_files import write_whole
+from mlxp_core.atomic_files import write_atomic
 from mlxp_core.errors import ConfigurationChangedError, MlxpError, SnapshotError, StoreError
 from mlxp_core.recording import current
-from mlxp_core.recording.lifecycle import begin, end, finish
+from mlxp_core.recording.lifecycle import end_recording, finish, start_recording
 from mlxp_core.recording.run import Run
 from mlxp_core.runs import info
 from mlxp_core.runs.layout import LogDir, RunDir
 from mlxp_core.runs.status import Status
-from mlxp_core.versioning.python_path import misplaced
-from mlxp_core.yaml_io import load_yaml, load_yaml_if_there
+from mlxp_core.versioning.python_path import modules_outside_copy
+from mlxp_core.yaml_io import load_yaml, load_yaml_or_empty
 
 if TYPE_CHECKING:
-    from mlxp_core.versioning.snapshot import Version
+    from mlxp_core.versioning.snapshot import CodeVersion
 
 log = logging.getLogger(__name__)
 
@@ -122,12 +122,12 @@ def on_multirun_start(config: DictConfig) -> None:
     """Choose the log directory; have what only the jobs' own configurations can say of the launcher wait for them."""
     from hydra_plugins.mlxp import _mlxpsub_program  # noqa: PLC0415  (not for runs)
 
-    settle_sweep(config)
+    resolve_sweep_dir(config)
     if config.hydra.launcher.get("_target_") != LAUNCHER:  # whose jobs are not children of this process
         with _ending_the_program():
             watch_workers(Path(config.hydra.runtime.cwd, str(config.hydra.sweep.dir)))
         return
-    _omegaconf.leave_to_jobs(config, "hydra.launcher", ("header", "setup"))
+    _omegaconf.defer_to_jobs(config, "hydra.launcher", ("header", "setup"))
     if _mlxpsub_program.is_dry():
         _mlxpsub_program.redirect(config)
 
@@ -140,22 +140,24 @@ def on_job_start(config: DictConfig, task_function: Callable[..., Any] | None, s
     launch_dir = Path(config.hydra.runtime.cwd)
     if _is_launched(run):
         _, code = _frozen(run)
-        _open.append(begin(run, config=None, facts=facts, code=code, launch_dir=launch_dir))
+        _open.append(start_recording(run, config=None, facts=facts, code=code, launch_dir=launch_dir))
         return
     full, raw = _omegaconf.resolved(config), _omegaconf.unresolved(config)
     program = program_file(task_function, launch_dir)
     version = _version(program, run.path.parent, snapshot)
     if version is not None:
-        facts["version_manager"] = version.facts
+        facts["version_manager"] = version.as_info
     code = version.repo if version is not None else program.parent
-    _open.append(begin(run, config=full, config_unresolved=raw, facts=facts, code=code, launch_dir=launch_dir))
+    _open.append(
+        start_recording(run, config=full, config_unresolved=raw, facts=facts, code=code, launch_dir=launch_dir)
+    )
     if version is not None and version.diff:
-        write_whole(run.diff, version.diff)
+        write_atomic(run.diff, version.diff)
 
 
 def version_here(
     task_function: Callable[..., Any] | None, launch_dir: Path, log_dir: Path, snapshot: str
-) -> Version | None:
+) -> CodeVersion | None:
     """Which version the runs of this process are said to run; None where it is not known."""
     return _version(program_file(task_function, launch_dir), log_dir, snapshot)
 
@@ -172,12 +174,12 @@ def on_job_end(job_return: JobReturn) -> None:
 
 def _close(error: BaseException | None, value: Any = None) -> None:
     if _open:
-        end(_open.pop(), error, value)
+        end_recording(_open.pop(), error, value)
 
 
 def _is_launched(run: RunDir) -> bool:
     """Whether the folder was made by a launcher of ours, for this job to run in."""
-    return "launcher" in load_yaml_if_there(run.settings)
+    return "launcher" in load_yaml_or_empty(run.settings)
 
 
 def _take_over(config: DictConfig, run: RunDir) -> None:
@@ -209,7 +211,7 @@ def take_values_over(config: DictConfig, run: RunDir) -> None:
 def _check_modules(run: RunDir) -> None:
     """Refuse to run code that changes while jobs wait: modules that come from the work tree and not from the copy."""
     repo, copy = _frozen(run)
-    wrong = misplaced(sys.modules, repo, copy) if repo and copy else []
+    wrong = modules_outside_copy(sys.modules, repo, copy) if repo and copy else []
     if wrong:
         _refuse(
             run,
@@ -222,13 +224,13 @@ def _check_modules(run: RunDir) -> None:
 
 
 def _refuse(run: RunDir, error: Exception) -> NoReturn:
-    finish(begin(run, config=None), Status.FAILED, info.describe_error(error))
+    finish(start_recording(run, config=None), Status.FAILED, info.describe_error(error))
     raise SystemExit(f"{type(error).__name__}: {error}")
 
 
 def _frozen(run: RunDir) -> tuple[Path | None, Path | None]:
     """The work tree, and the copy of its code, of a launched run."""
-    version = load_yaml_if_there(run.info).get("version_manager")
+    version = load_yaml_or_empty(run.info).get("version_manager")
     facts = version if isinstance(version, dict) else {}
     repo, copy = (facts.get(key) for key in ("repo_path", "copy"))
     return (Path(repo), Path(copy)) if isinstance(repo, str) and isinstance(copy, str) else (None, None)
@@ -242,19 +244,19 @@ def program_file(task_function: Callable[..., Any] | None, launch_dir: Path) -> 
     return file if file.is_file() else launch_dir / "-"  # a notebook's cell
 
 
-_versions: dict[tuple[Path, str], Version | None] = {}  # once for a process: its modules are loaded once
+_versions: dict[tuple[Path, str], CodeVersion | None] = {}  # once for a process: its modules are loaded once
 
 
-def _version(program: Path, log_dir: Path, snapshot: str) -> Version | None:
+def _version(program: Path, log_dir: Path, snapshot: str) -> CodeVersion | None:
     """Which version of the code runs here, in place; None where that is not known. Never keeps a run from starting."""
     key = (program, snapshot)
     if key not in _versions:
         _versions[key] = None
         if snapshot != "none" and any((folder / ".git").exists() for folder in program.parents):
-            from mlxp_core.versioning.snapshot import record_version  # noqa: PLC0415  (and subprocess, for those that need it)
+            from mlxp_core.versioning.snapshot import describe_version  # noqa: PLC0415  (and subprocess, for those that need it)
 
             try:
-                _versions[key] = record_version(program, LogDir(log_dir), snapshot)
+                _versions[key] = describe_version(program, LogDir(log_dir), snapshot)
             except (MlxpError, OSError) as error:
                 log.warning("which code this run runs is not recorded: %s", error)
     return _versions[key]

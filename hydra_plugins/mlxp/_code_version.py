@@ -14,7 +14,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from hydra_plugins.mlxp import _mlxpsub_program, _omegaconf
 from hydra_plugins.mlxp._composer import Composer, Job
-from hydra_plugins.mlxp._payload import Payload, program_of
+from hydra_plugins.mlxp._payload import PickledTask, program_of
 from mlxp_core import terminal
 from mlxp_core.errors import ConfigurationError, SnapshotError
 from mlxp_core.runs.layout import LogDir
@@ -24,11 +24,11 @@ from mlxp_core.versioning.snapshot import (
     COMMIT,
     NONE,
     WORKTREE,
-    Code,
-    Version,
-    Wish,
-    record_version,
-    take_snapshot,
+    CodeVersion,
+    FrozenCode,
+    SnapshotOptions,
+    describe_version,
+    freeze_code,
 )
 
 if TYPE_CHECKING:
@@ -39,9 +39,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def wish(options: LauncherConf) -> Wish:
+def snapshot_options(options: LauncherConf) -> SnapshotOptions:
     """The options that say which code is to run."""
-    return Wish(options.snapshot, options.on_changes, tuple(options.commit_files), options.commit_message or "")
+    return SnapshotOptions(
+        options.snapshot, options.on_changes, tuple(options.commit_files), options.commit_message or ""
+    )
 
 
 def freeze(launcher: MlxpLauncher, jobs: Sequence[Job], log_dir: LogDir) -> None:
@@ -53,9 +55,9 @@ def freeze(launcher: MlxpLauncher, jobs: Sequence[Job], log_dir: LogDir) -> None
     if options.snapshot == NONE:
         launcher.version = _in_place(program, log_dir)
         return
-    ask = _mlxpsub_program.once(prompt.ask) if terminal.can_answer() else None
+    ask = _mlxpsub_program.once(prompt.prompt_for_decision) if terminal.can_answer() else None
     place = Path(config.hydra.runtime.cwd, os.path.expanduser(options.code_dir)) if options.code_dir else None  # noqa: PTH111
-    code = take_snapshot(program.file, log_dir, wish(options), place=place, ask=ask)
+    code = freeze_code(program.file, log_dir, snapshot_options(options), place=place, ask=ask)
     version = code.version
     changes = "\n  ".join(str(change) for change in version.changes)
     if version.snapshot == WORKTREE and options.snapshot == AUTO and ask is None:
@@ -66,7 +68,7 @@ def freeze(launcher: MlxpLauncher, jobs: Sequence[Job], log_dir: LogDir) -> None
             code.copy.name[:10],
             changes,
         )
-    elif version.left_out:
+    elif version.excluded_changes:
         log.warning(
             "the jobs run commit %s of %s, without these changes, which are not committed:\n  %s",
             code.copy.name[:10],
@@ -77,28 +79,28 @@ def freeze(launcher: MlxpLauncher, jobs: Sequence[Job], log_dir: LogDir) -> None
     launcher.code, launcher.version = code, version
 
 
-def _in_place(program: Program | Payload, log_dir: LogDir) -> Version | None:
+def _in_place(program: Program | PickledTask, log_dir: LogDir) -> CodeVersion | None:
     """What is known of the files that jobs will find without a copy; they may be others when a job starts."""
     try:
-        known = record_version(program.file, log_dir, COMMIT)
+        known = describe_version(program.file, log_dir, COMMIT)
         return known and replace(known, snapshot=NONE)
     except SnapshotError as error:
         log.debug("which code the jobs will find is not known: %s", error)
         return None
 
 
-def _check_configuration(launcher: MlxpLauncher, jobs: Sequence[Job], code: Code) -> None:
+def _check_configuration(launcher: MlxpLauncher, jobs: Sequence[Job], code: FrozenCode) -> None:
     """Refuse what every job would refuse hours later: a configuration that the frozen code does not compose."""
     repo, version = code.version.repo, code.version
     search_path = copy.deepcopy(launcher.hydra_context.config_loader.get_search_path())
-    changed = [repo / change.path for change in version.left_out]
+    changed = [repo / change.path for change in version.excluded_changes]
     changed += [repo / change.path for change in version.ignored if change.path.endswith((".yaml", ".yml"))]
     concerned = False
     for element in search_path.get_path():
         folder = Path(element.path.removeprefix("file://"))
         if folder.is_absolute():
             concerned |= any(path.is_relative_to(folder) or folder.is_relative_to(path) for path in changed)
-            element.path = f"file://{code.place(folder)}"
+            element.path = f"file://{code.map_path(folder)}"
     if not concerned:
         return
     composer = Composer(ConfigLoaderImpl(config_search_path=search_path), launcher.config)

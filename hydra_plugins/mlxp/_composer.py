@@ -88,13 +88,13 @@ class Job:
         """
         if self._resolved is not None:
             return self._resolved
-        left = interpolation.of_a_job(self.unresolved, _mlxpsub_program.is_of_a_job)
+        left = interpolation.job_dependent_paths(self.unresolved, _mlxpsub_program.is_of_a_job)
         with self.as_current():
             return _omegaconf.as_resolved(self.application(), left)
 
     def of_the_environment(self) -> list[Any]:
         """The values that it has from the environment, and not from its job."""
-        places = [] if self._resolved is not None else interpolation.of_the_environment(self.unresolved)
+        places = [] if self._resolved is not None else interpolation.environment_paths(self.unresolved)
         here = self.resolved() if places else {}
         return [nested.value_at(here, place) for place in places]
 
@@ -143,7 +143,7 @@ class Composer:
         return (*self._hydra_overrides(), "", *overrides)
 
     def _hydra_overrides(self) -> list[str]:
-        if len(self._of_hydra) != len(self._given):  # to which settle_sweep adds
+        if len(self._of_hydra) != len(self._given):  # to which resolve_sweep_dir adds
             self._of_hydra = _omegaconf.overrides(self._master, "hydra")
         return self._of_hydra
 
@@ -254,7 +254,7 @@ class Composer:
             return None
 
 
-class RememberingLoader:
+class CachingLoader:
     """Hydra's loader for a sweeper that composes each job to see whether it can be, before the launcher does."""
 
     def __init__(self, loader: ConfigLoader, composer: Composer, master: DictConfig) -> None:

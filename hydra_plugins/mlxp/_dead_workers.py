@@ -13,13 +13,13 @@ import sys
 from pathlib import Path
 
 from mlxp_core.recording.lifecycle import close_for_dead_child
-from mlxp_core.runs.allocation import RunStore
+from mlxp_core.runs.allocation import RunAllocator
 from mlxp_core.runs.layout import LogDir
 
 
 def watch_workers(log_dir: Path) -> None:
     """When this process ends by Ctrl-C, close the runs that its dead children have opened from now on."""
-    with RunStore(log_dir) as store:
+    with RunAllocator(log_dir) as store:
         first = store.last_id + 1
     atexit.register(_close, os.getpid(), LogDir(log_dir), first)
 

@@ -10,7 +10,7 @@ from types import TracebackType
 
 
 @contextmanager
-def explained_interrupts() -> Iterator[None]:
+def without_traceback() -> Iterator[None]:
     """Have no stack trace shown of an interrupt that leaves the block; HYDRA_FULL_ERROR=1 shows it, as Hydra's others.
 
     It stays an exception that callers may catch. Python ends by the signal for a KeyboardInterrupt itself, and not for

@@ -18,32 +18,32 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.mlxp import _mlxpsub_program, _omegaconf
-from hydra_plugins.mlxp._code_version import freeze, wish
+from hydra_plugins.mlxp._code_version import freeze, snapshot_options
 from hydra_plugins.mlxp._composer import Job
-from hydra_plugins.mlxp._keyboard_interrupt import explained_interrupts
-from hydra_plugins.mlxp._payload import Payload, program_of
+from hydra_plugins.mlxp._keyboard_interrupt import without_traceback
+from hydra_plugins.mlxp._payload import PickledTask, program_of
 from hydra_plugins.mlxp._progress import shown
-from hydra_plugins.mlxp._run_dirs import log_dir_of, settle_sweep
+from hydra_plugins.mlxp._run_dirs import log_dir_of, resolve_sweep_dir
 from hydra_plugins.mlxp.config import RUN_ID, SWEEPER
 from mlxp_core import __version__
 from mlxp_core.errors import ConfigurationError, JobFailedError
 from mlxp_core.jobs import directives, reuse, run_script, spec, submit, write
-from mlxp_core.jobs.launch_journal import Launch, fingerprint, note_launch, take_up
-from mlxp_core.jobs.reconcile import find_submitted
-from mlxp_core.jobs.spec import Order
+from mlxp_core.jobs.launch_journal import PendingLaunch, fingerprint, record_launch, resume_launch
+from mlxp_core.jobs.reconcile import find_queued
+from mlxp_core.jobs.spec import SubmitSpec
 from mlxp_core.jobs.template import Template, add_header, add_setup, read_template
-from mlxp_core.jobs.write import Planned
+from mlxp_core.jobs.write import PreparedRun
 from mlxp_core.runs import attempts, return_value
-from mlxp_core.runs.allocation import RunStore
+from mlxp_core.runs.allocation import RunAllocator
 from mlxp_core.runs.layout import LogDir, RunDir
-from mlxp_core.runs.listing import counted, in_short
-from mlxp_core.runs.lock import submitting_again
-from mlxp_core.runs.state import Standing
+from mlxp_core.runs.listing import format_runs, pluralize
+from mlxp_core.runs.lock import exclusive
+from mlxp_core.runs.state import RunState
 from mlxp_core.runs.status import Status
-from mlxp_core.runs.submission_record import Submitted
+from mlxp_core.runs.submission_record import QueuedJob
 from mlxp_core.scheduler import load_scheduler
 from mlxp_core.versioning.python_path import python_path
-from mlxp_core.versioning.snapshot import NONE, Code, check_repository
+from mlxp_core.versioning.snapshot import NONE, FrozenCode, check_repository
 
 if TYPE_CHECKING:
     from hydra_plugins.mlxp._command_line import Program
@@ -86,7 +86,7 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
     setup_globals()
     config, options = launcher.config, launcher.options
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
-    settle_sweep(config)  # which the callback has done, unless the user took it away
+    resolve_sweep_dir(config)  # which the callback has done, unless the user took it away
     # what can be wrong is found out before anything is written
     program = program_of(launcher)
     template = _read_template(launcher, program)
@@ -97,7 +97,7 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
     by_template = {one: _order(launcher, one) for one in dict.fromkeys(templates)}
     orders = [by_template[one] for one in templates]
     for order in by_template.values():
-        spec.check(order)
+        spec.validate(order)
     sub = _mlxpsub_program.current()
     in_script = _identity(launcher, program, jobs, in_script=True) if sub else ""
     if sub is not None and (before := sub.submitted_before(in_script)) is not None:
@@ -107,41 +107,41 @@ def launch(launcher: MlxpLauncher, overrides: Sequence[Sequence[str]], initial_j
         return [_Submitted(job, None) for job in jobs]
     freeze(launcher, jobs, log_dir)
     identity = _identity(launcher, program, jobs, in_script=False)
-    earlier = take_up(log_dir, identity)
+    earlier = resume_launch(log_dir, identity)
     runs = list(earlier.runs) if earlier else _folders(jobs, log_dir)
     if not earlier:  # before the launch is noted: what it notes, it takes for its own
-        attempts.put_aside([run for run in runs if run.info.exists()])
-    noted = earlier or note_launch(log_dir, identity, runs)
+        attempts.archive_runs([run for run in runs if run.info.exists()])
+    noted = earlier or record_launch(log_dir, identity, runs)
     # a first launch is the only one that knows its runs; `mlxp rerun` may be at those of an earlier one
-    with submitting_again(log_dir) if earlier else nullcontext(), explained_interrupts():
+    with exclusive(log_dir) if earlier else nullcontext(), without_traceback():
         there = _submitted_before(earlier, options) if earlier else {}
         rest = [number for number, run in enumerate(runs) if run not in there]
         try:
-            common = _Common.of(launcher, program)
+            common = _SharedFields.of(launcher, program)
             planned = [_plan(common, jobs[at], runs[at], template=templates[at], order=orders[at]) for at in rest]
             write.write_runs(shown(planned, "writing the run folders"))
-            if isinstance(program, Payload):
+            if isinstance(program, PickledTask):
                 program.write([(jobs[at], runs[at]) for at in rest], log_dir, launcher.code)
             if launcher.code:
                 for one in planned:
                     launcher.code.keep_diff(one.job.run)
             new = submit.submit([runs[at] for at in rest], log_dir)
         except BaseException as error:
-            submit.abandon([runs[at] for at in rest], error)
+            submit.mark_not_submitted([runs[at] for at in rest], error)
             raise
         by_run = {**there, **{one.run: one for one in new}}
         submitted = [by_run[run] for run in runs]
         if sub is not None:
             sub.submitted(in_script, submitted)
         noted.done()
-    tell([jobs[at] for at in rest], new, log_dir)
+    log_submitted([jobs[at] for at in rest], new, log_dir)
     return results(launcher, jobs, submitted)
 
 
 def _say_what_would_be(
-    sub: _mlxpsub_program.Program,
+    sub: _mlxpsub_program.MlxpsubProgram,
     launcher: MlxpLauncher,
-    program: Program | Payload,
+    program: Program | PickledTask,
     templates: Sequence[Template],
     jobs: Sequence[Job],
 ) -> None:
@@ -154,9 +154,9 @@ def _say_what_would_be(
         sub.would_submit(options.scheduler, template, these, words)
 
 
-def results(launcher: MlxpLauncher, jobs: Sequence[Job], submitted: Sequence[Submitted]) -> list[JobReturn]:
+def results(launcher: MlxpLauncher, jobs: Sequence[Job], submitted: Sequence[QueuedJob]) -> list[JobReturn]:
     """What Hydra is given for submitted jobs: once they have ended, if the launcher waits."""
-    return _wait(jobs, submitted) if submitted and _waits(launcher) else handles(jobs, submitted)
+    return _wait(jobs, submitted) if submitted and _waits(launcher) else submitted_returns(jobs, submitted)
 
 
 def _waits(launcher: MlxpLauncher) -> bool:
@@ -167,7 +167,7 @@ def _waits(launcher: MlxpLauncher) -> bool:
     return launcher.config.hydra.sweeper.get("_target_") not in {SWEEPER, _BASIC_SWEEPER}
 
 
-def handles(jobs: Sequence[Job], submitted: Sequence[Submitted]) -> list[JobReturn]:
+def submitted_returns(jobs: Sequence[Job], submitted: Sequence[QueuedJob]) -> list[JobReturn]:
     """What Hydra is given for jobs that are submitted and left."""
     return [_Submitted(job, one) for job, one in zip(jobs, submitted, strict=True)]
 
@@ -176,10 +176,10 @@ def _python(options: LauncherConf) -> str:
     return options.python or sys.executable
 
 
-def _read_template(launcher: MlxpLauncher, program: Program | Payload) -> Template:
+def _read_template(launcher: MlxpLauncher, program: Program | PickledTask) -> Template:
     options = launcher.options
     scheduler, sub = load_scheduler(options.scheduler), _mlxpsub_program.current()
-    wish(options).check("hydra.launcher")
+    snapshot_options(options).check("hydra.launcher")
     if not isinstance(options.wait, bool) and options.wait != "auto":
         raise ConfigurationError(f"hydra.launcher.wait={options.wait} is none of auto, true, false")
     if options.max_parallel is not None and options.max_parallel < 1:
@@ -229,11 +229,11 @@ def _alike(templates: Iterable[Template]) -> list[Template]:
     return [known.setdefault(one, one) for one in templates]
 
 
-def _order(launcher: MlxpLauncher, template: Template) -> Order:
+def _order(launcher: MlxpLauncher, template: Template) -> SubmitSpec:
     options = launcher.options
-    return Order(
+    return SubmitSpec(
         scheduler=options.scheduler,
-        name=directives.legal_name(launcher.config.hydra.job.name),
+        name=directives.sanitize_job_name(launcher.config.hydra.job.name),
         shebang=template.shebang,
         header=template.header,
         directory=str(launcher.config.hydra.runtime.cwd),
@@ -245,7 +245,7 @@ def _order(launcher: MlxpLauncher, template: Template) -> Order:
     )
 
 
-def _identity(launcher: MlxpLauncher, program: Program | Payload, jobs: Sequence[Job], *, in_script: bool) -> str:
+def _identity(launcher: MlxpLauncher, program: Program | PickledTask, jobs: Sequence[Job], *, in_script: bool) -> str:
     """By what a launch is the same as an earlier one: its command, its code and its configurations.
 
     Not by how it is submitted: what a header was refused for may have been put right since. In a script it is also the
@@ -265,16 +265,16 @@ def _identity(launcher: MlxpLauncher, program: Program | Payload, jobs: Sequence
     )
 
 
-def _submitted_before(earlier: Launch, options: LauncherConf) -> dict[RunDir, Submitted]:
+def _submitted_before(earlier: PendingLaunch, options: LauncherConf) -> dict[RunDir, QueuedJob]:
     """The runs of an earlier launch that are in a queue, or have been. What is unclear is looked for first."""
-    found = find_submitted(earlier.runs, limit=options.command_timeout)
+    found = find_queued(earlier.runs, limit=options.command_timeout)
     log.warning(
         "the launch of this command at %s did not submit all of its runs: %d of %d are submitted already (%s), the "
         "rest follows",
         earlier.time,
         len(found),
         len(earlier.runs),
-        in_short(found),
+        format_runs(found),
     )
     return found
 
@@ -285,7 +285,7 @@ def _folders(jobs: Sequence[Job], log_dir: LogDir) -> list[RunDir]:
         raise ConfigurationError(f"the log directory {str(log_dir.path)!r} has a line break in its path: take another")
     subdirs = [job.raw("sweep.subdir") for job in jobs]
     if all(subdir == RUN_ID for subdir in subdirs):
-        with RunStore(log_dir.path) as store:
+        with RunAllocator(log_dir.path) as store:
             return store.allocate_block(len(jobs))
     runs = [RunDir(log_dir.path / str(job.hydra("sweep.subdir"))) for job in jobs]
     if len({run.path for run in runs}) < len(runs):
@@ -304,7 +304,7 @@ def _folders(jobs: Sequence[Job], log_dir: LogDir) -> list[RunDir]:
             runs[0].path.parent,
         )
     for run in runs:
-        if run.info.exists() and (why := reuse.why_not(run)):
+        if run.info.exists() and (why := reuse.reason_not_reusable(run)):
             raise ConfigurationError(
                 f"{run.path} holds a run already, which this one would overwrite: {why}. Leave hydra.sweep.subdir "
                 "(or hydra.run.dir, without -m) as it is, so that every run gets a number of its own, or make it name "
@@ -314,10 +314,10 @@ def _folders(jobs: Sequence[Job], log_dir: LogDir) -> list[RunDir]:
 
 
 @dataclass(frozen=True)
-class _Common:
+class _SharedFields:
     """What all jobs of a launch have in common."""
 
-    program: Program | Payload
+    program: Program | PickledTask
     words: list[str]  # the command up to the overrides
     hydra_overrides: list[str]
     work_dir: str
@@ -326,9 +326,9 @@ class _Common:
     settings: dict[str, Any]
 
     @classmethod
-    def of(cls, launcher: MlxpLauncher, program: Program | Payload) -> _Common:
+    def of(cls, launcher: MlxpLauncher, program: Program | PickledTask) -> _SharedFields:
         options, code, cwd = launcher.options, launcher.code, Path(launcher.config.hydra.runtime.cwd)
-        place = code.place if code else Path
+        place = code.map_path if code else Path
         return cls(
             program=program,
             words=program.words(_python(options), place),
@@ -346,15 +346,15 @@ class _Common:
         )
 
 
-def _plan(common: _Common, job: Job, run: RunDir, *, template: Template, order: Order) -> Planned:
+def _plan(common: _SharedFields, job: Job, run: RunDir, *, template: Template, order: SubmitSpec) -> PreparedRun:
     name, job_name = run.path.name, job.hydra("job.name")
     job.settled |= {"job.id": name, "sweep.subdir": name, "runtime.output_dir": str(run.path)}
     command = (*common.words, *common.program.arguments(common.hydra_overrides, job, run))
     copied = {key: os.environ[key] for key in job.hydra("job.env_copy") if key in os.environ}
-    return Planned(
-        job=run_script.Job(
+    return PreparedRun(
+        job=run_script.RunScriptSpec(
             run=run,
-            name=directives.legal_name(f"{job_name}-{name}"),
+            name=directives.sanitize_job_name(f"{job_name}-{name}"),
             command=command,
             work_dir=common.work_dir,
             environment={**copied, **common.environment},
@@ -373,45 +373,45 @@ def _plan(common: _Common, job: Job, run: RunDir, *, template: Template, order: 
     )
 
 
-def _version_facts(launcher: MlxpLauncher, program: Program | Payload) -> dict[str, Any]:
+def _version_facts(launcher: MlxpLauncher, program: Program | PickledTask) -> dict[str, Any]:
     known = launcher.code or launcher.version
     own = {"function_hash": program.function_hash} if program.function_hash else {}
-    return {**(known.facts if known else {}), **own}
+    return {**(known.as_info if known else {}), **own}
 
 
-def _environment(code: Code | None) -> dict[str, str]:
+def _environment(code: FrozenCode | None) -> dict[str, str]:
     """Variables that every job needs: a PYTHONPATH that leads into the frozen code."""
-    folders = python_path(code.place if code else Path, code.links if code else None)
+    folders = python_path(code.map_path if code else Path, code.links if code else None)
     # said also where it is as here: most schedulers start a job without the variables of the submission
     return {"PYTHONPATH": os.pathsep.join(folders)} if folders else {}
 
 
-def tell(jobs: Sequence[Job], submitted: Sequence[Submitted], log_dir: LogDir) -> None:
+def log_submitted(jobs: Sequence[Job], submitted: Sequence[QueuedJob], log_dir: LogDir) -> None:
     """Say which jobs are submitted."""
     for job, one in zip(jobs, submitted, strict=True):
         index = "" if one.array_index is None else f"_{one.array_index}"
         name, what = one.run.path.name, " ".join(job.overrides)
         log.info("run %s : %s : %s job %s%s", name, what, one.scheduler, one.job_id, index)
     whose = "its run is" if len(submitted) == 1 else "their runs are"
-    log.info("%s submitted; %s in %s", counted(len(submitted), "job"), whose, log_dir.path)
+    log.info("%s submitted; %s in %s", pluralize(len(submitted), "job"), whose, log_dir.path)
 
 
-def _wait(jobs: Sequence[Job], submitted: Sequence[Submitted]) -> list[JobReturn]:
-    from mlxp_core.jobs.follow import follow  # noqa: PLC0415
+def _wait(jobs: Sequence[Job], submitted: Sequence[QueuedJob]) -> list[JobReturn]:
+    from mlxp_core.jobs.follow import wait_with_progress  # noqa: PLC0415
 
     log.info("waiting for them")
     what = {one.run: " ".join(job.overrides) for job, one in zip(jobs, submitted, strict=True)}
     returns: list[JobReturn] = []
     not_kept: dict[RunDir, str] = {}
-    with explained_interrupts():
-        statuses = follow(submitted, what, log.info)
+    with without_traceback():
+        statuses = wait_with_progress(submitted, what, log.info)
     failed = [one.run for one, status in zip(submitted, statuses, strict=True) if status is not Status.COMPLETE]
     for job, one, status in zip(jobs, submitted, statuses, strict=True):
         result = _Submitted(job, one)
         if status is Status.COMPLETE:
             try:
-                result.return_value = return_value.read(one.run)
-            except return_value.NotKeptError as error:
+                result.return_value = return_value.load_return_value(one.run)
+            except return_value.ReturnValueNotStoredError as error:
                 result.return_value.missing = not_kept[one.run] = str(error)
         else:
             result.status = JobStatus.FAILED
@@ -421,15 +421,15 @@ def _wait(jobs: Sequence[Job], submitted: Sequence[Submitted]) -> list[JobReturn
         log.warning(
             "what the task function returned was not kept, of run %s: %s. "
             "Return numbers, strings, lists or mappings of them; log the rest as artifacts.",
-            in_short(not_kept),
+            format_runs(not_kept),
             next(iter(not_kept.values())),
         )
     return returns
 
 
 def _how_it_ended(run: RunDir, status: Status, failed: Sequence[RunDir], count: int) -> str:
-    reason = Standing.load(run).reason
-    others = f"\nIn all {len(failed)} of {count} jobs did not complete: run {in_short(failed)}" if failed[1:] else ""
+    reason = RunState.load(run).reason
+    others = f"\nIn all {len(failed)} of {count} jobs did not complete: run {format_runs(failed)}" if failed[1:] else ""
     return (
         f"run {run.path} is {status}{f' ({reason})' if reason else ''}. What it printed: {run.stderr} and "
         f"{run.stdout.name}; what is known of its end: {run.info}{others}"
@@ -439,7 +439,7 @@ def _how_it_ended(run: RunDir, status: Status, failed: Sequence[RunDir], count: 
 class _Submitted(JobReturn):
     """What Hydra is given for a job. The configurations are made when somebody looks at them, which few do."""
 
-    def __init__(self, job: Job, one: Submitted | None) -> None:
+    def __init__(self, job: Job, one: QueuedJob | None) -> None:
         super().__init__(
             overrides=job.overrides,
             working_dir=str(one.run.path) if one else "",

@@ -26,21 +26,21 @@ from hydra_plugins.mlxp import _omegaconf
 from mlxp_core.jobs.template import Template
 from mlxp_core.mlxpsub import job_template
 from mlxp_core.mlxpsub.instrument import COMMAND, IN_A_JOB, SESSION, STARTERS
-from mlxp_core.mlxpsub.parse import Reached
+from mlxp_core.mlxpsub.parse import ProgramStart
 from mlxp_core.mlxpsub.session import Session, stderr_file, to_plain
-from mlxp_core.runs.listing import in_short
+from mlxp_core.runs.listing import format_runs
 from mlxp_core.runs.process import is_alive, this_process
-from mlxp_core.runs.submission_record import Submitted
+from mlxp_core.runs.submission_record import QueuedJob
 from mlxp_core.scheduler import variables
 
 if TYPE_CHECKING:
-    from mlxp_core.versioning.git import Repository, Status
-    from mlxp_core.versioning.snapshot import Answer, Ask
+    from mlxp_core.versioning.git import Repository, WorkTreeStatus
+    from mlxp_core.versioning.snapshot import Decision, DecisionPrompt
 
 log = logging.getLogger(__name__)
 
 
-class Program:
+class MlxpsubProgram:
     """This program, in a session of mlxpsub."""
 
     def __init__(self, session: Session) -> None:
@@ -51,7 +51,7 @@ class Program:
         self.changes = session.changes(self.number, variables)
         self._made_of_a_job = tuple(session.made_of_a_job(self.number, variables))
         self.starters = tuple(shlex.split(variables.get(STARTERS, "")))
-        own = session.own(variables)
+        own = session.user_variables(variables)
         computed = job_template.computed_of_a_job(session.script, self.number, session.variables)
         # what is made of a job's variables, or may be: Hydra looks it up in the job
         self.of_a_job = frozenset((set(variables) - set(own)) | (set(computed) & set(variables)))
@@ -61,7 +61,7 @@ class Program:
         self._claimed: dict[str, int] = {}  # the number of each launch among those of the script that are the same
         self.told = {"process": this_process(), "number": self.number, "command": sys.orig_argv}
         # the text of its command, which is its own process's: an `exec` may follow
-        session.tell("started", **self.told)
+        session.emit("started", **self.told)
         # jobs that are submitted already leave out this command, which they took for one of the script's other lines
         session.note_programs()
 
@@ -70,7 +70,7 @@ class Program:
         session, count = self.session, len(sys.argv) - 1
         others = {one["number"] for one in session.events("started")} - {self.number}
         head = sys.orig_argv[: len(sys.orig_argv) - count]
-        reached = Reached(
+        reached = ProgramStart(
             self.number,
             tuple(head),
             tuple(sys.argv[1:]),
@@ -80,13 +80,13 @@ class Program:
             self.starters,
             {number: session.changes(number) for number in sorted(others)},
         )
-        return job_template.template_of(
+        return job_template.build_template(
             session.script, reached, str(session.directory), session.variables, session.name
         )
 
-    def submitted_before(self, identity: str) -> list[Submitted] | None:
+    def submitted_before(self, identity: str) -> list[QueuedJob] | None:
         """What an earlier call of mlxpsub that was interrupted has submitted of the same; told to the user."""
-        self._claimed[identity] = self.session.claim(identity)
+        self._claimed[identity] = self.session.next_occurrence(identity)
         before = self.session.submitted_before(identity, self._claimed[identity])
         if before is None:
             return None
@@ -94,25 +94,25 @@ class Program:
         log.warning(
             "submitted already by the mlxpsub of %s, which did not come to its end: run %s (mlxpsub --anew forgets it)",
             time,
-            in_short(one.run for one in runs),
+            format_runs(one.run for one in runs),
         )
-        self.session.tell("submitted", **self.told, runs=to_plain(runs), before=True)
+        self.session.emit("submitted", **self.told, runs=to_plain(runs), before=True)
         self.session.note_programs()
         return runs
 
-    def submitted(self, identity: str, runs: Sequence[Submitted]) -> None:
+    def submitted(self, identity: str, runs: Sequence[QueuedJob]) -> None:
         """Tell what has been submitted, and have a later call know it."""
-        self.session.keep(identity, self._claimed[identity], runs)
-        self.session.tell("submitted", **self.told, runs=to_plain(runs), before=False)
+        self.session.record_submission(identity, self._claimed[identity], runs)
+        self.session.emit("submitted", **self.told, runs=to_plain(runs), before=False)
         self.session.note_programs()  # others have started meanwhile, that could not know of these runs
 
-    def submitted_again(self, runs: Sequence[Submitted]) -> None:
+    def submitted_again(self, runs: Sequence[QueuedJob]) -> None:
         """Tell which runs have been submitted again in their own folders."""
-        self.session.tell("submitted", **self.told, runs=to_plain(runs), before=False)
+        self.session.emit("submitted", **self.told, runs=to_plain(runs), before=False)
 
     def complete(self) -> None:
         """Tell that nothing is left to be submitted."""
-        self.session.tell("complete", **self.told)
+        self.session.emit("complete", **self.told)
 
     @contextlib.contextmanager
     def to_its_end(self) -> Iterator[None]:
@@ -122,15 +122,15 @@ class Program:
         except (Exception, SystemExit) as error:
             said = isinstance(error, (CompactHydraException, SystemExit))  # in words that are meant for people
             text = str(error) if said else f"{type(error).__name__}: {error}"
-            self.session.tell("failed", **self.told, error=text, stderr=stderr_file())
+            self.session.emit("failed", **self.told, error=text, stderr=stderr_file())
             raise
-        self.session.tell("ended", **self.told)
+        self.session.emit("ended", **self.told)
 
     def would_submit(
         self, scheduler: str, template: Template, jobs: Sequence[Sequence[str]], words: Sequence[str]
     ) -> None:
         """Tell what would be."""
-        self.session.tell(
+        self.session.emit(
             "would",
             **self.told,
             jobs=[list(job) for job in jobs],
@@ -144,10 +144,10 @@ class Program:
         )
 
 
-_program: Program | None = None  # of this process
+_program: MlxpsubProgram | None = None  # of this process
 
 
-def current() -> Program | None:
+def current() -> MlxpsubProgram | None:
     """The program, where mlxpsub has started it."""
     return _program
 
@@ -169,20 +169,20 @@ def redirect(config: DictConfig) -> None:
             config.hydra.sweep.dir = str(_program.session.folder / "sweep")
 
 
-def once(ask: Ask) -> Ask:
+def once(ask: DecisionPrompt) -> DecisionPrompt:
     """Ask once for all programs of a script, as for all batches of a sweep; a commit leaves nothing to ask about."""
     if _program is None:
         return ask
-    from mlxp_core.versioning.snapshot import ADD, Answer  # noqa: PLC0415  (git, which not every program needs)
+    from mlxp_core.versioning.snapshot import ADD, Decision  # noqa: PLC0415  (git, which not every program needs)
 
     session = _program.session
 
-    def asked(repository: Repository, status: Status) -> Answer:
+    def asked(repository: Repository, status: WorkTreeStatus) -> Decision:
         top = str(repository.top)
         before = [one["what"] for one in session.events("answered") if one["top"] == top]
-        answer = Answer(before[-1]) if before else ask(repository, status)
+        answer = Decision(before[-1]) if before else ask(repository, status)
         if answer.what != ADD:
-            session.tell("answered", top=top, what=answer.what)
+            session.emit("answered", top=top, what=answer.what)
         return answer
 
     return asked
@@ -238,7 +238,7 @@ def _enter(folder: Path) -> None:
     session = _load(folder)
     if session.stopped:
         sys.exit(130)
-    _program = Program(session)
+    _program = MlxpsubProgram(session)
     node = ConfigStore.instance().repo["hydra"]["config.yaml"].node
     with flag_override(node, ["struct", "readonly"], [False, False]):
         for entry in node.defaults:
@@ -274,12 +274,12 @@ def _stay_out_of_dry_runs(place: str | None) -> None:
         return
     session = _load(Path(place))
     if session.dry_run:
-        session.tell("here", number=int(os.environ[COMMAND]), command=sys.orig_argv)
+        session.emit("here", number=int(os.environ[COMMAND]), command=sys.orig_argv)
         sys.exit(0)
 
 
 def _say_here() -> None:
     if _program is not None:
-        _program.session.tell("here", **_program.told)
-        _program.session.tell("ended", **_program.told)
+        _program.session.emit("here", **_program.told)
+        _program.session.emit("ended", **_program.told)
         sys.exit(0)

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, base, flag_override, grammar_parser
 from omegaconf.errors import OmegaConfBaseException
 
-from mlxp_core.nested import to_plain
+from mlxp_core.nested import to_builtins
 
 Plain = dict[str, Any]
 _Path = tuple[Any, ...]
@@ -33,7 +33,7 @@ def unresolved(config: DictConfig) -> Plain:
 
 def as_plain(part: DictConfig) -> Plain:
     """A configuration with its interpolations, as plain values."""
-    plain: Plain = to_plain(container(part))
+    plain: Plain = to_builtins(container(part))
     return plain
 
 
@@ -58,7 +58,7 @@ def as_resolved(part: DictConfig, left: Collection[_Path] = ()) -> Plain:
             values = _resolved_where_possible(part)
             for path, text in texts.items():
                 _holder(values, path)[path[-1]] = text
-    plain: Plain = to_plain(values)
+    plain: Plain = to_builtins(values)
     return plain
 
 
@@ -83,7 +83,7 @@ def pin(config: DictConfig, submitted: Plain) -> list[str]:
     for path, text in _interpolations(container(part)):
         value = _get(submitted, path)
         settled = value is not _ABSENT and not (isinstance(value, str) and "${" in value)
-        if settled and to_plain(_resolve(part, path, text)) != value:
+        if settled and to_builtins(_resolve(part, path, text)) != value:
             holder = _holder(config, path)
             with flag_override(holder, ["struct", "readonly"], [False, False]):
                 holder[path[-1]] = value
@@ -96,7 +96,7 @@ def raw(config: DictConfig, holder: str, key: str) -> Any:
     return container(OmegaConf.select(config, holder))[key]
 
 
-def leave_to_jobs(config: DictConfig, holder: str, keys: Sequence[str]) -> None:
+def defer_to_jobs(config: DictConfig, holder: str, keys: Sequence[str]) -> None:
     """Take out of a multirun's configuration what cannot be resolved in it, because its jobs choose the group.
 
     Hydra resolves all of a launcher before it makes it. A job's configuration is composed anew, and has it.
@@ -110,7 +110,7 @@ def leave_to_jobs(config: DictConfig, holder: str, keys: Sequence[str]) -> None:
             _set(node, key, None if key == "header" else [])
 
 
-def give_back_to_jobs(config: DictConfig, holder: str) -> None:
+def restore_deferred(config: DictConfig, holder: str) -> None:
     """Put it in again, once the launcher is made: Hydra 1.4 refuses a job with another launcher than the multirun."""
     while _left_to_jobs:
         _set(OmegaConf.select(config, holder), *_left_to_jobs.popitem())

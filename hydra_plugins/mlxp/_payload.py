@@ -25,19 +25,19 @@ from omegaconf import flag_override
 
 from hydra_plugins.mlxp import _omegaconf
 from hydra_plugins.mlxp._command_line import Program, find_program
-from mlxp_core.atomic_files import write_whole
+from mlxp_core.atomic_files import write_atomic
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.runs.layout import LogDir, RunDir
 
 if TYPE_CHECKING:
     from hydra_plugins.mlxp._composer import Job
     from hydra_plugins.mlxp.launcher import MlxpLauncher
-    from mlxp_core.versioning.snapshot import Code
+    from mlxp_core.versioning.snapshot import FrozenCode
 
 _MODULE = "hydra_plugins.mlxp._payload"
 
 
-class Payload:
+class PickledTask:
     """A task function on its way; it is asked what a Program is asked."""
 
     module, called = _MODULE, _MODULE
@@ -76,27 +76,27 @@ class Payload:
         """Nothing: such a job runs its function alone."""
         return {}
 
-    def write(self, jobs: Sequence[tuple[Job, RunDir]], log_dir: LogDir, code: Code | None) -> None:
+    def write(self, jobs: Sequence[tuple[Job, RunDir]], log_dir: LogDir, code: FrozenCode | None) -> None:
         """Leave what the jobs need, once their folders are there."""
-        place = code.place if code else Path
+        place = code.map_path if code else Path
         path = [str(place(Path(entry or Path.cwd()))) for entry in sys.path]
         name = f"{hashlib.sha256(self._shared).hexdigest()[:32]}.pkl"
         log_dir.payloads.mkdir(parents=True, exist_ok=True)
         if not (log_dir.payloads / name).exists():
-            write_whole(log_dir.payloads / name, self._shared)
+            write_atomic(log_dir.payloads / name, self._shared)
         for job, run in jobs:
             config = job.config()
             with flag_override(config.hydra, ["struct", "readonly"], [False, False]):
                 config.hydra.sweep.dir = str(run.path.parent)
             mine = {"config": _pickled(config, "the configuration"), "shared": name, "path": path}
-            write_whole(run.payload, pickle.dumps(mine))
+            write_atomic(run.payload, pickle.dumps(mine))
 
 
-def program_of(launcher: MlxpLauncher) -> Program | Payload:
+def program_of(launcher: MlxpLauncher) -> Program | PickledTask:
     """What the jobs of a launcher run: the command line of this program, or its task function."""
     if launcher.program is None:
         given = [*_omegaconf.overrides(launcher.config, "hydra"), *_omegaconf.overrides(launcher.config, "task")]
-        launcher.program = find_program(given) or Payload(launcher)
+        launcher.program = find_program(given) or PickledTask(launcher)
     return launcher.program
 
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 Instead = Callable[[TaskFunction, HydraContext], JobReturn]
 
 
-def instead_of(announced: DictConfig, do: Instead) -> None:
+def replace_run(announced: DictConfig, do: Instead) -> None:
     """Have ``do`` called for the run of this very configuration, and give what Hydra's run would give."""
     run_job = utils.run_job
     # whoever starts a run has it by name: Hydra itself, hydra-zen's launch
@@ -41,4 +41,4 @@ def instead_of(announced: DictConfig, do: Instead) -> None:
 
 def skip(announced: DictConfig) -> None:
     """Have a run not take place; its function returns None, as of a multirun."""
-    instead_of(announced, lambda *_: JobReturn(status=JobStatus.COMPLETED))
+    replace_run(announced, lambda *_: JobReturn(status=JobStatus.COMPLETED))

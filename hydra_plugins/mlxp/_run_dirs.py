@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 from hydra_plugins.mlxp._omegaconf import raw
 from hydra_plugins.mlxp.config import ID, LAUNCHER, LOG_DIR, RUN_ID
 from mlxp_core.errors import ConfigurationError
-from mlxp_core.runs.allocation import RunStore
+from mlxp_core.runs.allocation import RunAllocator
 from mlxp_core.runs.layout import LogDir, RunDir
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def say_as_sweep(overrides: Any, parsed: Any) -> None:
             )
 
 
-def settle_sweep(config: DictConfig) -> None:
+def resolve_sweep_dir(config: DictConfig) -> None:
     """Settle ``hydra.sweep.dir`` of a multirun, and have each of its jobs ask for an id when it starts.
 
     A job's configuration is composed anew, from the overrides of the multirun's, so what is settled is added to these.
@@ -124,5 +124,5 @@ def _with_log_dir(config: DictConfig, path: str) -> str:
 
 
 def _allocate(log_dir: Path) -> RunDir:
-    with RunStore(log_dir) as store:
+    with RunAllocator(log_dir) as store:
         return store.allocate()

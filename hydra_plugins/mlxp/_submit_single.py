@@ -12,13 +12,13 @@ from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig
 
 from hydra_plugins.mlxp import _omegaconf
-from hydra_plugins.mlxp._replace_run import instead_of
+from hydra_plugins.mlxp._replace_run import replace_run
 from hydra_plugins.mlxp._run_dirs import run_dir_as_sweep
 
 
 def submit_single(single: DictConfig, config_name: str | None) -> None:
     """Have the run of this configuration, which is about to start, submitted instead."""
-    instead_of(single, lambda task_function, context: _submit(task_function, single, config_name, context))
+    replace_run(single, lambda task_function, context: _submit(task_function, single, config_name, context))
 
 
 def _submit(

@@ -18,13 +18,13 @@ from hydra_plugins.mlxp import _mlxpsub_program
 from hydra_plugins.mlxp._composer import Composer, Job
 from hydra_plugins.mlxp._points import load_points
 from hydra_plugins.mlxp._progress import shown
-from hydra_plugins.mlxp._run_dirs import log_dir_of, settle_sweep
+from hydra_plugins.mlxp._run_dirs import log_dir_of, resolve_sweep_dir
 from hydra_plugins.mlxp.config import CALLBACK
 from hydra_plugins.mlxp.launcher import MlxpLauncher
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.jobs.launch_journal import fingerprint
 from mlxp_core.runs.layout import LogDir, RunDir
-from mlxp_core.runs.listing import counted, in_short
+from mlxp_core.runs.listing import format_runs, pluralize
 from mlxp_core.sweeps import axes as combinations
 from mlxp_core.sweeps import existing_runs
 from mlxp_core.sweeps.axes import Axis, Overrides
@@ -42,16 +42,16 @@ def sweep(sweeper: MlxpSweeper, arguments: list[str]) -> list[Sequence[JobReturn
     if options.max_batch_size is not None and options.max_batch_size < 1:
         raise ConfigurationError(f"hydra.sweeper.max_batch_size={options.max_batch_size}: a batch has one job at least")
     if isinstance(launcher, MlxpLauncher):
-        settle_sweep(config)  # which the callback has done, unless the user took it away
+        resolve_sweep_dir(config)  # which the callback has done, unless the user took it away
     composer = _composer(sweeper)
-    jobs = _wanted(sweeper, arguments, composer)
+    jobs = _expand_jobs(sweeper, arguments, composer)
     _save(sweeper)
     returns: list[Sequence[JobReturn]] = []
     if options.skip or options.resume:
-        jobs, again = _without_what_is_there(sweeper, jobs, composer)
+        jobs, again = _skip_existing(sweeper, jobs, composer)
         returns = [again.submit()] if again.runs and not _mlxpsub_program.is_dry() else []
     else:
-        again = _Again(sweeper)
+        again = _ResumedRuns(sweeper)
     if (program := _mlxpsub_program.current()) is not None and not jobs:
         program.complete()
     returns += _launched(sweeper, jobs, composer)
@@ -92,20 +92,20 @@ def _save(sweeper: MlxpSweeper) -> None:
     OmegaConf.save(sweeper.config, folder / "multirun.yaml")
 
 
-def _wanted(sweeper: MlxpSweeper, arguments: list[str], composer: Composer) -> list[Overrides]:
+def _expand_jobs(sweeper: MlxpSweeper, arguments: list[str], composer: Composer) -> list[Overrides]:
     """The jobs that are asked for."""
     options = sweeper.options
     given = [f"{key}={value}" for key, value in (options.params or {}).items()]
     loader: Any = sweeper.hydra_context.config_loader
     parser = OverridesParser.create(config_loader=loader)  # glob() asks the loader which choices there are
-    axes = combinations.walk_together(
+    axes = combinations.zip_axes(
         [_axis(one) for one in _last_of_each(parser.parse_overrides([*given, *arguments]))], _groups(options.zip)
     )
     axes += load_points(options.points, Path(sweeper.config.hydra.runtime.cwd), parser)
-    repeated = combinations.repetitions(options.repeat or {})
+    repeated = combinations.repeat_axes(options.repeat or {})
     one_step_each = [dataclasses.replace(axis, steps=axis.steps[:1]) for axis in axes]
-    combinations.multiply([*one_step_each, *repeated])  # no key twice
-    jobs = combinations.multiply(axes)
+    combinations.product([*one_step_each, *repeated])  # no key twice
+    jobs = combinations.product(axes)
     if options.include or options.exclude:
         jobs = _chosen(sweeper, jobs, composer)
     if options.dedupe:
@@ -115,7 +115,7 @@ def _wanted(sweeper: MlxpSweeper, arguments: list[str], composer: Composer) -> l
         jobs = combinations.sample(jobs, options.sample, options.sample_seed)
         log.info("sampled %d of %d jobs (hydra.sweeper.sample_seed=%d)", len(jobs), count, options.sample_seed)
     if repeated:
-        jobs = [[*job, *more] for job in jobs for more in combinations.multiply(repeated)]
+        jobs = [[*job, *more] for job in jobs for more in combinations.product(repeated)]
     if not jobs:
         log.warning("no job is left of this sweep")
     return jobs
@@ -193,7 +193,7 @@ def _distinct(jobs: list[Overrides], composer: Composer) -> list[Overrides]:
     return list(first.values())
 
 
-class _Again:
+class _ResumedRuns:
     """The unfinished runs that run again in their own folders."""
 
     def __init__(self, sweeper: MlxpSweeper, jobs: Sequence[Job] = (), runs: Sequence[RunDir] = ()) -> None:
@@ -205,15 +205,15 @@ class _Again:
         from mlxp_core.jobs.resubmit import resubmit  # noqa: PLC0415
 
         done = resubmit(LogDir(self.runs[0].path.parent), self.runs)
-        for why, runs in _by_reason({**done.left, **done.unable}).items():
+        for why, runs in _by_reason({**done.skipped, **done.blocked}).items():
             log.warning("not run again: run %s: %s", runs, why)
         by_run = {one.run: one for one in done.submitted}
         self._jobs = [job for job, run in zip(self._jobs, self.runs, strict=True) if run in by_run]
         self._submitted = [by_run[run] for run in self.runs if run in by_run]
         if (program := _mlxpsub_program.current()) is not None and self._submitted:
             program.submitted_again(self._submitted)
-        _launch.tell(self._jobs, self._submitted, LogDir(self.runs[0].path.parent))
-        return _launch.handles(self._jobs, self._submitted)
+        _launch.log_submitted(self._jobs, self._submitted, LogDir(self.runs[0].path.parent))
+        return _launch.submitted_returns(self._jobs, self._submitted)
 
     def results(self) -> list[JobReturn]:
         """What has become of them, if the launcher waits."""
@@ -222,12 +222,12 @@ class _Again:
         return _launch.results(self._sweeper.launcher, self._jobs, self._submitted)  # type: ignore[arg-type]
 
 
-def _without_what_is_there(
+def _skip_existing(
     sweeper: MlxpSweeper, overrides: list[Overrides], composer: Composer
-) -> tuple[list[Overrides], _Again]:
+) -> tuple[list[Overrides], _ResumedRuns]:
     """The jobs that are to be run anew, and those whose runs run again; says which are neither, and why."""
     options, launcher = sweeper.options, sweeper.launcher
-    skip = existing_runs.statuses(options.skip)
+    skip = existing_runs.parse_statuses(options.skip)
     if options.resume and not isinstance(launcher, MlxpLauncher):
         raise ConfigurationError("hydra.sweeper.resume needs one of the launchers mlxp_*: hydra/launcher=mlxp_local")
     recorded = {one.get("_target_") for one in (sweeper.config.hydra.callbacks or {}).values()}
@@ -239,7 +239,7 @@ def _without_what_is_there(
     jobs = [composer.remember(job) for job in shown(overrides, "composing")]
     log_dir = log_dir_of(sweeper.config, jobs)
     commit, function_hash = _version(sweeper, jobs, log_dir)
-    wish = existing_runs.Wish(
+    wish = existing_runs.SkipPolicy(
         skip=skip,
         any_code=options.skip_any_code,
         resume=options.resume,
@@ -247,35 +247,37 @@ def _without_what_is_there(
         function_hash=function_hash,
         program=str(sweeper.config.hydra.job.name),
     )
-    plan = existing_runs.plan(log_dir, [job.unresolved for job in jobs], wish, lambda at: jobs[at].resolved())
+    plan = existing_runs.plan_sweep(log_dir, [job.unresolved for job in jobs], wish, lambda at: jobs[at].resolved())
     _say_what_is_there(plan)
-    new, again = set(plan.new), dict(plan.again)
+    new, again = set(plan.new), dict(plan.resumed)
     if again:
         from mlxp_core.jobs.resubmit import resubmit  # noqa: PLC0415
 
         can = resubmit(log_dir, list(again.values()), dry_run=True)
-        for why, runs in _by_reason(can.unable).items():
+        for why, runs in _by_reason(can.blocked).items():
             log.warning("run anew, in a new folder, instead of run %s: %s", runs, why)
-        new |= {at for at, run in again.items() if run in can.unable}
-        for why, runs in _by_reason(can.left).items():
+        new |= {at for at, run in again.items() if run in can.blocked}
+        for why, runs in _by_reason(can.skipped).items():
             log.info("skipped, and left alone: run %s: %s", runs, why)
         again = {at: run for at, run in again.items() if run in can.runs}
     if again:
-        log.info("run again, in the folders of their unfinished runs: run %s", in_short(again.values()))
-    log.info("%d of %s new", len(new), counted(len(jobs), "job"))
-    return [overrides[at] for at in sorted(new)], _Again(sweeper, [jobs[at] for at in again], list(again.values()))
+        log.info("run again, in the folders of their unfinished runs: run %s", format_runs(again.values()))
+    log.info("%d of %s new", len(new), pluralize(len(jobs), "job"))
+    return [overrides[at] for at in sorted(new)], _ResumedRuns(
+        sweeper, [jobs[at] for at in again], list(again.values())
+    )
 
 
-def _say_what_is_there(plan: existing_runs.Plan) -> None:
+def _say_what_is_there(plan: existing_runs.SweepPlan) -> None:
     """Which runs are there already, and why they count or do not."""
-    for status, runs in _by_reason({one.run: str(one.status) for one in plan.left.values()}).items():
-        count = sum(str(one.status) == status for one in plan.left.values())
-        log.info("skipped %s, for there is a run that is %s: run %s", counted(count, "job"), status, runs)
+    for status, runs in _by_reason({one.run: str(one.status) for one in plan.skipped.values()}).items():
+        count = sum(str(one.status) == status for one in plan.skipped.values())
+        log.info("skipped %s, for there is a run that is %s: run %s", pluralize(count, "job"), status, runs)
     if plan.other_code:
         log.info(
             "run anew although there is a run of the same configuration, for its code is another version or not known "
             "(hydra.sweeper.skip_any_code=true takes it): run %s",
-            in_short(one.run for one in plan.other_code),
+            format_runs(one.run for one in plan.other_code),
         )
     for why, runs in _by_reason({run: ", ".join(one) for run, one in plan.other_values.items()}).items():
         log.info("not the same configuration, for what the environment puts into it: run %s: %s", runs, why)
@@ -283,7 +285,7 @@ def _say_what_is_there(plan: existing_runs.Plan) -> None:
         log.info(
             "not run again in their own folders, with the code that they were submitted with, for it is another "
             "version or not known (`mlxp rerun` does): run %s",
-            in_short(one.run for one in plan.not_resumed),
+            format_runs(one.run for one in plan.not_resumed),
         )
 
 
@@ -312,4 +314,4 @@ def _by_reason(runs: Mapping[RunDir, str]) -> dict[str, str]:
     by_reason: dict[str, list[RunDir]] = defaultdict(list)
     for run, why in runs.items():
         by_reason[why].append(run)
-    return {why: in_short(group) for why, group in by_reason.items()}
+    return {why: format_runs(group) for why, group in by_reason.items()}

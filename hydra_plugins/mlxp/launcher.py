@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from hydra_plugins.mlxp._command_line import Program
     from hydra_plugins.mlxp._composer import Composer
-    from hydra_plugins.mlxp._payload import Payload
-    from mlxp_core.versioning.snapshot import Code, Version
+    from hydra_plugins.mlxp._payload import PickledTask
+    from mlxp_core.versioning.snapshot import CodeVersion, FrozenCode
 
 
 class MlxpLauncher(Launcher):
@@ -39,9 +39,9 @@ class MlxpLauncher(Launcher):
     def __init__(self, **options: Any) -> None:
         """Take the fields of LauncherConf; their types are checked at the launch."""
         self._given = options
-        self.code: Code | None = None  # taken once: all batches of a sweep run the same
-        self.version: Version | None = None
-        self.program: Program | Payload | None = None
+        self.code: FrozenCode | None = None  # taken once: all batches of a sweep run the same
+        self.version: CodeVersion | None = None
+        self.program: Program | PickledTask | None = None
 
     @cached_property
     def options(self) -> LauncherConf:
@@ -55,16 +55,16 @@ class MlxpLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what Hydra gives."""
-        from ._composer import Composer, RememberingLoader  # noqa: PLC0415
-        from ._omegaconf import give_back_to_jobs  # noqa: PLC0415
+        from ._composer import CachingLoader, Composer  # noqa: PLC0415
+        from ._omegaconf import restore_deferred  # noqa: PLC0415
 
-        give_back_to_jobs(config, "hydra.launcher")
+        restore_deferred(config, "hydra.launcher")
         loader = hydra_context.config_loader
-        if isinstance(loader, RememberingLoader):
+        if isinstance(loader, CachingLoader):
             loader = loader.hydras
         self.composer = Composer(loader, config)
         # sweepers compose every job before it is launched, by this very object
-        hydra_context.config_loader = RememberingLoader(loader, self.composer, config)  # type: ignore[assignment]
+        hydra_context.config_loader = CachingLoader(loader, self.composer, config)  # type: ignore[assignment]
         self.config = config
         self.hydra_context = hydra_context
         self.task_function = task_function

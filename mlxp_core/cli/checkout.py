@@ -32,13 +32,13 @@ def checkout(
     With the changes that were not committed, and the submodules; from git, or from the copy of the jobs where git no
     longer has it. The files may be changed; the run, its folder and your work tree stay as they are.
     """
-    from mlxp_core.versioning.checkout import recreate  # noqa: PLC0415
+    from mlxp_core.versioning.checkout import checkout_run  # noqa: PLC0415
 
     runs = choose(open_log_dir(folder), [name])
     if len(runs) != 1:
         raise typer.BadParameter(f"{name} is more than one run")
     target = (directory or Path(f"code-of-run-{runs[0].path.name}")).absolute()
-    found = recreate(runs[0], target, repository=repo.absolute() if repo else None, commit_only=commit_only)
+    found = checkout_run(runs[0], target, repository=repo.absolute() if repo else None, commit_only=commit_only)
     if found.not_from_git:
         print(f"taken from the copy that the jobs run, for git cannot give it: {found.not_from_git}", file=sys.stderr)
     if found.left_out:

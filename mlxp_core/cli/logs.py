@@ -15,8 +15,8 @@ from mlxp_core.cli.selection import LOGS, Folder, Names, Query, choose, insist, 
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.jobs import refresh
 from mlxp_core.runs.layout import LogDir, RunDir
-from mlxp_core.runs.state import Standing
-from mlxp_core.runs.status import ENDED, read_attempts_started
+from mlxp_core.runs.state import RunState
+from mlxp_core.runs.status import ENDED, count_starts
 
 _LOOK_EVERY = 0.2  # seconds between two looks at the files
 _ASK_EVERY = 2.0  # and at where the runs stand; the scheduler is not asked more often than it allows
@@ -143,18 +143,18 @@ class _Printer:
 
 def _sources(log_dir: LogDir, run: RunDir, streams: Sequence[str], attempt: int | None) -> Iterable[_Source]:
     name = run.path.name
-    latest = Standing.load(run).attempt
+    latest = RunState.load(run).attempt
     of, place = "", run
     if attempt is not None and attempt != latest:
-        place, of = run.earlier(attempt), f", attempt {attempt}"
+        place, of = run.attempt_dir(attempt), f", attempt {attempt}"
         if not (attempt < latest or place.path.exists()):
             raise ConfigurationError(f"run {name} of {log_dir.path} has no attempt {attempt}: its latest is {latest}")
-        if not (place.stdout.exists() or place.stderr.exists()) and read_attempts_started(run) == attempt:
+        if not (place.stdout.exists() or place.stderr.exists()) and count_starts(run) == attempt:
             place = run  # the next attempt waits, and nothing was moved yet
     for stream in streams:
         yield _Source(run, place.stdout if stream == "stdout" else place.stderr, f"run {name}{of}: {stream}")
     if place is run and len(streams) > 1:
-        one = Standing.load(run)
+        one = RunState.load(run)
         if one.scheduler_output:
             label = f"run {name}: {one.submission.get('scheduler')}"
             yield _Source(run, one.scheduler_output, label, optional=True)
@@ -166,9 +166,9 @@ def _follow(runs: Sequence[RunDir], sources: Sequence[_Source], printer: _Printe
     ended = False
     while True:
         if time.monotonic() - looked >= _ASK_EVERY or _has_exit_codes(runs):
-            standings = [Standing.load(run) for run in runs]
+            standings = [RunState.load(run) for run in runs]
             if not all(one.status in ENDED for one in standings):
-                refresh.bring_up_to_date(standings)
+                refresh.refresh(standings)
             ended = all(one.status in ENDED for one in standings)
             looked = time.monotonic()
         came = False
@@ -188,16 +188,16 @@ def _has_exit_codes(runs: Sequence[RunDir]) -> bool:
 
 def _say_why_there_is_nothing(run: RunDir, attempt: int | None) -> None:
     from mlxp_core.jobs import directives  # noqa: PLC0415
-    from mlxp_core.jobs.spec import Order  # noqa: PLC0415
+    from mlxp_core.jobs.spec import SubmitSpec  # noqa: PLC0415
     from mlxp_core.scheduler import load_scheduler  # noqa: PLC0415
 
-    one = Standing.load(run)
+    one = RunState.load(run)
     try:
-        order = Order.load(run)
+        order = SubmitSpec.load(run)
     except ConfigurationError:
         why = "it was not made by a launcher, so its output went to the terminal"
     else:
-        own = directives.own_output(order.header, load_scheduler(order.scheduler))
+        own = directives.redirecting_directives(order.header, load_scheduler(order.scheduler))
         if own:
             why = f"its header sends what it prints elsewhere ({'; '.join(own)})"
         else:

@@ -19,14 +19,14 @@ import typer
 from mlxp_core.cli import run_app
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.mlxpsub import instrument, launcher_shim, parse, shell
-from mlxp_core.mlxpsub.detect import scheduler_of
+from mlxp_core.mlxpsub.detect import detect_scheduler
 from mlxp_core.mlxpsub.parse import JobScript
-from mlxp_core.mlxpsub.placeholders import JobVariables, usual_of
+from mlxp_core.mlxpsub.placeholders import Placeholders, common_variables
 from mlxp_core.mlxpsub.session import Session, from_plain, record_of, stderr_file
-from mlxp_core.runs.listing import counted, in_short
+from mlxp_core.runs.listing import format_runs, pluralize
 from mlxp_core.runs.process import is_alive, this_process
 from mlxp_core.runs.status import Status
-from mlxp_core.runs.submission_record import Submitted
+from mlxp_core.runs.submission_record import QueuedJob
 from mlxp_core.scheduler import load_scheduler
 
 _INTERRUPTED = 130
@@ -81,20 +81,20 @@ def _read(path: Path, scheduler: str | None) -> _Script:
     except OSError as error:
         raise ConfigurationError(f"the script {path} cannot be read: {error.strerror}") from error
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
-    name = scheduler or scheduler_of(text, str(path))
+    name = scheduler or detect_scheduler(text, str(path))
     shebang = text.splitlines()[0].rstrip() if text.startswith("#!") else "#!/bin/bash"
-    cut = parse.cut(
+    cut = parse.parse_script(
         text, load_scheduler(name), lambda lines: shell.is_complete(shebang, lines), source=f"the script {path}"
     )
     return _Script(path, name, cut)
 
 
-def _run(script: _Script, *, dry_run: bool, anew: bool) -> tuple[int, list[Submitted]]:
+def _run(script: _Script, *, dry_run: bool, anew: bool) -> tuple[int, list[QueuedJob]]:
     """Run one script; give the exit code, and what is submitted."""
     with _session(script, dry_run=dry_run, anew=anew) as session:
         if not script.cut.parts:
             raise ConfigurationError(f"the script {script.path} has no commands")
-        text = instrument.to_run(script.cut, shell.find_env())
+        text = instrument.instrument(script.cut, shell.find_env())
         code = shell.run(script.cut.shebang, text, script.path, session.environment(), session.stop)
         code = _INTERRUPTED if session.stopped else code
         _wait_for_what_is_left(session)
@@ -121,7 +121,7 @@ def _wait_for_what_is_left(session: Session) -> None:
     told: set[int] = set()
     while True:
         waited = time.monotonic() - begun
-        left = {} if waited > _LONGEST_START or session.stopped else session.starting()
+        left = {} if waited > _LONGEST_START or session.stopped else session.unregistered_processes()
         if waited > _QUIET and left.keys() - told:
             print(
                 "mlxpsub: what the script has left in the background may be a Hydra program that is starting: waiting "
@@ -155,8 +155,8 @@ def _session(script: _Script, *, dry_run: bool, anew: bool) -> Iterator[Session]
         if anew and not dry_run:
             record.unlink(missing_ok=True)
         scheduler = load_scheduler(script.scheduler)
-        usual = usual_of(scheduler.job_variable, scheduler.array_index)
-        variables = JobVariables.of(script.cut.lines, usual, folder / "job")
+        usual = common_variables(scheduler.job_variable, scheduler.array_index)
+        variables = Placeholders.for_script(script.cut.lines, usual, folder / "job")
         variables.make()
         session = Session(folder, directory, script.scheduler, dry_run, record, variables, script.cut, this_process())
         session.save()
@@ -176,7 +176,7 @@ def _tell(script: _Script, submitted: Sequence[dict[str, Any]]) -> None:
         runs = from_plain(one["runs"])
         jobs = ", ".join(dict.fromkeys(run.job_id for run in runs))
         where = ", ".join(dict.fromkeys(str(run.run.path.parent) for run in runs))
-        names = in_short([run.run for run in runs]) + (" (before)" if one["before"] else "")
+        names = format_runs([run.run for run in runs]) + (" (before)" if one["before"] else "")
         rows.append((str(script.cut.line_number(one["number"])), names, f"{runs[0].scheduler} {jobs}", where))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     print()
@@ -184,7 +184,7 @@ def _tell(script: _Script, submitted: Sequence[dict[str, Any]]) -> None:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         print("  ".join([*cells, row[-1]]))
     new = sum(len(one["runs"]) for one in submitted if not one["before"])
-    print(f"{script.path}: {counted(new, 'job')} submitted", flush=True)
+    print(f"{script.path}: {pluralize(new, 'job')} submitted", flush=True)
 
 
 def _tell_failed(script: _Script, session: Session, program: dict[str, Any]) -> None:
@@ -210,7 +210,7 @@ def _tell_dry(script: _Script, session: Session) -> None:
     would = session.events("would")
     for one in would:
         line, jobs = script.cut.line_number(one["number"]), one["jobs"]
-        count = counted(len(jobs), f"{one['scheduler']} job")
+        count = pluralize(len(jobs), f"{one['scheduler']} job")
         print(f"\n# line {line} of {script.path}: {count}, in {one['directory']}")
         for text in (*one["header"], *one["setup"]):
             print(text)
@@ -222,15 +222,15 @@ def _tell_dry(script: _Script, session: Session) -> None:
         line = script.cut.line_number(one["number"])
         print(f"\n# line {line} of {script.path} would run here: {shlex.join(one['command'])}")
     total = sum(len(one["jobs"]) for one in would)
-    print(f"\n{script.path}: {counted(total, 'job')} would be submitted", flush=True)
+    print(f"\n{script.path}: {pluralize(total, 'job')} would be submitted", flush=True)
 
 
-def _wait(submitted: Sequence[Submitted]) -> int:
-    from mlxp_core.jobs.follow import follow  # noqa: PLC0415
+def _wait(submitted: Sequence[QueuedJob]) -> int:
+    from mlxp_core.jobs.follow import wait_with_progress  # noqa: PLC0415
 
     print("waiting for them", flush=True)
     try:
-        ends = follow(submitted, {}, lambda text: print(text, flush=True))
+        ends = wait_with_progress(submitted, {}, lambda text: print(text, flush=True))
     except KeyboardInterrupt:
         return _INTERRUPTED
     return int(any(end is not Status.COMPLETE for end in ends))

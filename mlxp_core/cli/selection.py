@@ -11,7 +11,7 @@ import typer
 
 from mlxp_core.errors import StoreError
 from mlxp_core.runs.layout import LogDir, RunDir
-from mlxp_core.runs.listing import in_short, list_runs
+from mlxp_core.runs.listing import format_runs, list_runs
 
 Names = Annotated[
     list[str] | None,
@@ -74,11 +74,11 @@ def _named(log_dir: LogDir, runs: Sequence[RunDir], name: str) -> Iterator[RunDi
     for part in name.split(","):
         found = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
         if not found:
-            raise StoreError(f"there is no run {part!r} in {log_dir.path}; there is {in_short(runs)}")
+            raise StoreError(f"there is no run {part!r} in {log_dir.path}; there is {format_runs(runs)}")
         first, last = int(found[1]), int(found[2] or found[1])
         if last < first:
             raise typer.BadParameter(f"{part}: a range goes from the smaller id to the larger")
         chosen = [run for run in runs if run.id is not None and first <= run.id <= last]
         if not chosen:
-            raise StoreError(f"there is no run {part.strip()} in {log_dir.path}; there is {in_short(runs)}")
+            raise StoreError(f"there is no run {part.strip()} in {log_dir.path}; there is {format_runs(runs)}")
         yield from chosen

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlxp_core.cli.selection import LOGS, Folder, open_log_dir
-from mlxp_core.runs.listing import in_short, list_runs
+from mlxp_core.runs.listing import format_runs, list_runs
 
 if TYPE_CHECKING:
-    from mlxp_core.jobs.refresh import Silence
+    from mlxp_core.jobs.refresh import UnreachableScheduler
     from mlxp_core.runs.layout import LogDir, RunDir
-    from mlxp_core.runs.state import Standing
-    from mlxp_core.versioning.prune import Copy
+    from mlxp_core.runs.state import RunState
+    from mlxp_core.versioning.prune import CodeCopy
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
 
@@ -77,22 +77,22 @@ def prune(
     What a killed launch has left goes, too. A copy that a launch has chosen within the last hour stays. `mlxp rerun`
     and `mlxp checkout` make a removed version again.
     """
-    from mlxp_core.runs.lock import submitting_again  # noqa: PLC0415
+    from mlxp_core.runs.lock import exclusive  # noqa: PLC0415
     from mlxp_core.versioning.prune import prune as prune_copies  # noqa: PLC0415
 
     log_dir = open_log_dir(folder or context.obj)
     list_runs(log_dir)  # raises for a folder that is none, before anything is made in it
     # no run is submitted again meanwhile
-    with nullcontext() if dry_run else submitting_again(log_dir):
+    with nullcontext() if dry_run else exclusive(log_dir):
         standings, silences = _refreshed(log_dir)
         result = prune_copies(log_dir, standings, elsewhere=elsewhere, dry_run=dry_run)
     verb = "would be removed" if dry_run else "removed"
     for copy in result.removed:
-        print(f"{verb}: {copy.commit[:10]}, {_short_size(copy.size)}, of run {in_short(copy.runs)}")
-    for path in result.rests:
+        print(f"{verb}: {copy.commit[:10]}, {_short_size(copy.size)}, of run {format_runs(copy.runs)}")
+    for path in result.leftovers:
         print(f"{verb}: {path.name}, left by what was killed")
     for copy, why in result.kept.values():
-        reason = f"run {in_short(copy.needed)} needs it" if copy.needed else why
+        reason = f"run {format_runs(copy.needed)} needs it" if copy.needed else why
         print(f"kept: {copy.commit[:10]}, {_short_size(copy.size)}: {reason}")
     freed = _short_size(sum(copy.size for copy in result.removed))
     print(f"{verb}: {_counted(result.removed)}, {freed}; kept: {_counted(result.kept)}", file=sys.stderr)
@@ -103,17 +103,17 @@ def prune(
         raise typer.Exit(1)
 
 
-def _refreshed(log_dir: LogDir) -> tuple[list[Standing], list[Silence]]:
+def _refreshed(log_dir: LogDir) -> tuple[list[RunState], list[UnreachableScheduler]]:
     """All runs of a log directory, as their schedulers know them, and the schedulers that did not answer."""
-    from mlxp_core.jobs.refresh import bring_up_to_date  # noqa: PLC0415
-    from mlxp_core.runs.state import Standing  # noqa: PLC0415
+    from mlxp_core.jobs.refresh import refresh  # noqa: PLC0415
+    from mlxp_core.runs.state import RunState  # noqa: PLC0415
     from mlxp_core.versioning.prune import all_runs  # noqa: PLC0415
 
-    standings = [Standing.load(run) for run in all_runs(log_dir)]
-    return standings, bring_up_to_date(standings)
+    standings = [RunState.load(run) for run in all_runs(log_dir)]
+    return standings, refresh(standings)
 
 
-def _fields(copy: Copy) -> dict[str, object]:
+def _fields(copy: CodeCopy) -> dict[str, object]:
     return {
         "version": copy.commit,
         "snapshot": copy.snapshot,
@@ -127,7 +127,7 @@ def _fields(copy: Copy) -> dict[str, object]:
     }
 
 
-def _print_plain(copies: Sequence[Copy]) -> None:
+def _print_plain(copies: Sequence[CodeCopy]) -> None:
     """One line a copy, whole values, tabs between them."""
     print("version", "snapshot", "made", "size", "runs", "needed_by", "problem", "path", sep="\t")
     for copy in copies:
@@ -138,10 +138,10 @@ def _print_plain(copies: Sequence[Copy]) -> None:
 
 
 def _named(runs: Sequence[RunDir]) -> str:
-    return in_short(runs) if runs else ""
+    return format_runs(runs) if runs else ""
 
 
-def _show(copies: Sequence[Copy]) -> None:
+def _show(copies: Sequence[CodeCopy]) -> None:
     from rich.box import SIMPLE_HEAD  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
@@ -165,7 +165,7 @@ def _show(copies: Sequence[Copy]) -> None:
             Text(copy.snapshot or ""),
             Text(f"{copy.made:%Y-%m-%d %H:%M}"),
             Text(_short_size(copy.size)),
-            Text(in_short(copy.runs)),
+            Text(format_runs(copy.runs)),
             Text(str(len(copy.needed))),
             again,
         )
@@ -173,7 +173,7 @@ def _show(copies: Sequence[Copy]) -> None:
     console.print(_summary(copies))
 
 
-def _summary(copies: Sequence[Copy]) -> str:
+def _summary(copies: Sequence[CodeCopy]) -> str:
     return f"{_counted(copies)}, {_short_size(sum(copy.size for copy in copies))}"
 
 
@@ -190,6 +190,6 @@ def _short_size(size: float) -> str:
     return f"{size:.1f} {_STEPS[-1]}"
 
 
-def _say_silent(silences: Sequence[Silence]) -> None:
+def _say_silent(silences: Sequence[UnreachableScheduler]) -> None:
     for silence in silences:
         print(f"{silence.scheduler} has not answered; its runs count as not ended\n{silence.why}", file=sys.stderr)

@@ -17,8 +17,8 @@ import typer
 from mlxp_core.cli.selection import LOGS, Folder, Names, Query, choose, matching, open_log_dir
 from mlxp_core.jobs import refresh
 from mlxp_core.runs.layout import LogDir, RunDir
-from mlxp_core.runs.listing import counted
-from mlxp_core.runs.state import Standing
+from mlxp_core.runs.listing import pluralize
+from mlxp_core.runs.state import RunState
 from mlxp_core.runs.status import Status
 
 _COLOURS = {
@@ -82,7 +82,7 @@ def status(
                 _print_plain(rows)
             _say(silences, rows, summary=not as_json and not sys.stdout.isatty())
             sys.stdout.flush()
-            if not watch or all(one.ended for one in standings):
+            if not watch or all(one.has_ended for one in standings):
                 return
             time.sleep(every)
     except KeyboardInterrupt:
@@ -91,33 +91,33 @@ def status(
 
 def _look(
     log_dir: LogDir, names: Sequence[str] | None, query: str | None
-) -> tuple[list[Standing], list[refresh.Silence]]:
-    standings = [Standing.load(run) for run in choose(log_dir, names)]
-    silences = refresh.bring_up_to_date(standings)
+) -> tuple[list[RunState], list[refresh.UnreachableScheduler]]:
+    standings = [RunState.load(run) for run in choose(log_dir, names)]
+    silences = refresh.refresh(standings)
     if query is not None:
         chosen: set[RunDir] = set(matching(log_dir, [one.run for one in standings], query))
         standings = [one for one in standings if one.run in chosen]
     return standings, silences
 
 
-def _row(one: Standing) -> Row:
+def _row(one: RunState) -> Row:
     now, start, end = datetime.now().astimezone(), one.start, one.end
-    ended = one.ended
+    ended = one.has_ended
     until = end if ended else now
     host = one.attempt_info.get("hostname")
     submitted = one.submission.get("time") or one.info.get("submit_time")
     return Row(
         run=one.run.path.name,
         status=str(one.status),
-        last_known=not one.current and not ended,
-        job=one.job,
+        last_known=not one.is_current and not ended,
+        job=one.job_label,
         attempt=one.attempt,
         host=str(host) if host else None,
         submitted=str(submitted) if submitted else None,
         started=start.isoformat() if start else None,
         ended=end.isoformat() if end else None,
         elapsed=round((until - start).total_seconds(), 3) if start and until else None,
-        exit_code=one.code,
+        exit_code=one.exit_status,
         reason=one.reason,
         overrides=one.overrides,
     )
@@ -177,10 +177,10 @@ def _show(rows: Sequence[Row], *, clear: bool) -> None:
 def _summary(rows: Sequence[Row]) -> str:
     counts = Counter(row.status for row in rows)
     parts = [f"{counts[str(status)]} {status}" for status in Status if counts[str(status)]]
-    return f"{counted(len(rows), 'run')}: {', '.join(parts) or 'none'}"
+    return f"{pluralize(len(rows), 'run')}: {', '.join(parts) or 'none'}"
 
 
-def _say(silences: Sequence[refresh.Silence], rows: Sequence[Row], *, summary: bool) -> None:
+def _say(silences: Sequence[refresh.UnreachableScheduler], rows: Sequence[Row], *, summary: bool) -> None:
     """What is no row: on stderr, so that the rows can be piped."""
     if summary:
         print(_summary(rows), file=sys.stderr)

@@ -14,7 +14,7 @@ from mlxp_core.scheduler.base import Scheduler
 
 
 @dataclass(frozen=True)
-class Submission:
+class ArraySpec:
     """What is submitted in one piece: one job, or an array of them, each for one run or for several side by side."""
 
     tasks: Sequence[Sequence[RunDir]]
@@ -25,7 +25,7 @@ class Submission:
     throttle: int | None
 
 
-def render_submission(submission: Submission, scheduler: Scheduler) -> str:
+def render_submission(submission: ArraySpec, scheduler: Scheduler) -> str:
     """The script that is submitted: it finds its runs in the manifest, by its index, and becomes their script.
 
     A run whose script has started before keeps what that attempt printed, beside its metadata.

@@ -8,7 +8,7 @@ from pathlib import Path
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.runs import info
 from mlxp_core.runs.layout import RunDir
-from mlxp_core.runs.state import Standing, status_of
+from mlxp_core.runs.state import RunState, load_status
 from mlxp_core.runs.status import ENDED
 from mlxp_core.runs.submission_record import read_manifest
 from mlxp_core.scheduler import SCHEDULERS, client, load_scheduler
@@ -21,14 +21,14 @@ def cancel_runs(runs: Sequence[RunDir], *, limit: float = 60.0) -> list[RunDir]:
     Raises ConfigurationError for a run that shares its job with one that is not to be cancelled, and CommandError
     where a scheduler does not do it.
     """
-    live = [one for one in map(Standing.load, runs) if one.is_submitted and not one.ended]
+    live = [one for one in map(RunState.load, runs) if one.is_submitted and not one.has_ended]
     cancel_jobs([one for one in live if one.submission.get("scheduler") in SCHEDULERS], limit=limit)
     return [one.run for one in live]
 
 
-def cancel_jobs(standings: Sequence[Standing], *, limit: float = 60.0) -> None:
+def cancel_jobs(standings: Sequence[RunState], *, limit: float = 60.0) -> None:
     """Cancel the jobs of these runs, wherever they stand. Raises as ``cancel``."""
-    by_scheduler: dict[str, dict[tuple[str, int | None], list[Standing]]] = {}
+    by_scheduler: dict[str, dict[tuple[str, int | None], list[RunState]]] = {}
     for one in standings:
         jobs = by_scheduler.setdefault(one.submission["scheduler"], {})
         jobs.setdefault((str(one.submission["job_id"]), one.submission.get("array_index")), []).append(one)
@@ -42,7 +42,7 @@ def cancel_jobs(standings: Sequence[Standing], *, limit: float = 60.0) -> None:
         client.cancel(load_scheduler(name), list(jobs), limit=limit)
 
 
-def _check_shared(group: Sequence[Standing]) -> None:
+def _check_shared(group: Sequence[RunState]) -> None:
     note = group[0].submission
     packed, index = note.get("packed") or 1, note.get("array_index") or 1
     if packed == 1:
@@ -55,7 +55,7 @@ def _check_shared(group: Sequence[Standing]) -> None:
         )
     together = manifest[(index - 1) * packed : index * packed]
     named = {one.run for one in group}
-    left = [run for run in together if run not in named and status_of(run) not in ENDED]
+    left = [run for run in together if run not in named and load_status(run) not in ENDED]
     if left:
         raise ConfigurationError(
             f"run {group[0].run.path.name} shares its job with run {', '.join(run.path.name for run in left)} "

@@ -27,7 +27,7 @@ def check_array(header: Sequence[str], scheduler: Scheduler) -> None:
         )
 
 
-def array_words(
+def array_arguments(
     scheduler: Scheduler, name: str, header: Sequence[str], count: int, throttle: int | None
 ) -> tuple[str, ...]:
     """Arguments of the submit command that make an array, for a scheduler whose header cannot."""
@@ -52,7 +52,7 @@ def requeue_command(header: Sequence[str], scheduler: Scheduler) -> str:
 
 def requests_requeue(header: Sequence[str], scheduler: Scheduler) -> bool:
     """Whether the user's header has the scheduler start a preempted job again."""
-    asked = scheduler.requeue_asked
+    asked = scheduler.requeue_directive
     return asked is not None and asked.search(_options_of(header, scheduler)) is not None
 
 
@@ -60,21 +60,21 @@ def output_redirects(header: Sequence[str], scheduler: Scheduler) -> str:
     """Where a job's output goes: into its run, but for what the user's own directives send elsewhere."""
     has = {option.sets: _has(header, scheduler, option) for option in scheduler.options}
     out = "" if has.get("stdout") else ' >>"$1/log.stdout"'
-    if scheduler.joins is not None and scheduler.joins.search(_options_of(header, scheduler)):
+    if scheduler.joins_streams is not None and scheduler.joins_streams.search(_options_of(header, scheduler)):
         return f"{out} 2>&1"
     return out if has.get("stderr") else f'{out} 2>>"$1/log.stderr"'
 
 
-def own_output(header: Sequence[str], scheduler: Scheduler) -> list[str]:
+def redirecting_directives(header: Sequence[str], scheduler: Scheduler) -> list[str]:
     """The user's directives that send a job's output elsewhere than into its run folder."""
     options = [option for option in scheduler.options if option.sets in {"stdout", "stderr"}]
     return [line for line in header if any(_has([line], scheduler, option) for option in options)]
 
 
-def can_be_found(header: Sequence[str], scheduler: Scheduler) -> bool:
+def is_identifiable(header: Sequence[str], scheduler: Scheduler) -> bool:
     """Whether a submission can be found again in the queue: by its script, or by a name that the user has not set."""
     told_by = [option for option in scheduler.options if "{name}" in option.text][-1]
-    return scheduler.shows_script or not _has(header, scheduler, told_by)
+    return scheduler.reports_script or not _has(header, scheduler, told_by)
 
 
 def array_directive(scheduler: Scheduler, name: str, count: int, throttle: int | None) -> str:
@@ -85,7 +85,7 @@ def array_directive(scheduler: Scheduler, name: str, count: int, throttle: int |
     return scheduler.array.text.format(name=name, count=count, throttle=limit)
 
 
-def legal_name(name: str) -> str:
+def sanitize_job_name(name: str) -> str:
     """A job name that every scheduler takes: letters, digits and ``_ . -``, a letter first."""
     clean = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")
     return clean if clean[:1].isalpha() else f"j{clean}"
@@ -98,7 +98,7 @@ def added_directives(header: Sequence[str], scheduler: Scheduler, values: Mappin
 
 
 def _has(header: Sequence[str], scheduler: Scheduler, option: Option) -> bool:
-    return has_option(_options_of(header, scheduler), option.yields_to, attached=scheduler.attached)
+    return has_option(_options_of(header, scheduler), option.yields_to, attached=scheduler.attached_values)
 
 
 def _own_name(scheduler: Scheduler, header: Sequence[str]) -> str | None:
@@ -113,6 +113,6 @@ def _own_name(scheduler: Scheduler, header: Sequence[str]) -> str | None:
 
 def _options_of(header: Sequence[str], scheduler: Scheduler) -> str:
     """Directive lines without what they start with."""
-    prefixes = (scheduler.directive, *scheduler.also_reads)
+    prefixes = (scheduler.directive, *scheduler.other_prefixes)
     cut = [next((len(prefix) for prefix in prefixes if line.startswith(prefix)), 0) for line in header]
     return "\n".join(line[number:] for line, number in zip(header, cut, strict=True))

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from mlxp_core.errors import MlxpError
 from mlxp_core.jobs import cancel
-from mlxp_core.jobs.wait import wait
+from mlxp_core.jobs.wait import wait_for_runs
 from mlxp_core.runs.layout import RunDir
-from mlxp_core.runs.listing import counted
-from mlxp_core.runs.state import status_of
+from mlxp_core.runs.listing import pluralize
+from mlxp_core.runs.state import load_status
 from mlxp_core.runs.status import Status
-from mlxp_core.runs.submission_record import Submitted
+from mlxp_core.runs.submission_record import QueuedJob
 from mlxp_core.terminal import can_answer
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _EVERY = 1.0  # seconds between two looks at where they stand, or more: they are
 _SHARE = 20
 
 
-def follow(submitted: Sequence[Submitted], overrides: Mapping[RunDir, str], tell: Tell) -> list[Status]:
+def wait_with_progress(submitted: Sequence[QueuedJob], overrides: Mapping[RunDir, str], tell: Tell) -> list[Status]:
     """Give the statuses of runs once all have ended, in order.
 
     ``overrides`` says what a run is, in the table; ``tell`` prints a line elsewhere. Raises KeyboardInterrupt on
@@ -42,9 +42,9 @@ def follow(submitted: Sequence[Submitted], overrides: Mapping[RunDir, str], tell
     while True:
         try:
             if not sys.stderr.isatty():
-                return wait(submitted, lambda run, status: tell(f"run {run.path.name}: {status}"), ended=ended)
+                return wait_for_runs(submitted, lambda run, status: tell(f"run {run.path.name}: {status}"), ended=ended)
             with _table(submitted, overrides, ended) as (on_end, on_look):
-                statuses = wait(submitted, on_end, on_look, ended)
+                statuses = wait_for_runs(submitted, on_end, on_look, ended)
         except KeyboardInterrupt:
             if _leave([one.run for one in submitted if one.run not in ended], tell):
                 raise
@@ -72,7 +72,7 @@ def _leave(left: Sequence[RunDir], tell: Tell) -> bool:
         return False
     if letter == "c":
         try:
-            tell(f"cancelled: {counted(len(cancel.cancel_runs(left)), 'job')}")
+            tell(f"cancelled: {pluralize(len(cancel.cancel_runs(left)), 'job')}")
         except MlxpError as error:
             tell(f"not cancelled: {error}")
     else:
@@ -91,7 +91,7 @@ def _letter(console: Console) -> str:
 
 @contextmanager
 def _table(
-    submitted: Sequence[Submitted], overrides: Mapping[RunDir, str], ended: Mapping[RunDir, Status]
+    submitted: Sequence[QueuedJob], overrides: Mapping[RunDir, str], ended: Mapping[RunDir, Status]
 ) -> Iterator[tuple[Callable[[RunDir, Status], None], Callable[[Sequence[RunDir]], None]]]:
     """A table that is drawn anew: how many runs stand where, and the first of those that have not ended."""
     from rich.console import Console  # noqa: PLC0415  (slow to load)
@@ -103,7 +103,7 @@ def _table(
         now = time.monotonic()
         if now - looked[0] < max(_EVERY, _SHARE * looked[1]):
             return
-        stand = {run: status_of(run) for run in left}
+        stand = {run: load_status(run) for run in left}
         looked[:] = [time.monotonic(), time.monotonic() - now]
         live.update(_drawn(stand, Counter(ended.values()), len(submitted), overrides), refresh=True)
 

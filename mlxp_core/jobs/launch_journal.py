@@ -20,10 +20,10 @@ from typing import Any
 
 from mlxp_core import nested
 from mlxp_core.runs import info
-from mlxp_core.runs.allocation import numbered_folder
+from mlxp_core.runs.allocation import allocate_numbered_dir
 from mlxp_core.runs.layout import LogDir, RunDir
 from mlxp_core.runs.process import is_alive, this_process
-from mlxp_core.yaml_io import load_yaml, load_yaml_if_there, write_yaml
+from mlxp_core.yaml_io import load_yaml, load_yaml_or_empty, write_yaml
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ _YOUNG = 600.0  # seconds; twice as long as a launch tries to submit, by default
 
 
 @dataclass(frozen=True)
-class Launch:
+class PendingLaunch:
     """One launch, noted in a folder of its own."""
 
     folder: Path
@@ -46,21 +46,21 @@ class Launch:
 def fingerprint(**what: Any) -> str:
     """By what two launches are the same: plain values."""
     try:
-        text = json.dumps(nested.to_plain(what), sort_keys=True)  # fast, for thousands of jobs
+        text = json.dumps(nested.to_builtins(what), sort_keys=True)  # fast, for thousands of jobs
     except TypeError:  # keys of several types have no order
-        text = nested.canonical(what)
+        text = nested.canonical_json(what)
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
-def note_launch(log_dir: LogDir, identity: str, runs: Sequence[RunDir]) -> Launch:
+def record_launch(log_dir: LogDir, identity: str, runs: Sequence[RunDir]) -> PendingLaunch:
     """Note a launch, before anything of its runs is written."""
-    folder = numbered_folder(log_dir.launches)
-    launch = Launch(folder, tuple(runs), info.now())
+    folder = allocate_numbered_dir(log_dir.launches)
+    launch = PendingLaunch(folder, tuple(runs), info.now())
     _write(launch, identity)
     return launch
 
 
-def take_up(log_dir: LogDir, identity: str) -> Launch | None:
+def resume_launch(log_dir: LogDir, identity: str) -> PendingLaunch | None:
     """The earlier launch of the same identity that did not come to its end, now this process's own.
 
     None where there is none, or where its process still runs.
@@ -77,14 +77,14 @@ def take_up(log_dir: LogDir, identity: str) -> Launch | None:
                 note["time"],
             )
             continue
-        launch = Launch(path.parent, tuple(RunDir(Path(run)) for run in note["runs"]), note["time"])
+        launch = PendingLaunch(path.parent, tuple(RunDir(Path(run)) for run in note["runs"]), note["time"])
         if all(run.path.is_dir() for run in launch.runs):
             _write(launch, identity)
             return launch
     return None
 
 
-def under_way(log_dir: LogDir) -> dict[RunDir, str]:
+def runs_being_launched(log_dir: LogDir) -> dict[RunDir, str]:
     """The runs that a launch is about to submit, with what is known of that launch.
 
     One on another host counts as long as it is young: nobody can see from here whether it still lives.
@@ -101,12 +101,12 @@ def under_way(log_dir: LogDir) -> dict[RunDir, str]:
     return runs
 
 
-def forget_submitted(log_dir: LogDir) -> None:
+def remove_finished(log_dir: LogDir) -> None:
     """Remove the notes of launches whose runs are all in a queue now, or have been."""
     for path, note in _notes(log_dir):
         if is_alive(note["process"]):
             continue
-        submissions = (load_yaml_if_there(RunDir(Path(run)).submission) for run in note["runs"])
+        submissions = (load_yaml_or_empty(RunDir(Path(run)).submission) for run in note["runs"])
         if all(submission.get("job_id") is not None for submission in submissions):
             shutil.rmtree(path.parent, ignore_errors=True)
 
@@ -122,7 +122,7 @@ def _notes(log_dir: LogDir) -> Iterator[tuple[Path, dict[str, Any]]]:
                 yield path, note
 
 
-def _write(launch: Launch, identity: str) -> None:
+def _write(launch: PendingLaunch, identity: str) -> None:
     runs = [str(run.path) for run in launch.runs]
     note = {"identity": identity, "time": launch.time, "process": this_process(), "runs": runs}
     write_yaml(launch.folder / "launch.yaml", note)

@@ -19,20 +19,20 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from mlxp_core.atomic_files import write_whole
+from mlxp_core.atomic_files import write_atomic
 from mlxp_core.errors import CommandError
-from mlxp_core.jobs.reconcile import settle
+from mlxp_core.jobs.reconcile import reconcile
 from mlxp_core.runs import info
 from mlxp_core.runs.layout import RunDir
-from mlxp_core.runs.process import user_name
-from mlxp_core.runs.state import Standing, is_open
-from mlxp_core.runs.status import ENDED, Status, read_attempts_started
-from mlxp_core.runs.submission_record import load_note
+from mlxp_core.runs.process import current_user
+from mlxp_core.runs.state import RunState, is_open
+from mlxp_core.runs.status import ENDED, Status, count_starts
+from mlxp_core.runs.submission_record import load_submission
 from mlxp_core.scheduler import SCHEDULERS, client, load_scheduler
-from mlxp_core.scheduler.base import NativeJob, Question, Scheduler
+from mlxp_core.scheduler.base import NativeJob, QueueQuery, Scheduler
 from mlxp_core.yaml_io import write_yaml
 
-PATIENCE = 6.0  # seconds that a question may take: who asks where things stand is to be told within ten
+QUERY_TIMEOUT = 6.0  # seconds that a question may take: who asks where things stand is to be told within ten
 _YOUNG = 60.0  # seconds in which a job that was just submitted may not be seen yet
 _SKEW = 5.0  # seconds by which the clocks of two machines may differ
 
@@ -51,7 +51,7 @@ _CLUSTER = (
 
 
 @dataclass(frozen=True)
-class Silence:
+class UnreachableScheduler:
     """A scheduler that did not answer: what is known of its jobs is what it said last."""
 
     scheduler: str
@@ -71,26 +71,26 @@ class _Said:
     asked: float = 0.0  # it may be as things stood at any moment from then on: a busy machine takes its time
 
 
-def refresh(runs: Iterable[RunDir]) -> list[Silence]:
-    """As ``bring_up_to_date``, for who needs nothing else of the runs."""
-    return bring_up_to_date([Standing.load(run) for run in runs])
+def refresh_runs(runs: Iterable[RunDir]) -> list[UnreachableScheduler]:
+    """As ``refresh``, for callers that need nothing else of the runs."""
+    return refresh([RunState.load(run) for run in runs])
 
 
-def bring_up_to_date(standings: Iterable[Standing]) -> list[Silence]:
+def refresh(standings: Iterable[RunState]) -> list[UnreachableScheduler]:
     """Ask the schedulers of all runs that have not ended, and write what they say into the run folders.
 
     The standings know it then, too. Those whose scheduler did not answer, or is out of reach from here, are no longer
     ``current``. Gives the schedulers that did not answer. A run that is in no queue and in no record any more is LOST,
     or CANCELLED if it had never started.
     """
-    by_scheduler: dict[str, list[Standing]] = {}
+    by_scheduler: dict[str, list[RunState]] = {}
     for one in standings:
         name = one.submission.get("scheduler")
         if name in SCHEDULERS and is_open(one):
             if _is_within_reach(one, load_scheduler(name)):
                 by_scheduler.setdefault(name, []).append(one)
             else:
-                one.current = False
+                one.is_current = False
     if not by_scheduler:
         return []
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  (seldom needed, and it loads a lot)
@@ -105,20 +105,20 @@ def bring_up_to_date(standings: Iterable[Standing]) -> list[Silence]:
         if said.error is not None:
             times = [str(one.submission.get("state_time") or "") for one in by_scheduler[name]]
             since = (max(times) or None) if said.answered is None else _iso(said.answered)
-            silences.append(Silence(name, said.error, since))
+            silences.append(UnreachableScheduler(name, said.error, since))
             for one in by_scheduler[name]:
-                one.current = str(one.submission.get("job_id")) in said.ids
+                one.is_current = str(one.submission.get("job_id")) in said.ids
     return silences
 
 
-def _is_within_reach(one: Standing, scheduler: Scheduler) -> bool:
+def _is_within_reach(one: RunState, scheduler: Scheduler) -> bool:
     """Whether an answer from here would know the job: a queue shows a user the user's own."""
-    if one.submission.get("user") not in {None, user_name()}:
+    if one.submission.get("user") not in {None, current_user()}:
         return False
     return not scheduler.per_host or one.submission.get("hostname") in {None, socket.gethostname()}
 
 
-def _ask(scheduler: Scheduler, concerned: Sequence[Standing]) -> _Said:
+def _ask(scheduler: Scheduler, concerned: Sequence[RunState]) -> _Said:
     """Ask, unless somebody on this host has just done so."""
     from filelock import FileLock, Timeout  # noqa: PLC0415  (not every launch gets here)
 
@@ -128,18 +128,18 @@ def _ask(scheduler: Scheduler, concerned: Sequence[Standing]) -> _Said:
     path = _cache(scheduler)
     began = time.monotonic()
     try:
-        with FileLock(path.with_suffix(".lock"), timeout=PATIENCE):
+        with FileLock(path.with_suffix(".lock"), timeout=QUERY_TIMEOUT):
             before = _load(path)
-            if before and 0 <= time.time() - before.time < scheduler.ask_every:
+            if before and 0 <= time.time() - before.time < scheduler.min_query_interval:
                 return before
             said = _ask_now(scheduler, tasks, min(times, default=None), began)
             if said.error is not None and said.answered is None and before is not None:
                 said = replace(said, answered=before.answered)
-            write_whole(path, json.dumps({**asdict(said), "ids": sorted(said.ids)}))
+            write_atomic(path, json.dumps({**asdict(said), "ids": sorted(said.ids)}))
             return said
     except Timeout:
         before = _load(path)
-        why = f"{scheduler.name} is being asked by another process, and has not answered within {PATIENCE:g} s"
+        why = f"{scheduler.name} is being asked by another process, and has not answered within {QUERY_TIMEOUT:g} s"
         return _Said(time.time(), frozenset(), error=why, answered=before.answered if before else None)
 
 
@@ -147,13 +147,13 @@ def _ask_now(
     scheduler: Scheduler, tasks: Collection[tuple[str, int | None]], since: datetime | None, began: float
 ) -> _Said:
     def left() -> float:
-        return max(1.0, PATIENCE - (time.monotonic() - began))
+        return max(1.0, QUERY_TIMEOUT - (time.monotonic() - began))
 
     asked = time.time()
     ids = frozenset(job_id for job_id, _ in tasks)
-    question = Question(user_name(), tuple(sorted(ids)), since)
+    question = QueueQuery(current_user(), tuple(sorted(ids)), since)
     try:
-        jobs = client.look(scheduler, scheduler.status, question, limit=left())
+        jobs = client.query(scheduler, scheduler.status, question, limit=left())
     except CommandError as error:
         return _Said(time.time(), frozenset(), error=str(error))
     now = time.time()
@@ -163,18 +163,18 @@ def _ask_now(
     if gone and scheduler.history is not None:
         past = replace(question, ids=tuple(sorted(gone)))
         try:
-            jobs = [*client.look(scheduler, scheduler.history, past, limit=left()), *jobs]
+            jobs = [*client.query(scheduler, scheduler.history, past, limit=left()), *jobs]
         except CommandError as error:  # what the queue shows is known all the same
             return _Said(now, ids - gone, tuple(jobs), error=str(error), answered=now, asked=asked)
     return _Said(now, ids, tuple(jobs), answered=now, asked=asked)
 
 
-def _write(scheduler: Scheduler, concerned: Sequence[Standing], said: _Said) -> None:
+def _write(scheduler: Scheduler, concerned: Sequence[RunState], said: _Said) -> None:
     """Have the run folders, and the standings, know what was said."""
     unclear = [one for one in concerned if not one.is_submitted]
-    settle([one.run for one in unclear], said.jobs)
+    reconcile([one.run for one in unclear], said.jobs)
     for one in unclear:
-        one.submission = load_note(one.run)
+        one.submission = load_submission(one.run)
     jobs = {(job.job_id, job.index): job for job in said.jobs}
     for one in concerned:
         news = _news(scheduler, one, said, jobs) if one.is_submitted else None
@@ -182,7 +182,7 @@ def _write(scheduler: Scheduler, concerned: Sequence[Standing], said: _Said) -> 
             continue
         # another one's folder, or a full disk: it is known here all the same
         with contextlib.suppress(OSError, ValueError):
-            fresh = load_note(one.run)  # which may have been submitted again, or cancelled
+            fresh = load_submission(one.run)  # which may have been submitted again, or cancelled
             if fresh.get("job_id") != one.submission["job_id"] or fresh.get("script") != one.submission.get("script"):
                 one.submission = fresh
                 continue
@@ -192,7 +192,7 @@ def _write(scheduler: Scheduler, concerned: Sequence[Standing], said: _Said) -> 
 
 def _news(
     scheduler: Scheduler,
-    one: Standing,
+    one: RunState,
     said: _Said,
     jobs: Mapping[tuple[str, int | None], NativeJob],
 ) -> dict[str, object] | None:
@@ -203,7 +203,7 @@ def _news(
         job = jobs.get((job_id, 1))
     # one that was started again under an id of its own keeps that of its array
     place = {"own_id": job.own_id} if job is not None and job.own_id not in {"", job_id} else {}
-    starts = read_attempts_started(one.run)
+    starts = count_starts(one.run)
     if job is None:
         state, reason = _forgotten(one, said, starts)
     else:
@@ -215,19 +215,19 @@ def _news(
         if said.asked < one.run.starts.stat().st_mtime + _SKEW:
             return None  # said before it started
         attempt = starts + 1  # it waits again
-    if one.submission.get("cancel_time") and state in {Status.FAILED, Status.LOST} and one.code is None:
+    if one.submission.get("cancel_time") and state in {Status.FAILED, Status.LOST} and one.exit_status is None:
         state = Status.CANCELLED
-    stuck = job is not None and job.state in scheduler.stuck
+    stuck = job is not None and job.state in scheduler.held_states
     noted = {"stuck": stuck} if stuck or one.submission.get("stuck") else {}
     return {**place, "state": str(state), "reason": reason, "attempt": attempt, **noted}
 
 
-def _attempt(one: Standing) -> int:
+def _attempt(one: RunState) -> int:
     noted = one.submission.get("attempt")
     return noted if isinstance(noted, int) else 1
 
 
-def _forgotten(one: Standing, said: _Said, starts: int) -> tuple[Status | None, str]:
+def _forgotten(one: RunState, said: _Said, starts: int) -> tuple[Status | None, str]:
     """What it means that an answer does not have a job."""
     if str(one.submission["job_id"]) not in said.ids:
         return None, ""  # was not asked for
@@ -237,8 +237,8 @@ def _forgotten(one: Standing, said: _Said, starts: int) -> tuple[Status | None, 
     if not started and said.time - datetime.fromisoformat(one.submission["time"]).timestamp() < _YOUNG:
         return None, ""
     # the folder knows how it ended, and nobody will know more
-    if one.code is not None or one.attempt_info.get("status") in ENDED:
-        return (one.status, "") if one.ended else (None, "")
+    if one.exit_status is not None or one.attempt_info.get("status") in ENDED:
+        return (one.status, "") if one.has_ended else (None, "")
     if not started:
         return Status.CANCELLED, "no longer in the queue, and it had never started"
     return Status.LOST, "no longer in the queue, and it left no word"
@@ -248,7 +248,7 @@ def _cache(scheduler: Scheduler) -> Path:
     """Where the answers of one cluster's scheduler are kept, for this user on this host."""
     from platformdirs import user_cache_path  # noqa: PLC0415
 
-    command = scheduler.status.command(Question(""))[0]
+    command = scheduler.status.command(QueueQuery(""))[0]
     cluster = [shutil.which(command) or command, *(f"{name}={os.environ.get(name)}" for name in _CLUSTER)]
     own = (item for item in sorted(os.environ.items()) if item[0].startswith("MLXP_") and item[0] != "MLXP_LOG_DIR")
     cluster += [f"{name}={value}" for name, value in own]

@@ -12,19 +12,19 @@ from pathlib import Path
 
 from mlxp_core.errors import CommandError, ConfigurationError, SnapshotError
 from mlxp_core.jobs.cancel import cancel_jobs
-from mlxp_core.jobs.launch_journal import forget_submitted, under_way
-from mlxp_core.jobs.reconcile import find_submitted
-from mlxp_core.jobs.refresh import bring_up_to_date
-from mlxp_core.jobs.spec import Order
+from mlxp_core.jobs.launch_journal import remove_finished, runs_being_launched
+from mlxp_core.jobs.reconcile import find_queued
+from mlxp_core.jobs.refresh import refresh
+from mlxp_core.jobs.spec import SubmitSpec
 from mlxp_core.jobs.submit import submit
 from mlxp_core.runs.layout import LogDir, RunDir
-from mlxp_core.runs.listing import in_short
-from mlxp_core.runs.lock import submitting_again
-from mlxp_core.runs.state import Standing
-from mlxp_core.runs.status import Status, read_attempts_started
-from mlxp_core.runs.submission_record import Submitted
-from mlxp_core.versioning.availability import code_of, find_again
-from mlxp_core.versioning.export import publish
+from mlxp_core.runs.listing import format_runs
+from mlxp_core.runs.lock import exclusive
+from mlxp_core.runs.state import RunState
+from mlxp_core.runs.status import Status, count_starts
+from mlxp_core.runs.submission_record import QueuedJob
+from mlxp_core.versioning.availability import code_of, locate_commit
+from mlxp_core.versioning.export import publish_copy
 from mlxp_core.yaml_io import write_yaml
 
 
@@ -33,9 +33,9 @@ class Resubmission:
     """What became of the runs that were to be submitted again."""
 
     runs: tuple[RunDir, ...]  # that can be
-    submitted: tuple[Submitted, ...]  # and are; none of them when nothing was to be changed
-    left: dict[RunDir, str]  # those that wait, run or are complete, and which of it
-    unable: dict[RunDir, str]  # those that cannot be submitted again, and why
+    submitted: tuple[QueuedJob, ...]  # and are; none of them when nothing was to be changed
+    skipped: dict[RunDir, str]  # those that wait, run or are complete, and which of it
+    blocked: dict[RunDir, str]  # those that cannot be submitted again, and why
 
 
 def resubmit(log_dir: LogDir, runs: Sequence[RunDir], *, complete: bool = False, dry_run: bool = False) -> Resubmission:
@@ -44,22 +44,22 @@ def resubmit(log_dir: LogDir, runs: Sequence[RunDir], *, complete: bool = False,
     The schedulers are asked first. Raises CommandError where one does not answer for a run that it may still have, and
     the error of a submission that fails.
     """
-    with submitting_again(log_dir):
+    with exclusive(log_dir):
         standings = _up_to_date(runs)
-        busy = under_way(log_dir)
+        busy = runs_being_launched(log_dir)
         left: dict[RunDir, str] = {}
         unable: dict[RunDir, str] = {}
-        chosen: list[Standing] = []
+        chosen: list[RunState] = []
         for one in standings:
             if one.run in busy and not one.is_submitted:
                 left[one.run] = busy[one.run]
             elif one.status is Status.COMPLETE and not complete:
                 left[one.run] = "COMPLETE"
-            elif not one.ended and one.is_submitted:
+            elif not one.has_ended and one.is_submitted:
                 left[one.run] = str(one.status)
-            elif not one.ended and one.attempt_info.get("status") == Status.RUNNING:
+            elif not one.has_ended and one.attempt_info.get("status") == Status.RUNNING:
                 left[one.run] = "RUNNING"
-            elif one.status is Status.PREEMPTED and one.said == Status.RUNNING and one.code is None:
+            elif one.status is Status.PREEMPTED and one.scheduler_status == Status.RUNNING and one.exit_status is None:
                 left[one.run] = "PREEMPTED, and its job has not ended: the scheduler may start it again"
             elif why := _hindrance(one, dry_run=dry_run):
                 unable[one.run] = why
@@ -72,44 +72,44 @@ def resubmit(log_dir: LogDir, runs: Sequence[RunDir], *, complete: bool = False,
         for one in chosen:
             _put_exit_code_aside(one)
         submitted = submit([one.run for one in chosen], log_dir)
-        forget_submitted(log_dir)
+        remove_finished(log_dir)
         return Resubmission(tuple(one.run for one in chosen), tuple(submitted), left, unable)
 
 
-def _up_to_date(runs: Sequence[RunDir]) -> list[Standing]:
-    standings = [Standing.load(run) for run in runs]
-    silences = bring_up_to_date(standings)
-    unknown = [one.run for one in standings if not one.current]
+def _up_to_date(runs: Sequence[RunDir]) -> list[RunState]:
+    standings = [RunState.load(run) for run in runs]
+    silences = refresh(standings)
+    unknown = [one.run for one in standings if not one.is_current]
     if silences and unknown:
         raise CommandError(
-            f"it is not known where run {in_short(unknown)} stands, so nothing is submitted:\n"
+            f"it is not known where run {format_runs(unknown)} stands, so nothing is submitted:\n"
             + "\n".join(silence.why for silence in silences)
         )
     # one that is not current is another user's, or of another host's queue: nobody can look for it here
-    unclear = [one.run for one in standings if one.is_unclear and one.current]
+    unclear = [one.run for one in standings if one.submission_unresolved and one.is_current]
     if not unclear:
         return standings
     longest = max(_command_timeout(run) for run in unclear)
-    find_submitted(unclear, limit=longest)  # raises where the queue does not answer
+    find_queued(unclear, limit=longest)  # raises where the queue does not answer
     again = set(unclear)
-    return [Standing.load(one.run) if one.run in again else one for one in standings]
+    return [RunState.load(one.run) if one.run in again else one for one in standings]
 
 
 def _command_timeout(run: RunDir) -> float:
     try:
-        return Order.load(run).command_timeout
+        return SubmitSpec.load(run).command_timeout
     except (OSError, ValueError):
-        return Order.command_timeout
+        return SubmitSpec.command_timeout
 
 
-def _hindrance(one: Standing, *, dry_run: bool) -> str:
+def _hindrance(one: RunState, *, dry_run: bool) -> str:
     """Why a run cannot be submitted again; empty where it can. Its code is made again where it is gone."""
     if one.problem:
         return one.problem
-    if not one.current:
+    if not one.is_current:
         return f"it was submitted by {one.submission.get('user')} on {one.submission.get('hostname')}: only from there"
     try:
-        Order.load(one.run)
+        SubmitSpec.load(one.run)
     except ConfigurationError as error:
         return str(error)
     except (OSError, ValueError) as error:
@@ -125,15 +125,15 @@ def _hindrance(one: Standing, *, dry_run: bool) -> str:
     return _code_hindrance(one, dry_run=dry_run)
 
 
-def _code_hindrance(one: Standing, *, dry_run: bool) -> str:
+def _code_hindrance(one: RunState, *, dry_run: bool) -> str:
     """Make the copy of the code again where it was pruned; gives why that cannot be done."""
     facts = code_of(one)
     copy, work_dir = facts.get("copy"), one.info.get("work_dir")
     if isinstance(copy, str) and not Path(copy).is_dir():
         try:
-            repository = find_again(facts)
+            repository = locate_commit(facts)
             if not dry_run:
-                publish(repository, str(facts["commit_hash"]), Path(copy).parent)
+                publish_copy(repository, str(facts["commit_hash"]), Path(copy).parent)
         except (SnapshotError, OSError) as error:
             return f"its code is not there any more, and cannot be made again: {copy}: {error}"
         if dry_run:
@@ -145,21 +145,21 @@ def _code_hindrance(one: Standing, *, dry_run: bool) -> str:
     return ""
 
 
-def _link_hindrance(one: Standing, copy: Path) -> str:
-    """Why a job would not find its packages: by links, which only a launch knows how to make (importing.py)."""
+def _link_hindrance(one: RunState, copy: Path) -> str:
+    """Why a job would not find its packages: by links, which only a launch knows how to make (python_path.py)."""
     links = copy.with_name(f"{copy.name}.path")
     if links.is_dir() or links.name not in one.run.script.read_text(encoding="utf-8", errors="replace"):
         return ""
     return f"the links to its packages are not there any more, and only a launch can make them again: {links}"
 
 
-def _put_exit_code_aside(one: Standing) -> None:
+def _put_exit_code_aside(one: RunState) -> None:
     """Keep the exit code of the attempt that has ended where it cannot be taken for one of the next attempt."""
-    attempt = read_attempts_started(one.run)
+    attempt = count_starts(one.run)
     if one.exit_code is None or attempt == 0:
         return
     # the folder knows that the run has ended, should this process be killed before it is submitted
     write_yaml(one.run.submission, {**one.submission, "state": str(one.status), "attempt": one.attempt})
-    kept = one.run.earlier(attempt).exit_code
+    kept = one.run.attempt_dir(attempt).exit_code
     kept.parent.mkdir(parents=True, exist_ok=True)
     one.run.exit_code.replace(kept)

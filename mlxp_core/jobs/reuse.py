@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from mlxp_core.jobs.refresh import bring_up_to_date
+from mlxp_core.jobs.refresh import refresh
 from mlxp_core.runs.layout import RunDir
-from mlxp_core.runs.state import Standing
-from mlxp_core.runs.status import read_attempts_started
+from mlxp_core.runs.state import RunState
+from mlxp_core.runs.status import count_starts
 
 
-def why_not(run: RunDir) -> str:
+def reason_not_reusable(run: RunDir) -> str:
     """Why no other run can have the folder; empty where it can. Its scheduler is asked."""
-    standing = Standing.load(run)
-    bring_up_to_date([standing])
+    standing = RunState.load(run)
+    refresh([standing])
     if standing.problem:
         return standing.problem
-    if not standing.ended or not standing.current or standing.is_unclear:
+    if not standing.has_ended or not standing.is_current or standing.submission_unresolved:
         return f"it is {standing.status}, as far as is known"
-    starts = read_attempts_started(run)
+    starts = count_starts(run)
     if starts != standing.attempt:
         return "its program has run more than once in one job" if starts else "no job of a launcher has started in it"
     return ""

@@ -15,7 +15,7 @@ from mlxp_core.scheduler.base import Scheduler
 
 
 @dataclass(frozen=True)
-class Job:
+class RunScriptSpec:
     """One job: what its script runs, where and with what."""
 
     run: RunDir
@@ -72,7 +72,7 @@ _TRAP = re.compile(r"\btrap\b")
 _PREFIX = re.compile(rf"(?P<variables>(?:[A-Za-z_]\w*\+?={_WORD}*\s+)*)(?P<word>{_WORD}+)?", re.DOTALL)
 
 
-def render_job(job: Job, template: Template, scheduler: Scheduler) -> str:
+def render_job(job: RunScriptSpec, template: Template, scheduler: Scheduler) -> str:
     """``script.sh`` of one run: header, set-up, the program; its exit code is kept, however it ends."""
     values = {
         "name": job.name[: scheduler.name_limit],
@@ -121,7 +121,7 @@ def render_job(job: Job, template: Template, scheduler: Scheduler) -> str:
     )
 
 
-def _program(job: Job, template: Template) -> list[str]:
+def _program(job: RunScriptSpec, template: Template) -> list[str]:
     """The program's lines. Alone it takes the place of its shell; where lines or a trap come after it, of one more."""
     command = shlex.join(job.command)
     stays = bool(template.after) or any(map(_TRAP.search, template.setup))

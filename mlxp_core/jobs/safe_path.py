@@ -15,7 +15,7 @@ from mlxp_core.errors import ConfigurationError
 from mlxp_core.scheduler.base import plain_path
 
 
-def plain_folder(folder: Path) -> Path:
+def shell_safe_alias(folder: Path) -> Path:
     """The folder itself, or a link to its parent and the folder in it.
 
     The link lies among the user's caches, so in a home that the nodes of a cluster see as well. Raises

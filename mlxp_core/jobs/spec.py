@@ -13,11 +13,11 @@ from mlxp_core.jobs import directives
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.scheduler import load_scheduler
 from mlxp_core.scheduler.base import Scheduler
-from mlxp_core.yaml_io import load_yaml_if_there
+from mlxp_core.yaml_io import load_yaml_or_empty
 
 
 @dataclass(frozen=True)
-class Order:
+class SubmitSpec:
     """How a run is submitted. Kept in its folder (mlxp.yaml), so that it can be submitted again as it was."""
 
     scheduler: str
@@ -32,9 +32,9 @@ class Order:
     submit_timeout: float = 300.0  # seconds of trying
 
     @classmethod
-    def load(cls, run: RunDir) -> Order:
+    def load(cls, run: RunDir) -> SubmitSpec:
         """Read a run's order. Raises ConfigurationError where the run has none: no launcher of ours made it."""
-        (order,) = load_orders([run])
+        (order,) = load_specs([run])
         return order
 
     @property
@@ -43,9 +43,9 @@ class Order:
         return {**asdict(self), "header": list(self.header)}
 
 
-def load_orders(runs: Iterable[RunDir]) -> list[Order]:
-    """The orders of several runs. Raises as Order.load; of a thousand files that are the same one is parsed."""
-    known: dict[bytes, Order] = {}
+def load_specs(runs: Iterable[RunDir]) -> list[SubmitSpec]:
+    """The specs of several runs. Raises as SubmitSpec.load; of a thousand files that are the same one is parsed."""
+    known: dict[bytes, SubmitSpec] = {}
     orders = []
     for run in runs:
         text = run.settings.read_bytes() if run.settings.exists() else b""
@@ -55,14 +55,14 @@ def load_orders(runs: Iterable[RunDir]) -> list[Order]:
     return orders
 
 
-def _load_order(run: RunDir) -> Order:
-    order = load_yaml_if_there(run.settings).get("order")
+def _load_order(run: RunDir) -> SubmitSpec:
+    order = load_yaml_or_empty(run.settings).get("order")
     if not isinstance(order, dict):
         raise ConfigurationError(
             f"{run.path} was not made by a launcher of hydra-mlxp, so it is not known how to submit it again"
         )
     try:
-        loaded = Order(**{**order, "header": tuple(order["header"])})
+        loaded = SubmitSpec(**{**order, "header": tuple(order["header"])})
         texts = (loaded.scheduler, loaded.name, loaded.shebang, loaded.directory, *loaded.header)
         numbers = (loaded.pack, loaded.max_parallel or 1, loaded.command_timeout, loaded.submit_timeout)
         usable = all(isinstance(text, str) for text in texts) and all(number > 0 for number in numbers)
@@ -73,7 +73,7 @@ def _load_order(run: RunDir) -> Order:
     return loaded
 
 
-def check(order: Order) -> None:
+def validate(order: SubmitSpec) -> None:
     """Raise ConfigurationError for what would keep such runs from being submitted; nothing is written."""
     scheduler = load_scheduler(order.scheduler)
     if order.pack < 1:
@@ -83,7 +83,7 @@ def check(order: Order) -> None:
     directives.check_array(order.header, scheduler)
 
 
-def _check_max_parallel(order: Order, scheduler: Scheduler) -> None:
+def _check_max_parallel(order: SubmitSpec, scheduler: Scheduler) -> None:
     if scheduler.throttle is None:
         raise ConfigurationError(
             f"{scheduler.name} cannot limit how many jobs of an array run at once, so hydra.launcher.max_parallel="

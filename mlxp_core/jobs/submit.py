@@ -14,26 +14,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlxp_core.atomic_files import write_whole
+from mlxp_core.atomic_files import write_atomic
 from mlxp_core.errors import (
     CommandError,
     SubmissionRefusedError,
     SubmissionUnclearError,
 )
 from mlxp_core.jobs import array_script, directives
-from mlxp_core.jobs.reconcile import find_started
-from mlxp_core.jobs.safe_path import plain_folder
-from mlxp_core.jobs.spec import Order, load_orders
+from mlxp_core.jobs.reconcile import find_started_job
+from mlxp_core.jobs.safe_path import shell_safe_alias
+from mlxp_core.jobs.spec import SubmitSpec, load_specs
 from mlxp_core.runs import info
-from mlxp_core.runs.allocation import numbered_folder
+from mlxp_core.runs.allocation import allocate_numbered_dir
 from mlxp_core.runs.layout import LogDir, RunDir
-from mlxp_core.runs.listing import counted, in_short
-from mlxp_core.runs.process import user_name
-from mlxp_core.runs.status import Status, read_attempts_started
-from mlxp_core.runs.submission_record import Submitted, is_unclear, load_note
+from mlxp_core.runs.listing import format_runs, pluralize
+from mlxp_core.runs.process import current_user
+from mlxp_core.runs.status import Status, count_starts
+from mlxp_core.runs.submission_record import QueuedJob, is_unresolved, load_submission
 from mlxp_core.scheduler import client, load_scheduler
 from mlxp_core.scheduler.base import Scheduler, plain_path
-from mlxp_core.scheduler.submit import Call, submit_once
+from mlxp_core.scheduler.submit import SubmitCall, submit_once
 from mlxp_core.yaml_io import dump_yaml, write_yaml
 
 log = logging.getLogger(__name__)
@@ -46,17 +46,17 @@ def _not_submitted(error: BaseException) -> dict[str, str]:
     return {"state": str(Status.FAILED), "error": f"not submitted: {error}"}
 
 
-def abandon(runs: Sequence[RunDir], error: BaseException) -> None:
+def mark_not_submitted(runs: Sequence[RunDir], error: BaseException) -> None:
     """Have the folders of runs that were not submitted say so, after an error or an interrupt in between."""
     unclear = None
     submitted = 0
     for run in runs:
-        note = load_note(run)
+        note = load_submission(run)
         submitted += bool(note.get("job_id"))
         if run.info.exists() and not note:
             with contextlib.suppress(OSError):  # a full disk, perhaps, which was the error
                 write_yaml(run.submission, {"job_id": None, "time": info.now(), **_not_submitted(error)})
-        elif isinstance(error, KeyboardInterrupt) and is_unclear(note):
+        elif isinstance(error, KeyboardInterrupt) and is_unresolved(note):
             unclear = note["script"]
     if unclear:
         log.warning("interrupted while %s was being submitted: the same command again finds out", unclear)
@@ -64,19 +64,19 @@ def abandon(runs: Sequence[RunDir], error: BaseException) -> None:
         log.warning(
             "interrupted: %d of %s are submitted; the same command again submits the rest",
             submitted,
-            counted(len(runs), "job"),
+            pluralize(len(runs), "job"),
         )
 
 
-def submit(runs: Sequence[RunDir], log_dir: LogDir) -> list[Submitted]:
+def submit(runs: Sequence[RunDir], log_dir: LogDir) -> list[QueuedJob]:
     """Submit runs whose folders are written; those with the same order go together, as arrays where there are such.
 
     Raises the error of the first submission that fails; the folders say which runs are submitted and which are not.
     """
-    groups: dict[Order, list[RunDir]] = {}
-    for run, order in zip(runs, load_orders(runs), strict=True):
+    groups: dict[SubmitSpec, list[RunDir]] = {}
+    for run, order in zip(runs, load_specs(runs), strict=True):
         groups.setdefault(order, []).append(run)
-    submitted: list[Submitted] = []
+    submitted: list[QueuedJob] = []
     tried: set[RunDir] = set()
     try:
         for order, group in groups.items():
@@ -95,7 +95,7 @@ def submit(runs: Sequence[RunDir], log_dir: LogDir) -> list[Submitted]:
                     "job_id": None,
                     "time": info.now(),
                     "state": str(Status.FAILED),
-                    "attempt": read_attempts_started(run) + 1,
+                    "attempt": count_starts(run) + 1,
                     "error": "not submitted, after another submission had failed",
                 },
             )
@@ -107,22 +107,22 @@ def submit(runs: Sequence[RunDir], log_dir: LogDir) -> list[Submitted]:
 
 
 def _submit_group(
-    tasks: list[list[RunDir]], order: Order, log_dir: LogDir, share: int | None, tried: set[RunDir]
-) -> Iterator[list[Submitted]]:
+    tasks: list[list[RunDir]], order: SubmitSpec, log_dir: LogDir, share: int | None, tried: set[RunDir]
+) -> Iterator[list[QueuedJob]]:
     """Submit tasks (each the runs of one job) of one order."""
     scheduler = load_scheduler(order.scheduler)
     left = list(tasks)
     size = _array_size(scheduler, order, len(tasks))
     while left:
         part = left[:size]
-        if len(part) < scheduler.array_least:
+        if len(part) < scheduler.min_array_size:
             part = part[:1]
         throttle = None if share is None else max(1, share * len(part) // (len(tasks) * order.pack))
         tried.update(run for task in part for run in task)
         try:
             yield _submit_one(part, order, scheduler, log_dir, throttle)
         except SubmissionRefusedError as error:
-            if len(part) == 1 or not (scheduler.too_many and scheduler.too_many.search(str(error))):
+            if len(part) == 1 or not (scheduler.array_too_large and scheduler.array_too_large.search(str(error))):
                 raise
             asked = client.array_limit(scheduler, limit=order.command_timeout)
             size = asked if asked and asked < len(part) else len(part) // 2
@@ -135,7 +135,7 @@ def _submit_group(
         left = left[len(part) :]
 
 
-def _array_size(scheduler: Scheduler, order: Order, count: int) -> int:
+def _array_size(scheduler: Scheduler, order: SubmitSpec, count: int) -> int:
     """How many tasks one submission may have."""
     if not order.array or scheduler.array is None:
         return 1
@@ -148,20 +148,20 @@ def _array_size(scheduler: Scheduler, order: Order, count: int) -> int:
 
 
 def _submit_one(
-    tasks: Sequence[Sequence[RunDir]], order: Order, scheduler: Scheduler, log_dir: LogDir, throttle: int | None
-) -> list[Submitted]:
+    tasks: Sequence[Sequence[RunDir]], order: SubmitSpec, scheduler: Scheduler, log_dir: LogDir, throttle: int | None
+) -> list[QueuedJob]:
     """Make one submission, and submit it until it is clear what became of it."""
-    folder = numbered_folder(log_dir.submissions)
+    folder = allocate_numbered_dir(log_dir.submissions)
     directory = Path(order.directory)
     if scheduler.plain_paths:
-        folder = plain_folder(folder)
+        folder = shell_safe_alias(folder)
         directory = directory if plain_path(str(directory), "") else folder
     if not directory.is_dir():
         directory = folder
     path = folder / "job.sh"
     name = _unique(order.name, scheduler)
     text = array_script.render_submission(
-        array_script.Submission(
+        array_script.ArraySpec(
             tasks=tasks,
             name=name,
             shebang=order.shebang,
@@ -171,24 +171,24 @@ def _submit_one(
         ),
         scheduler,
     )
-    write_whole(folder / "manifest", array_script.render_manifest(tasks))
-    write_whole(path, text)
+    write_atomic(folder / "manifest", array_script.render_manifest(tasks))
+    write_atomic(path, text)
     path.chmod(0o755)
     indices = [None] if len(tasks) == 1 else list(range(1, len(tasks) + 1))
-    findable = directives.can_be_found(order.header, scheduler)
+    findable = directives.is_identifiable(order.header, scheduler)
     common = {
         "scheduler": scheduler.name,
         "script": str(path),
         "name": name if findable else None,  # None: nothing in the queue tells it from others
         "hostname": socket.gethostname(),
-        "user": user_name(),
+        "user": current_user(),
         "time": info.now(),
     }
     own = {
         run: {
             "array_index": index,
             "packed": len(task),
-            "attempt": read_attempts_started(run) + 1,  # that `state` speaks of
+            "attempt": count_starts(run) + 1,  # that `state` speaks of
         }
         for task, index in zip(tasks, indices, strict=True)
         for run in task
@@ -200,16 +200,16 @@ def _submit_one(
         with contextlib.suppress(OSError):  # a full disk, perhaps, which was the error
             _note(own, {**common, "job_id": None, **_not_submitted(error)})
         raise
-    extra = () if len(tasks) == 1 else directives.array_words(scheduler, name, order.header, len(tasks), throttle)
+    extra = () if len(tasks) == 1 else directives.array_arguments(scheduler, name, order.header, len(tasks), throttle)
     try:
         job_id = submit_once(
-            Call(
+            SubmitCall(
                 scheduler=scheduler,
                 script=path,
                 extra=extra,
                 directory=directory,
                 name=name if findable else "",
-                find_started=lambda: find_started(own),
+                find_started=lambda: find_started_job(own),
                 command_timeout=order.command_timeout,
                 submit_timeout=order.submit_timeout,
             )
@@ -227,7 +227,7 @@ def _submit_one(
         raise
     _note_job(folder, own, common, job_id)
     return [
-        Submitted(run, scheduler.name, job_id, index)
+        QueuedJob(run, scheduler.name, job_id, index)
         for task, index in zip(tasks, indices, strict=True)
         for run in task
     ]
@@ -235,7 +235,7 @@ def _submit_one(
 
 def _note_job(folder: Path, own: Mapping[RunDir, Mapping[str, Any]], common: Mapping[str, Any], job_id: str) -> None:
     # for all of them at once, before any of them says so: a launch that is killed in between is settled by it
-    write_whole(folder / "job_id", f"{job_id}\n")
+    write_atomic(folder / "job_id", f"{job_id}\n")
     _note(own, {**common, "job_id": job_id, "state": None})
 
 
@@ -243,7 +243,7 @@ def _note(own: Mapping[RunDir, Mapping[str, Any]], common: Mapping[str, Any]) ->
     """Write submission.yaml of each run: what all have in common, which is put into words once, and its own."""
     text = dump_yaml(common)
     for run, fields in own.items():
-        write_whole(run.submission, text + dump_yaml(fields))
+        write_atomic(run.submission, text + dump_yaml(fields))
 
 
 def _unique(name: str, scheduler: Scheduler) -> str:
@@ -252,8 +252,8 @@ def _unique(name: str, scheduler: Scheduler) -> str:
     return name[: scheduler.name_limit - len(token)] + token
 
 
-def _what_became_of(submitted: Sequence[Submitted], failed: Sequence[RunDir], left: Sequence[RunDir]) -> str:
+def _what_became_of(submitted: Sequence[QueuedJob], failed: Sequence[RunDir], left: Sequence[RunDir]) -> str:
     return (
-        f"Submitted: run {in_short(one.run for one in submitted)}. Failed: run {in_short(failed)}. "
-        f"Not submitted: run {in_short(left)}. The same command again, or `mlxp rerun`, submits exactly the rest."
+        f"Submitted: run {format_runs(one.run for one in submitted)}. Failed: run {format_runs(failed)}. "
+        f"Not submitted: run {format_runs(left)}. The same command again, or `mlxp rerun`, submits exactly the rest."
     )

@@ -91,7 +91,7 @@ def take_directives(text: str, scheduler: Scheduler, *, source: str = "the templ
     inside = _in_here_documents(lines)
     directives = [at for at, line in enumerate(lines) if is_directive(line, scheduler)]
     header, ignored = directives, []
-    if not scheduler.whole_file:
+    if not scheduler.directives_anywhere:
         top = len(list(takewhile(lambda line: not line.strip() or line.startswith("#"), lines)))
         header = [at for at in directives if at < top]
         ignored = [at for at in directives if at >= top and at not in inside]
@@ -131,7 +131,7 @@ def add_setup(template: Template, lines: Iterable[str]) -> Template:
 def is_directive(line: str, scheduler: Scheduler) -> bool:
     """Whether a line is a directive of the scheduler."""
     # Slurm reads "#SBATCH--time=3" as well; "#SBATCHX" is a comment, "##SBATCH" does not start with it
-    prefixes = (scheduler.directive, *scheduler.also_reads)
+    prefixes = (scheduler.directive, *scheduler.other_prefixes)
     return any(line.startswith(prefix) and not line[len(prefix) : len(prefix) + 1].isalnum() for prefix in prefixes)
 
 

@@ -6,31 +6,31 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlxp_core.atomic_files import write_whole
+from mlxp_core.atomic_files import write_atomic
 from mlxp_core.jobs import run_script
-from mlxp_core.jobs.run_script import Job
-from mlxp_core.jobs.spec import Order
+from mlxp_core.jobs.run_script import RunScriptSpec
+from mlxp_core.jobs.spec import SubmitSpec
 from mlxp_core.jobs.template import Template
 from mlxp_core.runs import digest, info
-from mlxp_core.runs.status import read_attempts_started
+from mlxp_core.runs.status import count_starts
 from mlxp_core.scheduler import load_scheduler
 from mlxp_core.yaml_io import dump_yaml
 
 
 @dataclass(frozen=True)
-class Planned:
+class PreparedRun:
     """One run before its submission: its job, and what its folder says of it."""
 
-    job: Job
+    job: RunScriptSpec
     template: Template
-    order: Order
+    order: SubmitSpec
     config: Mapping[str, Any]
     config_unresolved: Mapping[str, Any]
     facts: Mapping[str, Any]  # fields of info.yaml
     settings: Mapping[str, Any]  # mlxp.yaml, but for the order
 
 
-def write_runs(planned: Iterable[Planned]) -> None:
+def write_runs(planned: Iterable[PreparedRun]) -> None:
     """Fill the folders of runs: configuration, settings, script, status PENDING. The status comes last.
 
     YAML is what takes longest, so what is the same in the next run, or in the next file, is put into words once.
@@ -46,8 +46,8 @@ def write_runs(planned: Iterable[Planned]) -> None:
         as_written = one.config_unresolved == one.config
         run.metadata.mkdir(parents=True, exist_ok=True)
         part = digest.write_config(run, one.config, config)
-        write_whole(run.config_unresolved, config if as_written else dump_yaml(one.config_unresolved))
-        write_whole(run.settings, settings_text)
-        write_whole(run.script, run_script.render_job(one.job, one.template, scheduler))
+        write_atomic(run.config_unresolved, config if as_written else dump_yaml(one.config_unresolved))
+        write_atomic(run.settings, settings_text)
+        write_atomic(run.script, run_script.render_job(one.job, one.template, scheduler))
         run.script.chmod(0o755)
-        digest.write_info(run, info.pending(run, one.facts, read_attempts_started(run) + 1), config=part)
+        digest.write_info(run, info.pending_info(run, one.facts, count_starts(run) + 1), config=part)

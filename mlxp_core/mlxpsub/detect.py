@@ -11,7 +11,7 @@ from mlxp_core.scheduler import SCHEDULERS, client, load_scheduler
 _MOMENT = 10.0  # seconds
 
 
-def scheduler_of(text: str, source: str) -> str:
+def detect_scheduler(text: str, source: str) -> str:
     """The name of the scheduler. Raises ConfigurationError where the script does not tell."""
     found = _by_directives(text)
     if {"torque", "pbs"} <= set(found):
@@ -40,7 +40,7 @@ def _by_directives(text: str) -> list[str]:
 def _is_pbs_pro() -> bool:
     """PBS Pro and OpenPBS say ``pbs_version = …``; TORQUE says ``Version: …``, Slurm's qstat something else again."""
     try:
-        answer = client.ask(("qstat", "--version"), limit=_MOMENT)
+        answer = client.run_command(("qstat", "--version"), limit=_MOMENT)
     except CommandError:
         return False  # said when it is submitted to
     return "pbs_version" in f"{answer.stdout}{answer.stderr}"

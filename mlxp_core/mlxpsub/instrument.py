@@ -17,7 +17,7 @@ STARTERS = "MLXP_SUB_STARTERS"  # srun and the like, with their options, that st
 
 
 # which start the processes of a parallel job, on nodes that are not there while the script is only read
-STAND_INS = ("srun", "mpirun", "mpiexec", "orterun", "prun", "ibrun", "jsrun", "aprun")
+PARALLEL_LAUNCHERS = ("srun", "mpirun", "mpiexec", "orterun", "prun", "ibrun", "jsrun", "aprun")
 
 
 _PRELUDE = (
@@ -26,13 +26,13 @@ _PRELUDE = (
 )
 
 
-def to_run(script: JobScript, env: str) -> str:
+def instrument(script: JobScript, env: str) -> str:
     """The script with each of its top-level commands announced, and stand-ins for srun and the like.
 
     On the line of the command, so that the numbers of lines stay; ``$?`` stays as well, and what is announced fails
     in a list, which neither ``set -e`` nor a trap takes for a failure. ``env`` is the path of the program.
     """
-    stand_ins = " ".join(f'{name}() {{ "${SESSION}/bin/{name}" "$@"; }};' for name in STAND_INS)
+    stand_ins = " ".join(f'{name}() {{ "${SESSION}/bin/{name}" "$@"; }};' for name in PARALLEL_LAUNCHERS)
     prelude = _PRELUDE.format(command=COMMAND, session=SESSION, env=shlex.quote(env), stand_ins=stand_ins)
     lines = ["" for _ in range(script.offset)] + list(script.lines)
     for number, part in reversed(list(enumerate(script.parts))):

@@ -18,13 +18,13 @@ from pathlib import Path, PurePath
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.jobs.shell_words import Simple, simple_commands
 from mlxp_core.jobs.template import Template
-from mlxp_core.mlxpsub.instrument import IN_A_JOB, SESSION, STAND_INS
-from mlxp_core.mlxpsub.parse import Change, JobScript, Part, Reached
+from mlxp_core.mlxpsub.instrument import IN_A_JOB, PARALLEL_LAUNCHERS, SESSION
+from mlxp_core.mlxpsub.parse import Change, JobScript, ProgramStart, TopLevelCommand
 from mlxp_core.mlxpsub.placeholders import (
-    JobVariables,
+    Placeholders,
     computations,
-    computes,
     first_plain,
+    has_expansion_operator,
     job_variables,
     place_variables,
 )
@@ -46,7 +46,9 @@ _KEYWORDS = frozenset({"if", "then", "elif", "else", "while", "until", "do", "{"
 _EXPANDS = re.compile(r"[$`*?\[~{]")
 
 
-def template_of(script: JobScript, reached: Reached, directory: str, variables: JobVariables, session: str) -> Template:
+def build_template(
+    script: JobScript, reached: ProgramStart, directory: str, variables: Placeholders, session: str
+) -> Template:
     """The template for the jobs of a program.
 
     ``directory`` is where the script is run, ``variables`` are those of a job as they were there, ``session`` is the
@@ -80,7 +82,7 @@ def template_of(script: JobScript, reached: Reached, directory: str, variables: 
     )
 
 
-def _before(script: JobScript, reached: Reached) -> tuple[str, ...]:
+def _before(script: JobScript, reached: ProgramStart) -> tuple[str, ...]:
     """The lines before the program's command; for a command that is left out, for it is another's, what it has set."""
     lines: list[str] = []
     for number, part in enumerate(script.parts[: reached.number]):
@@ -92,7 +94,7 @@ def _before(script: JobScript, reached: Reached) -> tuple[str, ...]:
     return _trimmed(lines)
 
 
-def _after(script: JobScript, reached: Reached, session: str) -> tuple[str, ...]:
+def _after(script: JobScript, reached: ProgramStart, session: str) -> tuple[str, ...]:
     """The lines after it; where it was in the background, ``$!`` is something that ends as it has.
 
     Which of them are another program's is not known yet. A command that is nothing but a program does nothing; one
@@ -117,7 +119,7 @@ def _is_more_than_one(lines: Sequence[str]) -> bool:
 
 
 def _unless_noted(lines: Sequence[str], number: int, session: str) -> list[str]:
-    noted = LogDir(Path("$mlxp_metadata/../..")).scripts / session
+    noted = LogDir(Path("$mlxp_metadata/../..")).mlxpsub_scripts / session
     return [
         f'mlxp_status=$?; if ! grep -qsx {number} "{noted}"; then (exit "$mlxp_status") && :',
         *lines,
@@ -140,7 +142,7 @@ def _export(name: str, change: Change) -> str:
     return f"export {name}={shlex.quote(after)}"
 
 
-def _is_in_background(script: JobScript, part: Part) -> bool:
+def _is_in_background(script: JobScript, part: TopLevelCommand) -> bool:
     commands = simple_commands("\n".join(script.text(part, comments=False)).replace("\\\n", "  "))
     return commands[-1:] != [] and commands[-1].words == ("&",)
 
@@ -157,25 +159,26 @@ def _has_commands(lines: Sequence[str]) -> bool:
     return any(line.strip() and not line.lstrip().startswith("#") for line in lines)
 
 
-def _check_no_rank(script: JobScript, reached: Reached) -> None:
+def _check_no_rank(script: JobScript, reached: ProgramStart) -> None:
     changed = {name for name, (_, after) in reached.changes.items() if after is not None}
     found = [name for name in (*_OF_A_RANK, *_OF_ACCELERATE) if name in changed]
     if found:
         raise ConfigurationError(
             f"line {script.line_number(reached.number)} of the script starts the processes of one parallel program "
-            f"(${found[0]} is set), each of which would submit jobs of its own. mlxpsub knows {', '.join(STAND_INS)}; "
-            "for others write a template with the launcher, and use hydra/launcher=mlxp_… -m."
+            f"(${found[0]} is set), each of which would submit jobs of its own. mlxpsub knows "
+            f"{', '.join(PARALLEL_LAUNCHERS)}; for others write a template with the launcher, and use "
+            "hydra/launcher=mlxp_… -m."
         )
 
 
-def _check_is_there(script: JobScript, reached: Reached, variables: JobVariables) -> None:
+def _check_is_there(script: JobScript, reached: ProgramStart, variables: Placeholders) -> None:
     """Raise ConfigurationError for a program that is, or is started, where only a job can be."""
     for how, place in [("is started in", reached.directory), *(("is", word) for word in reached.head)]:
-        if name := variables.found_in(place):
+        if name := variables.find_in(place):
             raise ConfigurationError(
                 f"the program in line {script.line_number(reached.number)} of the script {how} "
-                f"{variables.as_written(place)}, and that has ${name}, which only a job has. Start the program where "
-                "it is before there are jobs, and have it change into such a directory itself."
+                f"{variables.restore_names(place)}, and that has ${name}, which only a job has. Start the program "
+                "where it is before there are jobs, and have it change into such a directory itself."
             )
 
 
@@ -221,14 +224,14 @@ def _assignments(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _all_names(word: str) -> set[str]:
-    return {*_names(word), *job_variables(word), *(_WORD.findall(word) if computes(word) else ())}
+    return {*_names(word), *job_variables(word), *(_WORD.findall(word) if has_expansion_operator(word) else ())}
 
 
 def _names(word: str) -> list[str]:
     return [plain or braced for plain, braced in _VALUE.findall(word)]
 
 
-def _prefix(script: JobScript, reached: Reached, variables: JobVariables) -> _Prefix | None:
+def _prefix(script: JobScript, reached: ProgramStart, variables: Placeholders) -> _Prefix | None:
     """What precedes the interpreter where the command is one simple line; None where it is not.
 
     Nor is it where the program's arguments are not those of the line: ``xargs`` and the like have given it others.
@@ -242,7 +245,7 @@ def _prefix(script: JobScript, reached: Reached, variables: JobVariables) -> _Pr
         return None
     (command,) = commands
     places, size = _places(command, head), len(head)
-    if not places and command.words[0] in {*STAND_INS, head[-1]}:  # ./main.py
+    if not places and command.words[0] in {*PARALLEL_LAUNCHERS, head[-1]}:  # ./main.py
         places, size = [at for at, word in enumerate(command.words) if word == head[-1]], 1
     if len(places) != 1 or not _may_become(command.words[places[0] + size :], reached.arguments):
         return None
@@ -252,22 +255,22 @@ def _prefix(script: JobScript, reached: Reached, variables: JobVariables) -> _Pr
     return _Prefix(line[: command.starts[at]].lstrip(), alone=bool(runners))
 
 
-def computed_of_a_job(script: JobScript, number: int, variables: JobVariables) -> dict[str, str]:
+def computed_of_a_job(script: JobScript, number: int, variables: Placeholders) -> dict[str, str]:
     """The script's own variables whose values do not show that they are made of a job's: by name, of what they are.
 
     Those that hold counts, and those that are computed; as they are set in the commands up to this one.
     """
     held = _hold_of_a_job(script, number, variables.values)
     hidden = set(_hold_of_a_job(script, number, variables.untraceable))
-    hidden |= {name for name, value in held.items() if computes(value)}
+    hidden |= {name for name, value in held.items() if has_expansion_operator(value)}
     while more := {name for name, value in held.items() if name not in hidden and not hidden.isdisjoint(_names(value))}:
         hidden |= more
     return {name: value for name, value in held.items() if name in hidden}
 
 
-def _check_arguments(words: Sequence[str], script: JobScript, reached: Reached, variables: JobVariables) -> None:
+def _check_arguments(words: Sequence[str], script: JobScript, reached: ProgramStart, variables: Placeholders) -> None:
     """Raise ConfigurationError for an argument that is made of what only a job has."""
-    stained = any(map(variables.found_in, reached.arguments))
+    stained = any(map(variables.find_in, reached.arguments))
     held = computed_of_a_job(script, reached.number, variables)
     if stained:
         held = _hold_of_a_job(script, reached.number, variables.values)
@@ -285,15 +288,15 @@ def _check_arguments(words: Sequence[str], script: JobScript, reached: Reached, 
         unclear = name in variables.untraceable and _EXPANDS.search(here)
         if name and (here in reached.arguments or unclear):
             raise _is_of_a_job(word, name)
-        if computes(word) and (names := job_variables(word)):
+        if has_expansion_operator(word) and (names := job_variables(word)):
             raise _is_of_a_job(word, names[0])
     _check_unstained(reached, variables)
 
 
-def _check_unstained(reached: Reached, variables: JobVariables) -> None:
+def _check_unstained(reached: ProgramStart, variables: Placeholders) -> None:
     for argument in reached.arguments:
-        if name := variables.found_in(argument):
-            raise _is_of_a_job(variables.as_written(argument), name)
+        if name := variables.find_in(argument):
+            raise _is_of_a_job(variables.restore_names(argument), name)
 
 
 def _is_of_a_job(word: str, name: str) -> ConfigurationError:
@@ -340,14 +343,14 @@ def _holds(lines: Sequence[str], head: Sequence[str]) -> bool:
     return False
 
 
-def _reached_prefix(script: JobScript, reached: Reached, variables: JobVariables) -> _Prefix:
+def _reached_prefix(script: JobScript, reached: ProgramStart, variables: Placeholders) -> _Prefix:
     text = "\n".join(script.text(script.parts[reached.number], comments=False))
     held = computed_of_a_job(script, reached.number, variables)
     used = [name for name in _names(text) if name in held or name in variables.untraceable]
     for piece in computations(text):
         used += [*job_variables(piece), *(name for name in _WORD.findall(piece) if name in held)]
     unknown = [*sorted(set(used)), *reached.made_of_a_job]
-    empty = [word for word in reached.starters if word.endswith("=") or not word or variables.found_in(word)]
+    empty = [word for word in reached.starters if word.endswith("=") or not word or variables.find_in(word)]
     if unknown or empty:
         what = f"${unknown[0]}, which only a job has" if unknown else f"{empty[0]!r}, which has no value here"
         raise ConfigurationError(

@@ -17,7 +17,7 @@ Change = tuple[str | None, str | None]  # of a variable: its value before and af
 
 
 @dataclass(frozen=True)
-class Part:
+class TopLevelCommand:
     """One top-level command: its lines, from ``first`` up to and without ``end``; with the comments before it."""
 
     begins: int  # where its comments do
@@ -35,9 +35,9 @@ class JobScript:
     lines: tuple[str, ...]  # but for the shebang
     offset: int  # of the first of them in the file: 1 with a shebang
     directives: frozenset[int]  # which of them are
-    parts: tuple[Part, ...]
+    parts: tuple[TopLevelCommand, ...]
 
-    def text(self, part: Part, *, comments: bool = True) -> list[str]:
+    def text(self, part: TopLevelCommand, *, comments: bool = True) -> list[str]:
         """The lines of a part without directives, which are in the header of a job."""
         lines = range(part.begins if comments else part.first, part.end)
         return [self.lines[at] for at in lines if at not in self.directives]
@@ -48,7 +48,7 @@ class JobScript:
 
 
 @dataclass(frozen=True)
-class Reached:
+class ProgramStart:
     """A program that came up while the script ran: in which command, as what, and with what."""
 
     number: int  # of the part
@@ -61,14 +61,14 @@ class Reached:
     others: Mapping[int, Mapping[str, Change]]  # parts in which programs have come up, and what these have changed
 
 
-def cut(text: str, scheduler: Scheduler, is_complete: Callable[[str], bool], *, source: str) -> JobScript:
+def parse_script(text: str, scheduler: Scheduler, is_complete: Callable[[str], bool], *, source: str) -> JobScript:
     """Cut a job script; ``is_complete`` asks its shell whether a text is one, or more of a command has to come.
 
     Raises ConfigurationError for a script that is another scheduler's, or no shell's.
     """
     text = text.replace("\r\n", "\n")
     found = take_directives(text, scheduler, source=source)
-    parts: list[Part] = []
+    parts: list[TopLevelCommand] = []
     begins, first = 0, None
     for at, line in enumerate(found.lines):
         if first is None and (not line.strip() or line.lstrip().startswith("#")):
@@ -80,10 +80,10 @@ def cut(text: str, scheduler: Scheduler, is_complete: Callable[[str], bool], *, 
         if is_complete("\n".join(found.lines[first : at + 1])):
             if parts and _asks_about_a_pipe(found.lines[first : at + 1], found.lines[parts[-1].first : parts[-1].end]):
                 begins, first = parts[-1].begins, parts.pop().first
-            parts.append(Part(begins, first, at + 1))
+            parts.append(TopLevelCommand(begins, first, at + 1))
             begins, first = at + 1, None
     if first is not None:  # the shell will say what is wrong with it
-        parts.append(Part(begins, first, len(found.lines)))
+        parts.append(TopLevelCommand(begins, first, len(found.lines)))
     offset = int(text.startswith("#!"))
     return JobScript(found.shebang, found.header, found.ignored, found.lines, offset, found.taken, tuple(parts))
 

@@ -45,13 +45,13 @@ _FIRST_ID = 794_000_000_001
 
 
 @dataclass(frozen=True)
-class JobVariables:
+class Placeholders:
     """The variables of a job that are used in a script, with their values while there is none."""
 
     values: Mapping[str, str]
 
     @classmethod
-    def of(cls, lines: Iterable[str], usual: Iterable[str], folder: Path) -> JobVariables:
+    def for_script(cls, lines: Iterable[str], usual: Iterable[str], folder: Path) -> Placeholders:
         """Those used in these lines and the ``usual`` ones, which other files that the script runs may use.
 
         But for what is set here. Directories and files for them lie in ``folder``, if made.
@@ -73,11 +73,11 @@ class JobVariables:
         """Names of those whose values are not known again."""
         return [name for name, value in self.values.items() if len(value) <= 1]
 
-    def found_in(self, text: str) -> str:
+    def find_in(self, text: str) -> str:
         """The name of a variable whose value is in this text, by which it can be told; "" where there is none."""
         return next((name for name, value in self.values.items() if len(value) > 1 and value in text), "")
 
-    def as_written(self, text: str) -> str:
+    def restore_names(self, text: str) -> str:
         """The text with ``$NAME`` in the place of values."""
         for name, value in self.values.items():
             if len(value) > 1:
@@ -88,7 +88,7 @@ class JobVariables:
         """A word of a script with the values that these variables have here."""
         return _PLAIN.sub(lambda one: self.values.get(one[1] or one[2], ""), word)
 
-    def without(self, variables: Mapping[str, str], session: str) -> dict[str, str]:
+    def strip_from(self, variables: Mapping[str, str], session: str) -> dict[str, str]:
         """Exported variables without these, and without what the script has made of them.
 
         Of PATH only such entries go, and with them ``session``, mlxpsub's own.
@@ -96,14 +96,14 @@ class JobVariables:
         kept = {}
         for name, value in variables.items():
             if name == "PATH":
-                entries = [entry for entry in value.split(os.pathsep) if entry != session and not self.found_in(entry)]
+                entries = [entry for entry in value.split(os.pathsep) if entry != session and not self.find_in(entry)]
                 kept[name] = os.pathsep.join(entries)
-            elif self.values.get(name) != value and not self.found_in(value):
+            elif self.values.get(name) != value and not self.find_in(value):
                 kept[name] = value
         return kept
 
 
-def usual_of(job_variable: str, array_index: str) -> list[str]:
+def common_variables(job_variable: str, array_index: str) -> list[str]:
     """The names of those that a script, and what it runs, may count on: ids, and where files of a job are.
 
     No counts and lists, by which programs see that they are in a job. ``job_variable`` and ``array_index`` are those
@@ -114,7 +114,7 @@ def usual_of(job_variable: str, array_index: str) -> list[str]:
     return list(filter(None, [*names, *_ALSO_USUAL.get(kind, ())]))
 
 
-def computes(word: str) -> bool:
+def has_expansion_operator(word: str) -> bool:
     """Whether a word is more than a value put together: what is computed of a value is not known by it."""
     return _COMPUTES.search(word) is not None
 
@@ -134,7 +134,7 @@ def computations(text: str) -> list[str]:
 
 def job_variables(text: str) -> list[str]:
     """The names of the variables of a job in a text, in whatever form."""
-    return _NAMED.findall(text) if computes(text) else _USED.findall(text)
+    return _NAMED.findall(text) if has_expansion_operator(text) else _USED.findall(text)
 
 
 def first_plain(word: str) -> str:

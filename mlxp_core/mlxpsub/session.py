@@ -16,14 +16,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mlxp_core.atomic_files import write_whole
-from mlxp_core.mlxpsub.instrument import COMMAND, SESSION, STAND_INS, STARTERS
-from mlxp_core.mlxpsub.parse import Change, JobScript, Part
-from mlxp_core.mlxpsub.placeholders import JobVariables, of_the_submitter, place_variables
+from mlxp_core.atomic_files import write_atomic
+from mlxp_core.mlxpsub.instrument import COMMAND, PARALLEL_LAUNCHERS, SESSION, STARTERS
+from mlxp_core.mlxpsub.parse import Change, JobScript, TopLevelCommand
+from mlxp_core.mlxpsub.placeholders import Placeholders, of_the_submitter, place_variables
 from mlxp_core.runs import info
 from mlxp_core.runs.layout import LogDir, RunDir
 from mlxp_core.runs.process import with_variable
-from mlxp_core.runs.submission_record import Submitted
+from mlxp_core.runs.submission_record import QueuedJob
 
 # change with every command of a shell
 _OF_THE_SHELL = frozenset({"_", "SHLVL", "PWD", "OLDPWD"})
@@ -38,7 +38,7 @@ class Session:
     scheduler: str
     dry_run: bool
     record: Path  # of what has been submitted
-    variables: JobVariables  # that only a job has, with their values here
+    variables: Placeholders  # that only a job has, with their values here
     script: JobScript
     process: dict[str, Any]  # mlxpsub's
 
@@ -50,18 +50,18 @@ class Session:
     def save(self) -> None:
         """Write it down for the programs."""
         plain = {**asdict(self), "script": {**asdict(self.script), "directives": sorted(self.script.directives)}}
-        write_whole(self.folder / "session.json", json.dumps(plain, default=str))
+        write_atomic(self.folder / "session.json", json.dumps(plain, default=str))
 
     @classmethod
     def load(cls, folder: Path) -> Session:
         """Read it in a program."""
         plain = json.loads((folder / "session.json").read_text(encoding="utf-8"))
         script = plain["script"]
-        parts = tuple(Part(**part) for part in script["parts"])
+        parts = tuple(TopLevelCommand(**part) for part in script["parts"])
         texts = {name: tuple(script[name]) for name in ("header", "ignored", "lines")}
         script = JobScript(**{**script, **texts, "directives": frozenset(script["directives"]), "parts": parts})
         paths = {name: Path(plain[name]) for name in ("folder", "directory", "record")}
-        return cls(**{**plain, **paths, "variables": JobVariables(**plain["variables"]), "script": script})
+        return cls(**{**plain, **paths, "variables": Placeholders(**plain["variables"]), "script": script})
 
     def environment(self) -> dict[str, str]:
         """The variables with which the script is run."""
@@ -71,7 +71,7 @@ class Session:
         given["PATH"] = os.pathsep.join([self.bin, *filter(None, [os.environ.get("PATH")])])
         return given
 
-    def tell(self, event: str, **what: Any) -> None:
+    def emit(self, event: str, **what: Any) -> None:
         """Tell mlxpsub something; one line, written at once."""
         _append(self.folder / "events", {"event": event, **what})
 
@@ -95,13 +95,13 @@ class Session:
         numbers = sorted({one["number"] for one in self.events("started")})
         runs = [run for one in self.events("submitted") for run in from_plain(one["runs"])]
         for log_dir in {run.run.path.parent for run in runs}:
-            place = LogDir(log_dir).scripts / self.name
+            place = LogDir(log_dir).mlxpsub_scripts / self.name
             with contextlib.suppress(OSError):  # the folder was removed meanwhile, perhaps
                 place.parent.mkdir(exist_ok=True)
                 with place.open("ab", buffering=0) as file:
                     file.write("".join(f"{number}\n" for number in numbers).encode())
 
-    def starting(self) -> dict[int, list[str]]:
+    def unregistered_processes(self) -> dict[int, list[str]]:
         """What the script has started, is still there, and has not said that it is a program: pid, and command line."""
         found = with_variable(SESSION, str(self.folder))
         started = {one["process"]["process_id"] for one in self.events("started")}
@@ -116,7 +116,7 @@ class Session:
         """Whether that was said."""
         return (self.folder / "stopped").exists()
 
-    def claim(self, identity: str) -> int:
+    def next_occurrence(self, identity: str) -> int:
         """How many launches of this call have been the same before this one: a line may be in a script twice."""
         number = 0
         while True:
@@ -127,24 +127,24 @@ class Session:
             else:
                 return number
 
-    def keep(self, identity: str, number: int, runs: Sequence[Submitted]) -> None:
+    def record_submission(self, identity: str, number: int, runs: Sequence[QueuedJob]) -> None:
         """Keep what has been submitted until the script has come to its end."""
         self.record.parent.mkdir(parents=True, exist_ok=True)
         told = {"identity": identity, "number": number, "time": info.now(), "runs": to_plain(runs)}
         _append(self.record, told)
 
-    def submitted_before(self, identity: str, number: int) -> tuple[str, list[Submitted]] | None:
+    def submitted_before(self, identity: str, number: int) -> tuple[str, list[QueuedJob]] | None:
         """When and as what a call before this one, which did not come to its end, has submitted the same."""
         for one in _lines(self.folder / "before"):
             if (one["identity"], one.get("number")) == (identity, number):
                 return one["time"], from_plain(one["runs"])
         return None
 
-    def own(self, variables: Mapping[str, str]) -> dict[str, str]:
+    def user_variables(self, variables: Mapping[str, str]) -> dict[str, str]:
         """Variables without what mlxpsub itself has set, and without what was made of it."""
         left = {SESSION, COMMAND, STARTERS}
         kept = {name: value for name, value in variables.items() if name not in left}
-        return self.variables.without(kept, self.bin)
+        return self.variables.strip_from(kept, self.bin)
 
     def changes(self, number: int, variables: Mapping[str, str] | None = None) -> dict[str, Change]:
         """What a top-level command has changed of the exported variables: all of it, or up to ``variables``.
@@ -154,7 +154,7 @@ class Session:
         first, then = self._exported_at(number), self._exported_at(number + 1) if variables is None else variables
         if first is None or then is None:
             return {}
-        before, after = self.own(first), self.own(then)
+        before, after = self.user_variables(first), self.user_variables(then)
         of_a_job = then.keys() - after.keys()
         return {
             name: (before.get(name), after.get(name))
@@ -169,7 +169,7 @@ class Session:
         return sorted(
             name
             for name, value in variables.items()
-            if name not in known and before.get(name) != value and self.variables.found_in(value)
+            if name not in known and before.get(name) != value and self.variables.find_in(value)
         )
 
     def _exported_at(self, number: int) -> dict[str, str] | None:
@@ -183,7 +183,7 @@ class Session:
     def make_stand_ins(self, python: str, program: Path) -> None:
         """Write the programs that stand in for srun and the like."""
         Path(self.bin).mkdir()
-        for name in STAND_INS:
+        for name in PARALLEL_LAUNCHERS:
             path = Path(self.bin, name)
             call = shlex.join([python, "-I", str(program), self.bin, name])
             path.write_text(f'#!/bin/sh\nexec {call} "$@"\n', encoding="utf-8")
@@ -205,14 +205,14 @@ def stderr_file() -> list[int] | None:
     return [found.st_dev, found.st_ino]
 
 
-def to_plain(runs: Sequence[Submitted]) -> list[list[Any]]:
+def to_plain(runs: Sequence[QueuedJob]) -> list[list[Any]]:
     """Runs in plain values."""
     return [[str(one.run.path), one.scheduler, one.job_id, one.array_index] for one in runs]
 
 
-def from_plain(runs: Sequence[Sequence[Any]]) -> list[Submitted]:
+def from_plain(runs: Sequence[Sequence[Any]]) -> list[QueuedJob]:
     """The same the other way."""
-    return [Submitted(RunDir(Path(path)), *rest) for path, *rest in runs]
+    return [QueuedJob(RunDir(Path(path)), *rest) for path, *rest in runs]
 
 
 def _append(path: Path, what: Mapping[str, Any]) -> None:

@@ -17,14 +17,14 @@ _LONGEST = 120_000  # bytes; Linux takes no longer argument than 128 KiB
 _MOMENT = 30  # seconds
 
 
-def words_of(shebang: str) -> list[str]:
+def shebang_words(shebang: str) -> list[str]:
     """The program of a script's first line, and what it is given, as the kernel cuts the line."""
     return shebang[2:].strip().split(maxsplit=1)
 
 
 def is_complete(shebang: str, text: str) -> bool:
     """Whether a text is one or more whole commands for the shell of a script: nothing is run."""
-    shell, *more = words_of(shebang)
+    shell, *more = shebang_words(shebang)
     if PurePath(shell).name == "env" and more:
         shell = more[0].split()[0]
     try:
@@ -42,7 +42,7 @@ def run(shebang: str, text: str, script: Path, environment: Mapping[str, str], o
     """
     if len(text.encode(errors="surrogateescape")) > _LONGEST:
         raise ConfigurationError(f"{script} is longer than {_LONGEST:,} bytes, which is no job script")
-    command: Sequence[str] = [*words_of(shebang), "-c", text, str(script)]
+    command: Sequence[str] = [*shebang_words(shebang), "-c", text, str(script)]
     try:
         process = subprocess.Popen(command, env=environment)  # noqa: S603
     except OSError as error:

@@ -7,19 +7,19 @@ from collections.abc import Collection
 
 import polars as pl
 
-from mlxp_core.reader.cache.run_table import Census
+from mlxp_core.reader.cache.run_table import RunTable
 from mlxp_core.reader.frame.runs import Runs
 from mlxp_core.reader.frame.scan_runs import frame_of
 from mlxp_core.reader.frame.schema import Schema, take_schema
 from mlxp_core.reader.load.problem import Problem, Problems
-from mlxp_core.reader.load.run import count, look, opened
+from mlxp_core.reader.load.run import count, opened, scan_directory
 from mlxp_core.reader.query.compiler import compile_query
 
 
 class Reader:
     """A log directory. Every call looks at it anew (what has not changed is not read again).
 
-    Nothing is written but a cache, where that is possible: see index.py.
+    Nothing is written but a cache, where that is possible: see cache/index.py.
     """
 
     def __init__(self, log_dir: str | os.PathLike[str]) -> None:
@@ -72,8 +72,8 @@ class Reader:
             frame, now = frame.filter(condition), now.filter(condition)
         return Runs(frame, now, schema, self._met)
 
-    def _look(self) -> tuple[Census, Schema]:
-        census = look(self._log_dir)
+    def _look(self) -> tuple[RunTable, Schema]:
+        census = scan_directory(self._log_dir)
         return census, take_schema(census)
 
 

@@ -28,12 +28,12 @@ def current_run() -> Run:
     )
 
 
-def enter(run: Run) -> None:
+def push(run: Run) -> None:
     """Make a run the current one."""
     _active.append(run)
 
 
-def leave(run: Run) -> None:
+def pop(run: Run) -> None:
     """Take a run away from being current."""
     if run in _active:
         _active.remove(run)

@@ -11,7 +11,7 @@ from typing import Any
 _PLACEMENT = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT", "SLURMD_NODENAME")
 
 
-def take_environment() -> dict[str, Any]:
+def describe_environment() -> dict[str, Any]:
     """Describe this process's surroundings as plain values."""
     return {
         "python": platform.python_version(),

@@ -12,23 +12,23 @@ from typing import Any
 
 from mlxp_core import nested
 from mlxp_core.recording import current, signals
-from mlxp_core.recording.environment import take_environment
-from mlxp_core.recording.packages import installed, lock_files
+from mlxp_core.recording.environment import describe_environment
+from mlxp_core.recording.packages import installed_distributions, lock_files
 from mlxp_core.recording.run import Run
 from mlxp_core.runs import digest, return_value
 from mlxp_core.runs import info as metadata
-from mlxp_core.runs.allocation import RunStore
+from mlxp_core.runs.allocation import RunAllocator
 from mlxp_core.runs.layout import RunDir
-from mlxp_core.runs.process import is_alive, this_process, user_name
+from mlxp_core.runs.process import current_user, is_alive, this_process
 from mlxp_core.runs.status import Status
-from mlxp_core.yaml_io import load_yaml_if_there, write_yaml
+from mlxp_core.yaml_io import load_yaml_or_empty, write_yaml
 
 log = logging.getLogger(__name__)
 
 _ATTEMPT = "MLXP_ATTEMPT"  # the number that script.sh gives its start
 
 
-def begin(
+def start_recording(
     layout: RunDir,
     *,
     config: Mapping[str, Any] | None,
@@ -46,7 +46,7 @@ def begin(
     that ended before a program of theirs was up, too.
     """
     layout.metadata.mkdir(parents=True, exist_ok=True)
-    before = load_yaml_if_there(layout.info)
+    before = load_yaml_or_empty(layout.info)
     attempt = before.get("attempt", 1)
     if before.get("status") not in {None, Status.PENDING}:
         _put_aside(layout, attempt, before, with_config=config is not None)
@@ -55,29 +55,32 @@ def begin(
     if config is None:
         attempt = max(attempt, _counted_by_script())
     else:
-        written = digest.write_config(layout, nested.to_plain(config))
+        written = digest.write_config(layout, nested.to_builtins(config))
         if config_unresolved is not None:
-            write_yaml(layout.config_unresolved, nested.to_plain(config_unresolved))
-    distributions = {"distributions": installed().frozen, "lock_files": lock_files(code) if code else {}}
-    write_yaml(layout.environment, {**take_environment(), **distributions})
-    info = metadata.running(layout, before, attempt, this_process(), {**_program(), **(facts or {})})
-    info = metadata.requiring(info, installed().requirements(list(sys.modules)))
+            write_yaml(layout.config_unresolved, nested.to_builtins(config_unresolved))
+    distributions = {
+        "distributions": installed_distributions().pip_freeze,
+        "lock_files": lock_files(code) if code else {},
+    }
+    write_yaml(layout.environment, {**describe_environment(), **distributions})
+    info = metadata.running_info(layout, before, attempt, this_process(), {**_program(), **(facts or {})})
+    info = metadata.with_requirements(info, installed_distributions().requirements(list(sys.modules)))
     run = Run(layout, attempt, launch_dir or Path.cwd())
     run.open()  # before the folder says that the attempt is there, and another one can move it aside
     if written is None:  # its readers have had the digest of the submission; while it runs, they read info.yaml
         write_yaml(layout.info, info)
     else:
         digest.write_info(layout, info, config=written)
-    signals.watch(run, lambda name: finish(run, *metadata.ended_by(name), stop_signal=name))
-    current.enter(run)
+    signals.install(run, lambda name: finish(run, *metadata.outcome_of_signal(name), stop_signal=name))
+    current.push(run)
     current.remember_failure(None)
     return run
 
 
-def end(run: Run, error: BaseException | None, value: Any = None) -> None:
+def end_recording(run: Run, error: BaseException | None, value: Any = None) -> None:
     """Write how the run ended, by what its program came to: an exception, or none, and what it returned."""
-    stop_signal = signals.told_to_stop(run)
-    status, described = metadata.verdict(error, stopping=stop_signal is not None)
+    stop_signal = signals.observed_stop_signal(run)
+    status, described = metadata.outcome(error, stopping=stop_signal is not None)
     finish(run, status, described, stop_signal=stop_signal, value=value)
 
 
@@ -90,38 +93,38 @@ def finish(
     value: Any = None,
 ) -> None:
     """Write how the run ended, and what it returned; it is no longer the current one."""
-    current.leave(run)
+    current.pop(run)
     if os.getpid() != run.pid:
         return  # a forked child that comes to an end of its own; the run is its parent's
     try:
         run.close()
-        before = load_yaml_if_there(run.layout.info)
+        before = load_yaml_or_empty(run.layout.info)
         attempt = before.get("attempt")
         if attempt == run.attempt:
             if status is Status.COMPLETE:
                 _keep(run.layout, value)
-            info = metadata.requiring(before, installed().requirements(list(sys.modules)))
-            digest.write_info(run.layout, metadata.ended(info, status, error, stop_signal), ended=True)
+            info = metadata.with_requirements(before, installed_distributions().requirements(list(sys.modules)))
+            digest.write_info(run.layout, metadata.ended_info(info, status, error, stop_signal), ended=True)
         else:
             # a node believed dead lets two attempts run at once; the later one owns the folder
             log.warning("%r: attempt %s has taken over, this one (%s) records nothing more", run, attempt, run.attempt)
     finally:
-        signals.forget(run)
+        signals.remove(run)
 
 
 def _keep(layout: RunDir, value: Any) -> None:
     try:
-        return_value.keep(layout, value)
+        return_value.save_return_value(layout, value)
     except OSError as error:  # a full disk is no reason for a run that is complete not to say so
         log.warning("what the run returned is not kept: %s", error)
 
 
 def close_for_dead_child(layout: RunDir, error: BaseException) -> None:
     """Write how a run ended whose process, a child of this one, was killed before it could."""
-    info = load_yaml_if_there(layout.info)
+    info = load_yaml_or_empty(layout.info)
     ours = info.get("parent_process_id") == os.getpid()
     if ours and info.get("status") == Status.RUNNING and is_alive(info) is False:
-        digest.write_info(layout, metadata.ended(info, *metadata.verdict(error)), ended=True)
+        digest.write_info(layout, metadata.ended_info(info, *metadata.outcome(error)), ended=True)
 
 
 @contextmanager
@@ -130,15 +133,15 @@ def start_run(log_dir: str | os.PathLike[str], config: Mapping[str, Any] | None 
 
     ``config`` is any mapping of plain values. The run is COMPLETE when the block ends, FAILED when it raises.
     """
-    with RunStore(log_dir) as store:
+    with RunAllocator(log_dir) as store:
         layout = store.allocate()
-    run = begin(layout, config=config or {})
+    run = start_recording(layout, config=config or {})
     try:
         yield run
     except BaseException as error:
-        end(run, error)
+        end_recording(run, error)
         raise
-    end(run, None)
+    end_recording(run, None)
 
 
 def _counted_by_script() -> int:
@@ -148,7 +151,7 @@ def _counted_by_script() -> int:
 
 
 def _put_aside(layout: RunDir, attempt: int, info: Mapping[str, Any], *, with_config: bool) -> None:
-    earlier = layout.earlier(attempt)
+    earlier = layout.attempt_dir(attempt)
     earlier.metadata.mkdir(parents=True, exist_ok=True)
     write_yaml(earlier.info, info)
     moved = [(layout.metrics, earlier.metrics)]
@@ -162,7 +165,7 @@ def _put_aside(layout: RunDir, attempt: int, info: Mapping[str, Any], *, with_co
 def _program() -> dict[str, Any]:
     main = getattr(sys.modules.get("__main__"), "__file__", None)
     return {
-        "user": user_name(),
+        "user": current_user(),
         "executable": sys.executable,
         "command": list(sys.orig_argv),
         "work_dir": str(Path.cwd()),

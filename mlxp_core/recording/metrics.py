@@ -147,7 +147,7 @@ class MetricsFolder:
         return b""
 
     def _replace(self, name: str, content: bytes) -> None:
-        # as files.write_whole, which goes by path: the folder may have been renamed
+        # as atomic_files.write_atomic, which goes by path: the folder may have been renamed
         temporary = f".{os.getpid()}.{os.urandom(4).hex()}"
         with os.fdopen(self._open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
             file.write(content)
@@ -185,8 +185,8 @@ class MetricsFile:
         line = encode_line(metrics)
         # a line of known keys and of numbers, which most are, has no quotes but those of its keys, and no array
         plain = line.count(b'"') == 2 * len(metrics) and line.find(b"[") < 0  # quicker than `in`
-        if not self._keys.issuperset(metrics) or (not plain and self._has_turned(metrics)):
-            self._learn(metrics)
+        if not self._keys.issuperset(metrics) or (not plain and self._type_changed(metrics)):
+            self._record_keys(metrics)
         if os.write(self._fd, line) != len(line):
             raise MetricsError(f"{self.path}: the disk took only a part of a line; is it full?")
 
@@ -199,7 +199,7 @@ class MetricsFile:
         os.close(self._fd)
         os.close(self._keys_fd)
 
-    def _has_turned(self, metrics: Metrics) -> bool:
+    def _type_changed(self, metrics: Metrics) -> bool:
         """Whether a key that was a number holds something else: asked of many lines, so no value is converted."""
         return any(
             # an array has dimensions, a scalar of numpy or torch has none
@@ -207,7 +207,7 @@ class MetricsFile:
             for key, value in metrics.items()
         )
 
-    def _learn(self, metrics: Metrics) -> None:
+    def _record_keys(self, metrics: Metrics) -> None:
         # before the line itself: a reader that knows a key with no line yet is right, the reverse is not
         # None has no type: the key is learnt with its first value
         kinds = {key: type_of(value) for key, value in metrics.items() if value is not None}

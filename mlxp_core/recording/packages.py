@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlxp_core.atomic_files import write_whole
+from mlxp_core.atomic_files import write_atomic
 
 # of the repository's top, where there are any: what the environment was made from
 LOCK_FILES = (
@@ -38,14 +38,14 @@ _VERSION = "1"  # of the cache
 
 
 @dataclass(frozen=True)
-class Installed:
+class InstalledDistributions:
     """The distributions of an environment."""
 
     versions: Mapping[str, str]  # by name
     owners: Mapping[str, Sequence[str]]  # names of distributions by module; of a shared package by its submodules
 
     @property
-    def frozen(self) -> list[str]:
+    def pip_freeze(self) -> list[str]:
         """All of them, as ``name==version``, by name."""
         return [f"{name}=={version}" for name, version in sorted(self.versions.items(), key=lambda one: one[0].lower())]
 
@@ -58,16 +58,16 @@ class Installed:
 
 
 @functools.cache
-def installed() -> Installed:
+def installed_distributions() -> InstalledDistributions:
     """What importlib.metadata finds on sys.path, from the cache where the environment is the same as before."""
     key = hashlib.sha256(json.dumps([_VERSION, sys.version, _stamps()]).encode()).hexdigest()[:32]
     place = _cache() / f"{key}.json"
     with contextlib.suppress(OSError, ValueError, TypeError):
-        return Installed(**json.loads(place.read_text(encoding="utf-8")))
+        return InstalledDistributions(**json.loads(place.read_text(encoding="utf-8")))
     found = _look()
     with contextlib.suppress(OSError):  # no home, or one that is full or read-only
         place.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(place, json.dumps({"versions": found.versions, "owners": found.owners}))
+        write_atomic(place, json.dumps({"versions": found.versions, "owners": found.owners}))
     return found
 
 
@@ -98,7 +98,7 @@ def _stamps() -> list[tuple[str, int]]:
     return stamps
 
 
-def _look() -> Installed:
+def _look() -> InstalledDistributions:
     from importlib import metadata  # noqa: PLC0415  (25 ms)
 
     versions: dict[str, str] = {}
@@ -116,7 +116,7 @@ def _look() -> Installed:
         for name in known if len(known) > 1 else ():
             for inner in _submodules(files[name], module):
                 owners.setdefault(inner, []).append(name)
-    return Installed(versions, owners)
+    return InstalledDistributions(versions, owners)
 
 
 def _submodules(distribution: Any, package: str) -> set[str]:

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlxp_core.atomic_files import whole
+from mlxp_core.atomic_files import atomic_path
 from mlxp_core.errors import ArtifactError, ArtifactNotFoundError, SupersededError
 from mlxp_core.recording import signals
 from mlxp_core.recording.metrics import Metrics, MetricsFile, MetricsFolder
 from mlxp_core.runs.layout import RunDir
-from mlxp_core.yaml_io import load_yaml_if_there
+from mlxp_core.yaml_io import load_yaml_or_empty
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Run:
         then PREEMPTED, and resumed where the scheduler requeues it. From the first look on, the first of these signals
         does not end the program. Only a run that is recorded in the main thread is told.
         """
-        name = signals.asked_to_stop(self)
+        name = signals.stop_signal(self)
         if name is not None and not self._said_why:
             self._said_why = True
             log.warning("%r: %s asks it to stop; stop_requested is True from now on", self, name)
@@ -136,7 +136,7 @@ class Run:
         standing = {"attempt": self.attempt, "metrics": self._metrics().sizes()}
         self._check_current()
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path, durable=True) as temporary:
+        with atomic_path(path, durable=True) as temporary:
             with temporary.open("wb") as stream:
                 pickle.dump(checkpoint, stream, protocol=4)
                 stream.write(b"\n" + json.dumps(standing).encode())
@@ -180,7 +180,7 @@ class Run:
         return self._folder
 
     def _check_current(self) -> None:
-        info = load_yaml_if_there(self.layout.info)
+        info = load_yaml_or_empty(self.layout.info)
         latest = info.get("attempt")
         if isinstance(latest, int) and latest > self.attempt:
             raise SupersededError(
@@ -197,7 +197,7 @@ class Run:
         while self._files:  # others come in their place
             self._files.popitem()[1].close()
         try:
-            self._metrics().continue_from(self.layout.earlier(attempt), attempt, standing["metrics"])
+            self._metrics().continue_from(self.layout.attempt_dir(attempt), attempt, standing["metrics"])
         except FileNotFoundError as error:
             # not raised: it would say to the caller that there is no checkpoint
             log.warning("%r: its metrics up to the checkpoint are not there (%s); they begin here", self, error)

@@ -39,7 +39,7 @@ _terminated = 0.0  # when the first SIGTERM came
 _mask_before_fork = threading.local()
 
 
-def watch(owner: object, on_end: Callable[[str], None]) -> None:
+def install(owner: object, on_end: Callable[[str], None]) -> None:
     """Have ``on_end`` called, in this process, when one of the signals ends it; with the signal's name."""
     _watching[owner] = _Watch(on_end)
     if threading.current_thread() is threading.main_thread():
@@ -51,7 +51,7 @@ def watch(owner: object, on_end: Callable[[str], None]) -> None:
                 signal.signal(number, _handle)
 
 
-def forget(owner: object) -> None:
+def remove(owner: object) -> None:
     """Call it no more."""
     _watching.pop(owner, None)
     if threading.current_thread() is threading.main_thread() and not _watching:
@@ -59,7 +59,7 @@ def forget(owner: object) -> None:
             signal.signal(number, signal.SIG_DFL)
 
 
-def asked_to_stop(owner: object) -> str | None:
+def stop_signal(owner: object) -> str | None:
     """The signal that asked the program to stop. From the first call on, a signal asks and does not end it.
 
     In a forked child it is the answer for its parent, whose run it is.
@@ -74,8 +74,8 @@ def asked_to_stop(owner: object) -> str | None:
     return signal.Signals(watched.page[_SIGNAL]).name
 
 
-def told_to_stop(owner: object) -> str | None:
-    """The signal, where ``asked_to_stop`` has given one to the program: in this process or in a forked child."""
+def observed_stop_signal(owner: object) -> str | None:
+    """The signal, where ``stop_signal`` has given one to the program: in this process or in a forked child."""
     watched = _watching.get(owner)
     if watched is None or not watched.page[_TOLD]:
         return None

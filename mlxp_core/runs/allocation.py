@@ -16,7 +16,7 @@ from mlxp_core.runs.layout import LogDir, RunDir, is_run_id
 _WIDTH = 20  # digits of the hint; one fixed length, so that an overwrite is never seen half
 
 
-class RunStore:
+class RunAllocator:
     """Allocates run folders in one log directory, for any number of processes and hosts at once.
 
     Every id up to the last one given is taken, or was taken by a run that has been deleted since: an id is never
@@ -28,7 +28,7 @@ class RunStore:
         """Make the log directory if it is not there."""
         self.log_dir = LogDir(Path(log_dir).absolute())
         try:
-            self.log_dir.own.mkdir(parents=True, exist_ok=True)
+            self.log_dir.internal.mkdir(parents=True, exist_ok=True)
             self._hint = os.open(self.log_dir.last_id, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise StoreError(
@@ -46,8 +46,8 @@ class RunStore:
         """Give the hint file back."""
         os.close(self._hint)
 
-    def __enter__(self) -> RunStore:
-        """Allow ``with RunStore(...) as store``."""
+    def __enter__(self) -> RunAllocator:
+        """Allow ``with RunAllocator(...) as allocator``."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -88,7 +88,7 @@ class RunStore:
         return max((int(name) for name in names if is_run_id(name)), default=0)
 
 
-def numbered_folder(parent: Path) -> Path:
+def allocate_numbered_dir(parent: Path) -> Path:
     """Make the next of a folder's numbered folders: 1, 2, 3, …; for what is made seldom, such as submissions."""
     parent.mkdir(parents=True, exist_ok=True)
     number = max((int(entry.name) for entry in os.scandir(parent) if is_run_id(entry.name)), default=0) + 1

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mlxp_core.atomic_files import NOT_THERE, Stamp, stamp_at, whole
+from mlxp_core.atomic_files import NOT_THERE, Stamp, atomic_path, stamp_at
 from mlxp_core.errors import ArtifactError
 from mlxp_core.runs.layout import RunDir
 
@@ -134,7 +134,7 @@ def artifact_type(name: str) -> ArtifactType:
 def save_artifact(kind: ArtifactType, artifact: Any, path: Path) -> None:
     """Save beside the place and rename onto it: an interrupted save leaves the earlier file as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path, durable=True) as temporary:
+    with atomic_path(path, durable=True) as temporary:
         kind.save(artifact, str(temporary))
 
 

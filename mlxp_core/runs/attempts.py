@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mlxp_core.runs.layout import RunDir
-from mlxp_core.runs.state import Standing
+from mlxp_core.runs.state import RunState
 from mlxp_core.yaml_io import write_yaml
 
 
-def put_aside(runs: Iterable[RunDir]) -> None:
+def archive_runs(runs: Iterable[RunDir]) -> None:
     """Move what ended runs have written to their attempts' places. info.yaml stays until the next run's replaces it."""
     for run in runs:
-        standing = Standing.load(run)
-        earlier = run.earlier(standing.attempt)
+        standing = RunState.load(run)
+        earlier = run.attempt_dir(standing.attempt)
         earlier.metadata.mkdir(parents=True, exist_ok=True)
         write_yaml(earlier.info, standing.info)
         for old, new in (
@@ -23,7 +23,7 @@ def put_aside(runs: Iterable[RunDir]) -> None:
             (run.config_unresolved, earlier.config_unresolved),
             (run.settings, earlier.settings),
             (run.diff, earlier.diff),
-            (run.returned, earlier.returned),
+            (run.return_value, earlier.return_value),
             (run.exit_code, earlier.exit_code),
             (run.submission, earlier.submission),
         ):

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from mlxp_core.atomic_files import Stamp, checksum, stamp_at, write_stamped, write_whole
+from mlxp_core.atomic_files import Stamp, checksum, stamp_at, write_atomic, write_atomic_stamped
 from mlxp_core.runs.artifacts import artifact_files
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.yaml_io import dump_yaml, load_yaml
@@ -32,7 +32,7 @@ _FACTS = ("state", "attempt")  # what readers want of submission.yaml
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
-class Part(NamedTuple):
+class WrittenYaml(NamedTuple):
     """A YAML file that was written."""
 
     content: Mapping[str, Any]
@@ -48,19 +48,19 @@ class Part(NamedTuple):
         return {"stamp": self.stamp, "checksum": checksum(self.text), "values": values}, form
 
 
-def write_config(run: RunDir, config: Mapping[str, Any], text: str | None = None) -> Part:
+def write_config(run: RunDir, config: Mapping[str, Any], text: str | None = None) -> WrittenYaml:
     """Write config.yaml; ``text`` is the YAML of it where that is known. ``write_info`` then writes the digest."""
     encoded = (dump_yaml(config) if text is None else text).encode()
-    return Part(config, encoded, write_stamped(run.config, encoded))
+    return WrittenYaml(config, encoded, write_atomic_stamped(run.config, encoded))
 
 
-def write_info(run: RunDir, info: Mapping[str, Any], *, config: Part | None = None, ended: bool = False) -> None:
+def write_info(run: RunDir, info: Mapping[str, Any], *, config: WrittenYaml | None = None, ended: bool = False) -> None:
     """Write info.yaml, and the digest.
 
     Without ``config`` what the digest has said of it stays. ``ended``: nothing is logged any more.
     """
     encoded = dump_yaml(info).encode()
-    part = Part(info, encoded, write_stamped(run.info, encoded))
+    part = WrittenYaml(info, encoded, write_atomic_stamped(run.info, encoded))
     with suppress(OSError, ValueError, RecursionError):  # it only saves time, later
         own_config, config_form = _before(run) if config is None else config.lines()
         own_info, info_form = part.lines()
@@ -75,7 +75,7 @@ def write_info(run: RunDir, info: Mapping[str, Any], *, config: Part | None = No
             "metrics": metrics,
             "artifacts": folders,
         }
-        write_whole(run.digest, "".join(f"{_encode(line)}\n" for line in (own, config_form, info_form, logs, names)))
+        write_atomic(run.digest, "".join(f"{_encode(line)}\n" for line in (own, config_form, info_form, logs, names)))
 
 
 def _form(content: Mapping[str, Any], values: list[Any]) -> dict[str, Any]:

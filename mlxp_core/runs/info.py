@@ -18,12 +18,12 @@ def now() -> str:
     return datetime.now().astimezone().isoformat()
 
 
-def pending(layout: RunDir, facts: Mapping[str, Any], attempt: int) -> dict[str, Any]:
+def pending_info(layout: RunDir, facts: Mapping[str, Any], attempt: int) -> dict[str, Any]:
     """Info of a run that is about to be submitted."""
     return {"status": str(Status.PENDING), "attempt": attempt, "submit_time": now(), **facts, "logger": _logger(layout)}
 
 
-def running(
+def running_info(
     layout: RunDir, before: Mapping[str, Any], attempt: int, process: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Info of a run that starts now; ``before`` is what was known when it was submitted."""
@@ -39,7 +39,7 @@ def running(
     }
 
 
-def requiring(info: Mapping[str, Any], requirements: Sequence[str]) -> dict[str, Any]:
+def with_requirements(info: Mapping[str, Any], requirements: Sequence[str]) -> dict[str, Any]:
     """Info of a run that has loaded modules of these distributions, by ``name==version``."""
     known = info.get("version_manager")
     return {
@@ -48,7 +48,7 @@ def requiring(info: Mapping[str, Any], requirements: Sequence[str]) -> dict[str,
     }
 
 
-def ended(
+def ended_info(
     before: Mapping[str, Any], status: Status, error: Mapping[str, Any] | None = None, stop_signal: str | None = None
 ) -> dict[str, Any]:
     """Info of a run that has ended now. script.sh looks for the lines of status, attempt and stop_signal."""
@@ -60,7 +60,7 @@ def ended(
     return info
 
 
-def verdict(error: BaseException | None, *, stopping: bool = False) -> tuple[Status, dict[str, Any] | None]:
+def outcome(error: BaseException | None, *, stopping: bool = False) -> tuple[Status, dict[str, Any] | None]:
     """Status, and the ``error`` field, of a task function that ended with this exception, or with none.
 
     ``stopping``: it knew that it was asked to stop, and left in an orderly way unless it raised.
@@ -73,7 +73,7 @@ def verdict(error: BaseException | None, *, stopping: bool = False) -> tuple[Sta
     return status, describe_error(error)
 
 
-def ended_by(name: str) -> tuple[Status, dict[str, Any]]:
+def outcome_of_signal(name: str) -> tuple[Status, dict[str, Any]]:
     """Status and ``error`` field of a program that a signal ends: SIGTERM cancels, the others are warnings."""
     number = int(signal.Signals[name])
     error = {"type": name, "message": f"ended by signal {number}, {name}", "traceback": None}

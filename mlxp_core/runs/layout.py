@@ -91,7 +91,7 @@ class RunDir:
         return self.metadata / "uncommitted.diff"
 
     @property
-    def returned(self) -> Path:
+    def return_value(self) -> Path:
         """What the task function returned, as JSON, where it is a plain value."""
         return self.metadata / "return_value.json"
 
@@ -100,7 +100,7 @@ class RunDir:
         """The job's own part of a task function that is no program: its configuration, pickled."""
         return self.metadata / "payload.pkl"
 
-    def earlier(self, attempt: int) -> RunDir:
+    def attempt_dir(self, attempt: int) -> RunDir:
         """What an earlier attempt left, laid out like a run: its metrics, its ``metadata/info.yaml``."""
         return RunDir(self.metadata / "attempts" / str(attempt))
 
@@ -144,49 +144,49 @@ class LogDir:
     path: Path
 
     @property
-    def own(self) -> Path:
+    def internal(self) -> Path:
         """What belongs to the package and not to a run."""
         return self.path / ".mlxp"
 
     @property
     def last_id(self) -> Path:
         """A hint: every id up to this one is taken."""
-        return self.own / "last_id"
+        return self.internal / "last_id"
 
     @property
     def submissions(self) -> Path:
         """One numbered folder for each submission: its script, its manifest of runs, its job id."""
-        return self.own / "submissions"
+        return self.internal / "submissions"
 
     @property
     def launches(self) -> Path:
         """A numbered folder for each launch that has not submitted all of its runs."""
-        return self.own / "launches"
+        return self.internal / "launches"
 
     @property
-    def scripts(self) -> Path:
+    def mlxpsub_scripts(self) -> Path:
         """For each mlxpsub whose script had several programs the commands in which they came up, a number a line."""
-        return self.own / "scripts"
+        return self.internal / "scripts"
 
     @property
     def lock(self) -> Path:
         """Held by whoever submits runs of this directory again."""
-        return self.own / "lock"
+        return self.internal / "lock"
 
     @property
     def code(self) -> Path:
         """Copies of the code, one folder for each version."""
-        return self.own / "code"
+        return self.internal / "code"
 
     @property
     def payloads(self) -> Path:
         """Task functions that are no programs, pickled; each once, named by its hash."""
-        return self.own / "payloads"
+        return self.internal / "payloads"
 
     @property
     def reader_index(self) -> Path:
         """What the reader keeps of runs that do not change; a cache."""
-        return self.own / "reader-index"
+        return self.internal / "reader-index"
 
     def run(self, run_id: int) -> RunDir:
         """The folder of one run."""

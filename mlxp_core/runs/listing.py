@@ -29,7 +29,7 @@ def list_runs(log_dir: LogDir) -> list[RunDir]:
     return [RunDir(log_dir.path / name) for name in names]
 
 
-def in_short(runs: Iterable[RunDir]) -> str:
+def format_runs(runs: Iterable[RunDir]) -> str:
     """Runs as a user would name them: ``1-3, 7, baseline``."""
     distinct = set(runs)
     ids = sorted(run.id for run in distinct if run.id is not None)
@@ -37,7 +37,7 @@ def in_short(runs: Iterable[RunDir]) -> str:
     return ", ".join([*_ranges(ids), *names]) or "none"
 
 
-def counted(number: int, what: str) -> str:
+def pluralize(number: int, what: str) -> str:
     """Number and noun: ``1 job``, ``2 jobs``."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 

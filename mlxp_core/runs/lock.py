@@ -12,11 +12,11 @@ _PATIENCE = 300.0  # seconds that another one's submission of the same directory
 
 
 @contextmanager
-def submitting_again(log_dir: LogDir) -> Iterator[None]:
+def exclusive(log_dir: LogDir) -> Iterator[None]:
     """Be the only one that submits runs of a log directory again. Raises StoreError where another one goes on."""
     from filelock import FileLock, Timeout  # noqa: PLC0415
 
-    log_dir.own.mkdir(parents=True, exist_ok=True)
+    log_dir.internal.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(log_dir.lock, timeout=_PATIENCE):
             yield

@@ -61,7 +61,7 @@ def with_variable(name: str, value: str) -> dict[int, list[str]]:
     return found
 
 
-def user_name() -> str:
+def current_user() -> str:
     """Name the user, or give the uid where it has no name (containers)."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name

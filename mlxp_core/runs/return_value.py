@@ -9,41 +9,43 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from mlxp_core.atomic_files import write_whole
+from mlxp_core.atomic_files import write_atomic
 from mlxp_core.runs.layout import RunDir
 
 _LARGEST = 1 << 20  # bytes; a log directory is no place for data, which artifacts are
 
 
-class NotKeptError(TypeError):
+class ReturnValueNotStoredError(TypeError):
     """A value that is not plain, or too large."""
 
 
-def keep(run: RunDir, value: Any) -> None:
+def save_return_value(run: RunDir, value: Any) -> None:
     """Keep what a task function returned; of a value that is not plain only what it was."""
     if value is None:
-        run.returned.unlink(missing_ok=True)  # an earlier attempt's
+        run.return_value.unlink(missing_ok=True)  # an earlier attempt's
         return
     try:
         kept = {"value": _plain(value)}
         text = json.dumps(kept)
         if len(text) > _LARGEST:
-            raise NotKeptError(f"{len(text):,} bytes of JSON, more than {_LARGEST:,}")
+            raise ReturnValueNotStoredError(f"{len(text):,} bytes of JSON, more than {_LARGEST:,}")
     except (TypeError, ValueError, RecursionError) as error:
         text = json.dumps({"not_kept": f"{type(value).__module__}.{type(value).__qualname__}: {error}"})
-    write_whole(run.returned, text)
+    write_atomic(run.return_value, text)
 
 
-def read(run: RunDir) -> Any:
-    """What a COMPLETE run returned. Raises NotKeptError where that is no plain value."""
+def load_return_value(run: RunDir) -> Any:
+    """What a COMPLETE run returned. Raises ReturnValueNotStoredError where that is no plain value."""
     try:
-        found = json.loads(run.returned.read_bytes())
+        found = json.loads(run.return_value.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise NotKeptError(f"{run.returned} cannot be read: {error}") from error
+        raise ReturnValueNotStoredError(f"{run.return_value} cannot be read: {error}") from error
     if not isinstance(found, dict) or "value" not in found:
-        raise NotKeptError(found.get("not_kept") if isinstance(found, dict) else f"{run.returned} is not as written")
+        raise ReturnValueNotStoredError(
+            found.get("not_kept") if isinstance(found, dict) else f"{run.return_value} is not as written"
+        )
     return found["value"]
 
 
@@ -53,10 +55,10 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
-            raise NotKeptError("a mapping with keys that are no strings")
+            raise ReturnValueNotStoredError("a mapping with keys that are no strings")
         return {key: _plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     if callable(item := getattr(value, "item", None)) and getattr(value, "ndim", None) == 0:
         return _plain(item())
-    raise NotKeptError(f"a {type(value).__qualname__} is no plain value")
+    raise ReturnValueNotStoredError(f"a {type(value).__qualname__} is no plain value")

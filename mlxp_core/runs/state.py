@@ -13,8 +13,8 @@ from typing import Any
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.runs.process import is_alive
 from mlxp_core.runs.status import ENDED, ExitCode, Status, derive_status, read_exit_code
-from mlxp_core.runs.submission_record import is_unclear, load_note
-from mlxp_core.yaml_io import load_yaml_if_there
+from mlxp_core.runs.submission_record import is_unresolved, load_submission
+from mlxp_core.yaml_io import load_yaml_or_empty
 
 # what schedulers say, in words; and what says no more than the status does
 _IN_WORDS = {
@@ -32,7 +32,7 @@ _MEMORY = re.compile(rb"exceeded \S* ?memory limit|oom[-_ ]kill|out of memory", 
 
 
 @dataclass
-class Standing:
+class RunState:
     """One run, as its folder had it when it was looked at."""
 
     run: RunDir
@@ -40,13 +40,13 @@ class Standing:
     submission: Mapping[str, Any]
     exit_code: ExitCode | None = None
     problem: str = ""  # a file that cannot be read
-    current: bool = field(default=True)  # False: the scheduler has not answered, this is the last known state
+    is_current: bool = field(default=True)  # False: the scheduler has not answered, this is the last known state
 
     @classmethod
-    def load(cls, run: RunDir) -> Standing:
+    def load(cls, run: RunDir) -> RunState:
         """Read a run's folder; what cannot be read of it is its ``problem``."""
-        info, problem = _read(run.info, lambda: load_yaml_if_there(run.info))
-        submission, other = _read(run.submission, lambda: load_note(run))
+        info, problem = _read(run.info, lambda: load_yaml_or_empty(run.info))
+        submission, other = _read(run.submission, lambda: load_submission(run))
         problem = problem or other
         return cls(run, info, submission, read_exit_code(run), problem)
 
@@ -62,13 +62,13 @@ class Standing:
         return self.info if _number(self.info.get("attempt")) == self.attempt else {}
 
     @property
-    def code(self) -> int | None:
+    def exit_status(self) -> int | None:
         """The exit code of the latest attempt."""
         known = self.exit_code is not None and self.exit_code.attempt in {None, self.attempt}
         return self.exit_code.code if self.exit_code is not None and known else None
 
     @property
-    def said(self) -> str | None:
+    def scheduler_status(self) -> str | None:
         """What the scheduler last said of the latest attempt, as a status."""
         state = self.submission.get("state")
         return state if isinstance(state, str) and _number(self.submission.get("attempt")) == self.attempt else None
@@ -85,7 +85,7 @@ class Standing:
         )
 
     @property
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether nothing more is to come."""
         return self.status in ENDED
 
@@ -95,12 +95,12 @@ class Standing:
         return self.submission.get("job_id") is not None
 
     @property
-    def is_unclear(self) -> bool:
+    def submission_unresolved(self) -> bool:
         """Whether it is not known what became of its submission: it was cut short, or had no clear answer."""
-        return is_unclear(self.submission)
+        return is_unresolved(self.submission)
 
     @property
-    def job(self) -> str | None:
+    def job_label(self) -> str | None:
         """Scheduler and job, such as ``slurm 123_4``."""
         if not self.is_submitted:
             return None
@@ -115,7 +115,7 @@ class Standing:
     @property
     def end(self) -> datetime | None:
         """When it ended, as far as anything says so."""
-        if not self.ended:
+        if not self.has_ended:
             return None
         if noted := _time(self.attempt_info.get("end_time")):
             return noted
@@ -131,7 +131,7 @@ class Standing:
             return self.problem
         if not self.is_submitted and self.submission.get("error"):
             return _first_line(str(self.submission["error"]))
-        if self.is_unclear:
+        if self.submission_unresolved:
             return "it is not known whether it was submitted"
         status, scheduler_says = self.status, self._scheduler_says()
         if status not in ENDED:
@@ -141,7 +141,7 @@ class Standing:
             return "not submitted" if unsubmitted else scheduler_says if status is Status.PENDING else ""
         if status is Status.COMPLETE:
             return ""
-        code = f"exit code {self.code}" if self.code else ""
+        code = f"exit code {self.exit_status}" if self.exit_status else ""
         if not self._is_explained() and self._ran_out_of_memory():
             scheduler_says = "out of memory"
         error = self.attempt_info.get("error")
@@ -156,7 +156,7 @@ class Standing:
     def settings(self) -> Mapping[str, Any]:
         """This package's own settings for the run, mlxp.yaml."""
         try:
-            return load_yaml_if_there(self.run.settings)
+            return load_yaml_or_empty(self.run.settings)
         except (OSError, ValueError):
             return {}
 
@@ -175,7 +175,7 @@ class Standing:
 
     def _is_explained(self) -> bool:
         """Whether the job itself could say how it ended."""
-        return self.code in _OWN_CODES or self.attempt_info.get("status") in {Status.FAILED, Status.COMPLETE}
+        return self.exit_status in _OWN_CODES or self.attempt_info.get("status") in {Status.FAILED, Status.COMPLETE}
 
     def _ran_out_of_memory(self) -> bool:
         """Whether the scheduler's output says so; Slurm without cgroups calls it JobLaunchFailure (seen on 22.05)."""
@@ -186,15 +186,15 @@ class Standing:
             return False
 
     def _scheduler_says(self) -> str:
-        reason = _first_line(str(self.submission.get("reason") or "")) if self.said else ""
+        reason = _first_line(str(self.submission.get("reason") or "")) if self.scheduler_status else ""
         if reason.startswith("exit ") or reason.lower() in _EMPTY:
             return ""
         return _IN_WORDS.get(reason.lower(), reason)
 
 
-def status_of(run: RunDir) -> Status:
+def load_status(run: RunDir) -> Status:
     """Where a run stands, by its folder."""
-    return Standing.load(run).status
+    return RunState.load(run).status
 
 
 def _read(path: Path, load: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], str]:
@@ -220,16 +220,16 @@ def _first_line(text: str) -> str:
     return text.strip().split("\n", 1)[0].strip()
 
 
-def is_open(one: Standing) -> bool:
+def is_open(one: RunState) -> bool:
     """Whether the scheduler may have something to say that the folder does not know yet."""
-    if not one.is_submitted and not one.is_unclear:
+    if not one.is_submitted and not one.submission_unresolved:
         return False  # was not submitted
-    if one.said in ENDED:
+    if one.scheduler_status in ENDED:
         return False
     status = one.status
     # what the job said of its own end stands, unless it was ended from outside and does not know why
     return status not in ENDED or not (status is Status.COMPLETE or _is_explained(one))
 
 
-def _is_explained(one: Standing) -> bool:
+def _is_explained(one: RunState) -> bool:
     return one.attempt_info.get("status") == Status.FAILED and bool(one.attempt_info.get("error"))

@@ -68,7 +68,7 @@ def exit_code_of(text: bytes) -> ExitCode | None:
     return ExitCode(*numbers) if 1 <= len(numbers) <= 2 else None  # noqa: PLR2004
 
 
-def read_attempts_started(run: RunDir) -> int:
+def count_starts(run: RunDir) -> int:
     """How often script.sh has started, whether a program of its came up or not."""
     try:
         return run.starts.read_bytes().count(b"\n")
@@ -76,7 +76,7 @@ def read_attempts_started(run: RunDir) -> int:
         return 0
 
 
-def read_job_started(run: RunDir, attempt: int) -> str | None:
+def started_job_id(run: RunDir, attempt: int) -> str | None:
     """The id of the job that has started an attempt; None where it has not started, or outside of a job."""
     try:
         lines = run.starts.read_text(encoding="utf-8", errors="replace").splitlines()

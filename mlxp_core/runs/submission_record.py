@@ -16,13 +16,13 @@ from typing import Any
 
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.runs.layout import RunDir
-from mlxp_core.yaml_io import load_yaml_if_there
+from mlxp_core.yaml_io import load_yaml_or_empty
 
 Note = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Submitted:
+class QueuedJob:
     """A run in a scheduler's queue."""
 
     run: RunDir
@@ -31,10 +31,10 @@ class Submitted:
     array_index: int | None
 
 
-def load_note(run: RunDir) -> dict[str, Any]:
+def load_submission(run: RunDir) -> dict[str, Any]:
     """Read a run's submission.yaml; nothing where there is none. Raises ConfigurationError where it cannot be used."""
     try:
-        note = load_yaml_if_there(run.submission)
+        note = load_yaml_or_empty(run.submission)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
     for field, value in note.items():
@@ -48,16 +48,16 @@ def load_note(run: RunDir) -> dict[str, Any]:
     return note
 
 
-def is_unclear(note: Note) -> bool:
+def is_unresolved(note: Note) -> bool:
     """Whether it is not known what became of a submission: it was cut short, or had no clear answer."""
     return bool(note.get("script")) and note.get("job_id") is None and note.get("state") is None
 
 
-def submitted(run: RunDir, note: Note) -> Submitted | None:
+def queued_job(run: RunDir, note: Note) -> QueuedJob | None:
     """The run's place in a queue, if it has one."""
     if note.get("job_id") is None:
         return None
-    return Submitted(run, note["scheduler"], str(note["job_id"]), note.get("array_index"))
+    return QueuedJob(run, note["scheduler"], str(note["job_id"]), note.get("array_index"))
 
 
 def _is_text(value: object) -> bool:

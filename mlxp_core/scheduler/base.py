@@ -34,7 +34,7 @@ class NativeJob:
 
 
 @dataclass(frozen=True)
-class Question:
+class QueueQuery:
     """What is to be known of a queue."""
 
     user: str
@@ -46,14 +46,14 @@ Command = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Asking:
+class StatusQuery:
     """A status command, and the pure function that reads its answer.
 
     ``read`` raises ValueError for text that is no such answer. ``codes`` are the exit codes of an answer that counts:
     some commands end with an error where one of several jobs is not known any more.
     """
 
-    command: Callable[[Question], Command]
+    command: Callable[[QueueQuery], Command]
     read: Callable[[str], list[NativeJob]]
     codes: frozenset[int] = frozenset({0})
     nothing: re.Pattern[str] | None = None  # a failure that says that there are no such records, not now or not ever
@@ -61,7 +61,7 @@ class Asking:
 
 
 @dataclass(frozen=True)
-class Limit:
+class ArrayLimit:
     """The largest array that a site takes."""
 
     at_least: int  # that many are never too many, so that most submissions need not ask
@@ -79,17 +79,17 @@ class Scheduler:
     options: tuple[Option, ...]  # for any job: name, output, error
     submit: Command  # the script's path is appended
     job_id: re.Pattern[str]  # finds the group `id` in the answer
-    status: Asking
+    status: StatusQuery
     states: Mapping[str, Status]  # by the scheduler's word, or by "word reason" where the reason tells
     cancel: Callable[[Sequence[tuple[str, int | None]]], Command]  # of (job id, index in its array)
     quote_path: Callable[[str, str], str | None]  # path and pattern as the value of an output option; None: cannot be
     job_variable: str  # the environment variable that tells a job its id
     cancel_codes: frozenset[int] = frozenset({0})  # exit codes of a success
 
-    also_reads: tuple[str, ...] = ()  # directives of others that it obeys, and which count as its own
-    whole_file: bool = False  # directives count anywhere in the script, not only before its first command
-    attached: bool = True  # a short option may have its value attached: -Jname
-    joins: re.Pattern[str] | None = None  # directives by which stderr goes where stdout goes
+    other_prefixes: tuple[str, ...] = ()  # directives of others that it obeys, and which count as its own
+    directives_anywhere: bool = False  # directives count anywhere in the script, not only before its first command
+    attached_values: bool = True  # a short option may have its value attached: -Jname
+    joins_streams: re.Pattern[str] | None = None  # directives by which stderr goes where stdout goes
     name_limit: int = 60  # characters of a job's name
     plain_paths: bool = False  # only letters, digits and _ . / - in the path of a script
     script_on_stdin: bool = False
@@ -97,26 +97,26 @@ class Scheduler:
 
     array: Option | None = None  # None: no arrays
     array_on_command_line: bool = False  # the array option is an argument of the submit command, not a directive
-    array_least: int = 1  # tasks
+    min_array_size: int = 1  # tasks
     array_index: str = ""  # shell words that give a task its index, from 1
     throttle: str | None = None  # {throttle} of the array option, with {} for the number; None: there is no throttle
     index_pattern: str = ""  # stands for the index in the pattern of an output path
-    limit: Limit | None = None
-    too_many: re.Pattern[str] | None = None  # a refusal because an array is too large, or because there are none
+    limit: ArrayLimit | None = None
+    array_too_large: re.Pattern[str] | None = None  # a refusal because an array is too large, or because there are none
 
     busy: re.Pattern[str] | None = None  # a refusal that passes by itself: a limit is reached, the server is away
     unclear: re.Pattern[str] | None = None  # an answer that leaves open whether the job was taken
     unclear_codes: frozenset[int] = frozenset()  # exit codes that do so
 
-    shows_script: bool = True  # in its answers; else a job is found again by its name alone
+    reports_script: bool = True  # in its answers; else a job is found again by its name alone
 
-    history: Asking | None = None  # for the jobs that the queue does not show any more
-    ask_every: float = 10.0  # seconds between two questions to it from one host
+    history: StatusQuery | None = None  # for the jobs that the queue does not show any more
+    min_query_interval: float = 10.0  # seconds between two questions to it from one host
 
     per_host: bool = False  # its queue is one machine's own, and cannot be asked from another
-    stuck: frozenset[str] = frozenset()  # words for a job that will not run, and stays until it is cancelled
+    held_states: frozenset[str] = frozenset()  # words for a job that will not run, and stays until it is cancelled
 
-    requeue_asked: re.Pattern[str] | None = None  # the user's directives ask for another start
+    requeue_directive: re.Pattern[str] | None = None  # the user's directives ask for another start
     requeue: str = ""  # shell words that end a job so that it starts again
 
     def status_of(self, native: NativeJob) -> Status | None:
@@ -125,12 +125,12 @@ class Scheduler:
         return self.states.get(native.state) if with_reason is None else with_reason
 
 
-def find(pattern: str) -> re.Pattern[str]:
+def line_pattern(pattern: str) -> re.Pattern[str]:
     """A pattern that is looked for line by line."""
     return re.compile(pattern, re.MULTILINE)
 
 
-def words(*patterns: str) -> re.Pattern[str]:
+def any_of(*patterns: str) -> re.Pattern[str]:
     """A pattern for any of some words in an answer, whatever their case."""
     return re.compile("|".join(patterns), re.IGNORECASE)
 

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlxp_core.errors import CommandError, SubmissionBusyError, SubmissionRefusedError, SubmissionUnclearError
-from mlxp_core.scheduler.base import Asking, Command, NativeJob, Question, Scheduler
+from mlxp_core.scheduler.base import Command, NativeJob, QueueQuery, Scheduler, StatusQuery
 
 _MOMENT = 10.0  # seconds
 _SHOWN = 2000  # characters of an answer that an error shows
 
 
 @dataclass(frozen=True)
-class Answer:
+class CommandResult:
     """What a command came to; ``code`` is None when it ran out of time."""
 
     command: Command
@@ -40,7 +40,7 @@ class Answer:
 class InterruptedCommand(KeyboardInterrupt):
     """Ctrl-C, while a command ran that has ended since."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: CommandResult) -> None:
         """Keep its answer."""
         super().__init__()
         self.answer = answer
@@ -55,14 +55,14 @@ class InterruptedSubmission(KeyboardInterrupt):
         self.job_id = job_id
 
 
-def ask(
+def run_command(
     command: Command,
     *,
     limit: float,
     environment: Mapping[str, str] | None = None,
     directory: Path | None = None,
     stdin: Path | None = None,
-) -> Answer:
+) -> CommandResult:
     """Run a command; raises CommandError only where it cannot be run at all."""
     with _interrupts_held_back() as let_them_come:
         process = _start(command, environment=environment, directory=directory, stdin=stdin)
@@ -70,14 +70,14 @@ def ask(
             let_them_come()
             stdout, stderr = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
-            return Answer(command, None, *_end(process), limit)
+            return CommandResult(command, None, *_end(process), limit)
         except KeyboardInterrupt as interrupt:  # which the command has not got: its answer is worth a moment
             with contextlib.suppress(subprocess.TimeoutExpired):
                 stdout, stderr = process.communicate(timeout=min(limit, _MOMENT))
-                answer = Answer(command, process.returncode, _text(stdout), _text(stderr), limit)
+                answer = CommandResult(command, process.returncode, _text(stdout), _text(stderr), limit)
                 raise InterruptedCommand(answer) from interrupt
             raise
-    return Answer(command, process.returncode, _text(stdout), _text(stderr), limit)
+    return CommandResult(command, process.returncode, _text(stdout), _text(stderr), limit)
 
 
 def _start(
@@ -160,7 +160,7 @@ def submit(
     if not scheduler.script_on_stdin:
         command += (str(script),)
     try:
-        answer = ask(
+        answer = run_command(
             command,
             limit=limit,
             environment=scheduler.submit_environment,
@@ -183,14 +183,14 @@ def submit(
     raise SubmissionUnclearError(f"{scheduler.name} gave no clear answer to a submission:\n{answer}")
 
 
-def _job_id(scheduler: Scheduler, answer: Answer) -> str | None:
+def _job_id(scheduler: Scheduler, answer: CommandResult) -> str | None:
     found = scheduler.job_id.search(answer.stdout) if answer.code == 0 else None
     return found["id"] if found else None
 
 
-def look(scheduler: Scheduler, asking: Asking, question: Question, *, limit: float) -> list[NativeJob]:
+def query(scheduler: Scheduler, asking: StatusQuery, question: QueueQuery, *, limit: float) -> list[NativeJob]:
     """Ask a scheduler for jobs. Raises CommandError when it does not answer, or with what cannot be understood."""
-    answer = ask(asking.command(question), limit=limit)
+    answer = run_command(asking.command(question), limit=limit)
     told = answer.code in asking.codes and answer.stdout.strip()
     said = f"{answer.stdout}\n{answer.stderr}"
     if answer.code is not None and not told and asking.nothing is not None and asking.nothing.search(said):
@@ -206,7 +206,7 @@ def look(scheduler: Scheduler, asking: Asking, question: Question, *, limit: flo
 
 def cancel(scheduler: Scheduler, jobs: Sequence[tuple[str, int | None]], *, limit: float) -> None:
     """Cancel jobs, given by id and index in their array. Raises CommandError for an answer that is no success."""
-    answer = ask(scheduler.cancel(jobs), limit=limit)
+    answer = run_command(scheduler.cancel(jobs), limit=limit)
     if answer.code not in scheduler.cancel_codes:
         raise CommandError(f"{scheduler.name} did not cancel all of it:\n{answer}")
 
@@ -217,7 +217,7 @@ def array_limit(scheduler: Scheduler, *, limit: float) -> int | None:
     if known is None or known.command is None or known.pattern is None:
         return None
     try:
-        answer = ask(known.command, limit=limit)
+        answer = run_command(known.command, limit=limit)
     except CommandError:
         return None
     found = known.pattern.search(answer.stdout)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlxp_core.errors import CommandError, SubmissionBusyError, SubmissionUnclearError
-from mlxp_core.runs.process import user_name
+from mlxp_core.runs.process import current_user
 from mlxp_core.scheduler import client
-from mlxp_core.scheduler.base import NativeJob, Question, Scheduler
+from mlxp_core.scheduler.base import NativeJob, QueueQuery, Scheduler
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ _LONGEST_PAUSE = 60.0  # seconds between two tries
 
 
 @dataclass(frozen=True)
-class Call:
+class SubmitCall:
     """One submission to be made."""
 
     scheduler: Scheduler
@@ -33,7 +33,7 @@ class Call:
     submit_timeout: float  # seconds of trying
 
 
-def submit_once(call: Call) -> str:
+def submit_once(call: SubmitCall) -> str:
     """Submit, and give the job's id.
 
     Raises SubmissionRefusedError when nothing was submitted, SubmissionUnclearError when it is not known even after
@@ -71,7 +71,7 @@ def find_job(jobs: Iterable[NativeJob], script: Path, name: str) -> str | None:
     return None
 
 
-def _search(call: Call, error: SubmissionUnclearError, end: float) -> str | None:
+def _search(call: SubmitCall, error: SubmissionUnclearError, end: float) -> str | None:
     """Look for a job whose submission was unclear; None where the queue has twice answered without it.
 
     Raises SubmissionUnclearError where the queue could not be asked until the end.
@@ -80,7 +80,9 @@ def _search(call: Call, error: SubmissionUnclearError, end: float) -> str | None
     while True:
         why = "Its queue does not show the job yet."
         try:
-            jobs = client.look(call.scheduler, call.scheduler.status, Question(user_name()), limit=call.command_timeout)
+            jobs = client.query(
+                call.scheduler, call.scheduler.status, QueueQuery(current_user()), limit=call.command_timeout
+            )
         except CommandError as silence:
             why = f"Its queue could not be asked:\n{silence}"
         else:
@@ -91,9 +93,9 @@ def _search(call: Call, error: SubmissionUnclearError, end: float) -> str | None
                 why = "It cannot be told from others in the queue, for your header gives it a name of its own."
             elif job_id is not None or absent > 1:
                 return job_id
-        if time.monotonic() + call.scheduler.ask_every > end:
+        if time.monotonic() + call.scheduler.min_query_interval > end:
             raise SubmissionUnclearError(
                 f"{error}\n{why}\nThe job may be there or not. The same command again, or `mlxp rerun`, looks for "
                 "it before anything is submitted."
             ) from error
-        time.sleep(call.scheduler.ask_every)
+        time.sleep(call.scheduler.min_query_interval)

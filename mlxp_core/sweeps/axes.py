@@ -18,10 +18,10 @@ class Axis:
 
     keys: tuple[str, ...]
     steps: tuple[tuple[str, ...], ...]
-    given: str = "on the command line (or in hydra.sweeper.params)"
+    source: str = "on the command line (or in hydra.sweeper.params)"
 
 
-def walk_together(axes: Sequence[Axis], groups: Sequence[Sequence[str]]) -> list[Axis]:
+def zip_axes(axes: Sequence[Axis], groups: Sequence[Sequence[str]]) -> list[Axis]:
     """Join the axes of these keys, so that their lists are walked side by side.
 
     Raises ConfigurationError for a key that is not swept, that is in two groups, or for lists of different lengths.
@@ -43,21 +43,21 @@ def walk_together(axes: Sequence[Axis], groups: Sequence[Sequence[str]]) -> list
     return joined
 
 
-def multiply(axes: Sequence[Axis]) -> list[Overrides]:
+def product(axes: Sequence[Axis]) -> list[Overrides]:
     """Every combination of the axes' steps, the last axis fastest. Raises ConfigurationError for a key given twice."""
     seen: dict[str, Axis] = {}
     for axis in axes:
         for key in map(_bare, axis.keys):
             # of one place they are as the user wrote them: `+x=1 x=2,3` is for Hydra to apply
-            if key in seen and seen[key].given != axis.given:
+            if key in seen and seen[key].source != axis.source:
                 raise ConfigurationError(
-                    f"{key} is given twice, {seen[key].given} and {axis.given}: leave it out in one place"
+                    f"{key} is given twice, {seen[key].source} and {axis.source}: leave it out in one place"
                 )
         seen |= dict.fromkeys(map(_bare, axis.keys), axis)
     return [list(itertools.chain(*steps)) for steps in itertools.product(*(axis.steps for axis in axes))]
 
 
-def repetitions(repeat: Mapping[str, int]) -> list[Axis]:
+def repeat_axes(repeat: Mapping[str, int]) -> list[Axis]:
     """An axis for each key that counts: ``{seed: 3}`` is ``seed=0``, ``seed=1``, ``seed=2``."""
     for key, count in repeat.items():
         if count < 1:

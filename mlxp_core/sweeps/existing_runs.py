@@ -7,20 +7,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlxp_core.errors import ConfigurationError
-from mlxp_core.jobs.refresh import bring_up_to_date
-from mlxp_core.nested import canonical, value_at
+from mlxp_core.jobs.refresh import refresh
+from mlxp_core.nested import canonical_json, value_at
 from mlxp_core.runs.layout import LogDir, RunDir
 from mlxp_core.runs.listing import list_runs
-from mlxp_core.runs.state import Standing
+from mlxp_core.runs.state import RunState
 from mlxp_core.runs.status import Status
-from mlxp_core.sweeps.interpolation import of_the_environment
+from mlxp_core.sweeps.interpolation import environment_paths
 from mlxp_core.yaml_io import dump_yaml, load_yaml, read_yaml
 
 UNFINISHED = (Status.FAILED, Status.TIMEOUT, Status.PREEMPTED, Status.LOST, Status.CANCELLED)
 
 
 @dataclass(frozen=True)
-class Wish:
+class SkipPolicy:
     """Which runs count."""
 
     skip: Collection[Status]
@@ -32,19 +32,19 @@ class Wish:
 
 
 @dataclass
-class Plan:
+class SweepPlan:
     """What becomes of jobs, by their place in the list."""
 
     new: list[int] = field(default_factory=list)
-    again: dict[int, RunDir] = field(default_factory=dict)  # unfinished, in its own folder
-    left: dict[int, Standing] = field(default_factory=dict)  # has such a run
-    other_code: list[Standing] = field(default_factory=list)  # would have counted, had their code been the same
+    resumed: dict[int, RunDir] = field(default_factory=dict)  # unfinished, in its own folder
+    skipped: dict[int, RunState] = field(default_factory=dict)  # has such a run
+    other_code: list[RunState] = field(default_factory=list)  # would have counted, had their code been the same
     # so would these, of the same text, had the environment given it the same values; with where these differ
     other_values: dict[RunDir, list[str]] = field(default_factory=dict)
-    not_resumed: list[Standing] = field(default_factory=list)  # unfinished, of other code, so left as they are
+    not_resumed: list[RunState] = field(default_factory=list)  # unfinished, of other code, so left as they are
 
 
-def statuses(given: Any) -> list[Status]:
+def parse_statuses(given: Any) -> list[Status]:
     """Status by name, one or several. Raises ConfigurationError."""
     found = []
     for name in given if isinstance(given, list) else [given] if given else []:
@@ -54,25 +54,25 @@ def statuses(given: Any) -> list[Status]:
     return found
 
 
-def plan(
+def plan_sweep(
     log_dir: LogDir,
     configs: Sequence[Mapping[str, Any]],
-    wish: Wish,
+    wish: SkipPolicy,
     resolved: Callable[[int], Mapping[str, Any]],
-) -> Plan:
+) -> SweepPlan:
     """Find out what is to be run of jobs with these configurations (with their interpolations).
 
     ``resolved`` gives the configuration of the job at a place without interpolations; it is asked only where they look
     into the environment. The schedulers are asked about runs that have not ended.
     """
     known = _by_configuration(log_dir, configs)
-    made = Plan()
+    made = SweepPlan()
     known = {at: _with_these_values(runs, configs[at], resolved, at, made) for at, runs in known.items()}
-    standings = {run: Standing.load(run) for runs in known.values() for run in runs}
+    standings = {run: RunState.load(run) for runs in known.values() for run in runs}
     ours = {run: one for run, one in standings.items() if _program(one) in {wish.program, None}}
-    other = {run: where for run, where in made.other_values.items() if _program(Standing.load(run)) == wish.program}
+    other = {run: where for run, where in made.other_values.items() if _program(RunState.load(run)) == wish.program}
     made.other_values = other
-    bring_up_to_date(ours.values())
+    refresh(ours.values())
     for at in range(len(configs)):
         _decide(at, [ours[run] for run in known[at] if run in ours], wish, made)
     return made
@@ -83,10 +83,10 @@ def _with_these_values(
     config: Mapping[str, Any],
     resolved: Callable[[int], Mapping[str, Any]],
     at: int,
-    made: Plan,
+    made: SweepPlan,
 ) -> list[RunDir]:
     """Those of the runs in whose configuration the environment has not put something else."""
-    paths = of_the_environment(config) if runs else []
+    paths = environment_paths(config) if runs else []
     if not paths:
         return list(runs)
     here = resolved(at)
@@ -102,7 +102,7 @@ def _with_these_values(
         other = [
             ".".join(map(str, path))
             for path, old, new in values
-            if not (isinstance(new, str) and "${" in new) and canonical(old) != canonical(new)
+            if not (isinstance(new, str) and "${" in new) and canonical_json(old) != canonical_json(new)
         ]
         if other:
             made.other_values[run] = other
@@ -111,38 +111,38 @@ def _with_these_values(
     return same
 
 
-def _decide(at: int, runs: Sequence[Standing], wish: Wish, made: Plan) -> None:
+def _decide(at: int, runs: Sequence[RunState], wish: SkipPolicy, made: SweepPlan) -> None:
     counting = [one for one in runs if wish.any_code or _is_of(one, wish)]
     done = [one for one in counting if one.status in wish.skip]
     if done:
-        made.left[at] = done[-1]
+        made.skipped[at] = done[-1]
         return
     if wish.resume:
         # without a version there is none to be another one, where the user says that any will do
         same = [one for one in counting if _code_of(one) == (wish.commit, wish.function_hash)]
-        taken = set(made.again.values())
+        taken = set(made.resumed.values())
         unfinished = [one for one in same if _is_unfinished(one) and one.run not in taken]
         under_way = [one for one in same if one.status in {Status.PENDING, Status.RUNNING} and one not in unfinished]
         if under_way:
-            made.left[at] = under_way[-1]
+            made.skipped[at] = under_way[-1]
             return
         if unfinished:
-            made.again[at] = unfinished[-1].run
+            made.resumed[at] = unfinished[-1].run
             return
         made.not_resumed += [one for one in runs if one not in same and _is_unfinished(one)]
     made.other_code += [one for one in runs if one not in counting and one.status in wish.skip]
     made.new.append(at)
 
 
-def _is_unfinished(one: Standing) -> bool:
+def _is_unfinished(one: RunState) -> bool:
     return one.status in UNFINISHED or (one.status is Status.PENDING and not one.is_submitted)
 
 
-def _is_of(one: Standing, wish: Wish) -> bool:
+def _is_of(one: RunState, wish: SkipPolicy) -> bool:
     return wish.commit is not None and _code_of(one) == (wish.commit, wish.function_hash)
 
 
-def _code_of(one: Standing) -> tuple[Any, Any]:
+def _code_of(one: RunState) -> tuple[Any, Any]:
     """The commit that a run ran, None where it ran in place, on files that may have been any; its function's hash."""
     version = one.info.get("version_manager")
     if not isinstance(version, Mapping):
@@ -150,7 +150,7 @@ def _code_of(one: Standing) -> tuple[Any, Any]:
     return None if version.get("snapshot") == "none" else version.get("commit_hash"), version.get("function_hash")
 
 
-def _program(one: Standing) -> Any:
+def _program(one: RunState) -> Any:
     hydra = one.info.get("hydra")
     return hydra.get("job_name") if isinstance(hydra, Mapping) else None
 
@@ -183,6 +183,6 @@ def _lines(text: str) -> tuple[str, ...]:
 
 def _says(text: str, run: RunDir, config: Mapping[str, Any]) -> bool:
     try:
-        return canonical(read_yaml(text, run.config_unresolved)) == canonical(config)
+        return canonical_json(read_yaml(text, run.config_unresolved)) == canonical_json(config)
     except ValueError:
         return False

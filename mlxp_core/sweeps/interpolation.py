@@ -14,21 +14,21 @@ _NODE = re.compile(r"\$\{\s*(\.*)([A-Za-z_0-9][\w.\[\]-]*)\s*\}")
 _VARIABLE = re.compile(r"\$\{\s*oc\.env\s*:\s*(\w+)")
 
 
-def of_the_environment(config: Any, path: KeyPath = ()) -> list[KeyPath]:
+def environment_paths(config: Any, path: KeyPath = ()) -> list[KeyPath]:
     """The places of text that asks for variables of the environment, and for nothing that each job has for itself.
 
     Those are what a scheduler gives a job, and what other resolvers give: the time, a random number.
     """
     if isinstance(config, (dict, list)):
         items = config.items() if isinstance(config, dict) else enumerate(config)
-        return [one for key, item in items for one in of_the_environment(item, (*path, key))]
+        return [one for key, item in items for one in environment_paths(item, (*path, key))]
     if not isinstance(config, str) or "${" not in config:
         return []
     stable = all(name.startswith("oc.") for name in _RESOLVER.findall(config))
     return [path] if stable and any(not is_of_a_job(name) for name in _VARIABLE.findall(config)) else []
 
 
-def of_a_job(config: Any, is_of_a_job: Callable[[str], bool]) -> list[KeyPath]:
+def job_dependent_paths(config: Any, is_of_a_job: Callable[[str], bool]) -> list[KeyPath]:
     """The places whose values are known when the job runs: text that asks for its variables, directly or elsewhere."""
     texts = [(path, text) for path, text in leaves(config) if isinstance(text, str) and "${" in text]
     found = [path for path, text in texts if any(map(is_of_a_job, _VARIABLE.findall(text)))]

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from mlxp_core.errors import SnapshotError
-from mlxp_core.runs.state import Standing
-from mlxp_core.versioning.export import remove, write_files
+from mlxp_core.runs.state import RunState
+from mlxp_core.versioning.export import export_commit, remove_tree
 from mlxp_core.versioning.git import BYTE_CODE, Repository, find_repository
 
 _LINK = "160000"  # the mode of a submodule's entry
 
 
-def code_of(one: Standing) -> Mapping[str, Any]:
+def code_of(one: RunState) -> Mapping[str, Any]:
     """The version_manager fields of a run; none where it has recorded none."""
     facts = one.info.get("version_manager")
     return facts if isinstance(facts, Mapping) else {}
@@ -33,7 +33,7 @@ def find_version(folder: Path, commit: str) -> Repository:
     return repository
 
 
-def find_again(facts: Mapping[str, Any], place: Path | None = None) -> Repository:
+def locate_commit(facts: Mapping[str, Any], place: Path | None = None) -> Repository:
     """The repository that has the version of these facts whole; ``place`` is where it is now. Raises SnapshotError."""
     place = place or (Path(str(facts["repo_path"])) if facts.get("repo_path") else None)
     if place is None or not facts.get("commit_hash"):
@@ -41,12 +41,12 @@ def find_again(facts: Mapping[str, Any], place: Path | None = None) -> Repositor
     commit, copy = str(facts["commit_hash"]), facts.get("copy")
     repository = find_version(place, commit)
     before = Path(copy) if isinstance(copy, str) and Path(copy).is_dir() else None
-    if why := why_not_whole(repository, commit, before):
+    if why := missing_objects_reason(repository, commit, before):
         raise SnapshotError(why)
     return repository
 
 
-def why_not_whole(repository: Repository, commit: str, copy: Path | None = None) -> str:
+def missing_objects_reason(repository: Repository, commit: str, copy: Path | None = None) -> str:
     """Why git cannot give all files of a version; empty where it can.
 
     ``copy`` is the version as it was given before, where there is one: what a filter such as LFS makes of the files is
@@ -71,13 +71,13 @@ def why_not_whole(repository: Repository, commit: str, copy: Path | None = None)
     return _why_different(repository, commit, copy) if filtered and copy is not None else ""
 
 
-def why_not_kept(repository: Repository, commit: str) -> str:
+def unreferenced_reason(repository: Repository, commit: str) -> str:
     """Why git may throw a version away; empty where a ref holds it, and those of its submodules."""
     if not repository.git("for-each-ref", "--count=1", f"--contains={commit}"):
         return f"no branch, tag or other ref of {repository.top} has commit {commit[:10]}, so git may throw it away"
     for mode, oid, path in _entries(repository, commit):
-        inside = repository.inside(path) if mode == _LINK else None
-        if inside is not None and (why := why_not_kept(inside, oid)):
+        inside = repository.submodule(path) if mode == _LINK else None
+        if inside is not None and (why := unreferenced_reason(inside, oid)):
             return why
     return ""
 
@@ -91,9 +91,9 @@ def _has(repository: Repository, commit: str) -> bool:
 
 
 def _why_not_submodule(repository: Repository, path: str, commit: str, copy: Path | None) -> str:
-    inside = repository.inside(path)
+    inside = repository.submodule(path)
     if inside is not None:
-        return why_not_whole(inside, commit, copy)
+        return missing_objects_reason(inside, commit, copy)
     # one that was not there when the copy was made is an empty folder in it
     if copy is not None and copy.is_dir() and any(copy.iterdir()):
         return (
@@ -107,12 +107,12 @@ def _why_different(repository: Repository, commit: str, copy: Path) -> str:
     with tempfile.TemporaryDirectory(prefix="hydra-mlxp-") as folder:
         again = Path(folder, "again")
         try:
-            write_files(repository, commit, again)
+            export_commit(repository, commit, again)
             different = _difference(again, copy)
         except SnapshotError as error:
             return str(error)
         finally:
-            remove(again)
+            remove_tree(again)
     return f"a filter of git, such as LFS, makes something else of {different} now" if different else ""
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mlxp_core.errors import SnapshotError
-from mlxp_core.versioning.git import BYTE_CODE, Change, Repository
+from mlxp_core.versioning.git import BYTE_CODE, FileChange, Repository
 
 REFS = "refs/mlxp"
 _GITLINK = "160000"  # the mode of a submodule's entry
@@ -24,7 +24,7 @@ _NOBODY = {
 }
 
 
-def capture(repository: Repository, head: str | None, leave_out: Sequence[Path] = ()) -> str:
+def commit_work_tree(repository: Repository, head: str | None, leave_out: Sequence[Path] = ()) -> str:
     """Give the commit whose files are those of the work tree: ``head``, where nothing differs; else one that is made.
 
     ``head`` is the commit that is checked out, None before the first. ``leave_out``: folders that are no part of it.
@@ -37,11 +37,11 @@ def capture(repository: Repository, head: str | None, leave_out: Sequence[Path] 
             shutil.copy2(own, index)  # with its time, by which git tells what may have changed since
         _show_hidden(repository, index)
         _add(repository, index, leave_out)
-        for path, commit in links(repository, index):
-            inside = repository.inside(path)
+        for path, commit in submodules(repository, index):
+            inside = repository.submodule(path)
             if inside is None:
                 continue
-            there = capture(inside, commit)
+            there = commit_work_tree(inside, commit)
             if there != commit:
                 repository.git("update-index", "--add", "--cacheinfo", f"{_GITLINK},{there},{path}", index=index)
         tree = repository.git("write-tree", index=index)
@@ -51,17 +51,17 @@ def capture(repository: Repository, head: str | None, leave_out: Sequence[Path] 
     return head if tree == before else _commit(repository, tree, head, time)
 
 
-def hidden_changes(repository: Repository) -> tuple[Change, ...]:
+def hidden_changes(repository: Repository) -> tuple[FileChange, ...]:
     """Files that differ and that `git status` is told not to look at (update-index --assume-unchanged)."""
     hidden = dict(_hidden(repository))
     if not hidden:
         return ()
     paths = [path for path in hidden if "\n" not in path]
     answer = repository.git("hash-object", "--stdin-paths", stdin=os.fsencode("".join(f"{path}\n" for path in paths)))
-    return tuple(Change(" M", path) for path, now in zip(paths, answer.split(), strict=True) if hidden[path] != now)
+    return tuple(FileChange(" M", path) for path, now in zip(paths, answer.split(), strict=True) if hidden[path] != now)
 
 
-def links(repository: Repository, index: Path) -> list[tuple[str, str]]:
+def submodules(repository: Repository, index: Path) -> list[tuple[str, str]]:
     """Path and commit of each submodule in an index, and of each clone that was added to it."""
     return [(path, oid) for _, mode, oid, path in _entries(repository, index) if mode == _GITLINK]
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from mlxp_core.errors import SnapshotError, StoreError
 from mlxp_core.runs.layout import RunDir
-from mlxp_core.runs.state import Standing
-from mlxp_core.versioning.availability import code_of, find_again
-from mlxp_core.versioning.export import remove, write_files
+from mlxp_core.runs.state import RunState
+from mlxp_core.versioning.availability import code_of, locate_commit
+from mlxp_core.versioning.export import export_commit, remove_tree
 from mlxp_core.versioning.git import BYTE_CODE
 from mlxp_core.versioning.snapshot import NONE
 
@@ -31,7 +31,7 @@ _OF_THE_JOB = (
 
 
 @dataclass(frozen=True)
-class Recreated:
+class Checkout:
     """The code of a run, as it lies there again."""
 
     folder: Path
@@ -42,13 +42,13 @@ class Recreated:
     command: str  # how; empty where that is not recorded
 
 
-def recreate(run: RunDir, folder: Path, *, repository: Path | None = None, commit_only: bool = False) -> Recreated:
+def checkout_run(run: RunDir, folder: Path, *, repository: Path | None = None, commit_only: bool = False) -> Checkout:
     """Write the code that a run has run into ``folder``, which must be new or empty.
 
     ``repository`` is where the repository is now, if not where it was. ``commit_only``: the commit, even where the run
     had changes that were not kept. Raises SnapshotError, and StoreError for the folder.
     """
-    one = Standing.load(run)
+    one = RunState.load(run)
     facts = code_of(one)
     commit = facts.get("commit_hash")
     if not isinstance(commit, str):
@@ -67,14 +67,14 @@ def recreate(run: RunDir, folder: Path, *, repository: Path | None = None, commi
         why = _write(facts, repository, commit, aside)
         aside.rename(folder)
     finally:
-        remove(aside)
-    return Recreated(folder, commit, why, left_out, _directory(one, facts, folder), _command(one, facts, folder))
+        remove_tree(aside)
+    return Checkout(folder, commit, why, left_out, _directory(one, facts, folder), _command(one, facts, folder))
 
 
 def _write(facts: Mapping[str, Any], repository: Path | None, commit: str, folder: Path) -> str:
     """Write the files; gives why they are not from git, where they are not."""
     try:
-        write_files(find_again(facts, repository), commit, folder)
+        export_commit(locate_commit(facts, repository), commit, folder)
     except SnapshotError as error:
         copy = facts.get("copy")
         if not isinstance(copy, str) or not Path(copy).is_dir():
@@ -82,7 +82,7 @@ def _write(facts: Mapping[str, Any], repository: Path | None, commit: str, folde
                 f"commit {commit} cannot be recreated: {error}\n"
                 "Where the repository has been moved, name its new place with --repo."
             ) from error
-        remove(folder)
+        remove_tree(folder)
         # jobs leave byte code in a copy
         shutil.copytree(copy, folder, symlinks=True, ignore=shutil.ignore_patterns(BYTE_CODE))
         _make_writable(folder)
@@ -107,7 +107,7 @@ def _left_out(facts: Mapping[str, Any]) -> tuple[str, ...]:
     return ("changes that are not listed",) if facts.get("dirty") else ()
 
 
-def _because(one: Standing) -> str:
+def _because(one: RunState) -> str:
     return f": {one.problem}" if one.problem else ", as outside of a git repository"
 
 
@@ -116,7 +116,7 @@ def _places(facts: Mapping[str, Any]) -> list[Path]:
     return [Path(str(facts[key])) for key in ("copy", "repo_path") if facts.get(key)]
 
 
-def _directory(one: Standing, facts: Mapping[str, Any], folder: Path) -> Path:
+def _directory(one: RunState, facts: Mapping[str, Any], folder: Path) -> Path:
     work_dir = Path(str(one.info.get("work_dir") or "/"))
     for place in _places(facts):
         if work_dir.is_relative_to(place) and (inside := folder / work_dir.relative_to(place)).is_dir():
@@ -124,7 +124,7 @@ def _directory(one: Standing, facts: Mapping[str, Any], folder: Path) -> Path:
     return folder
 
 
-def _command(one: Standing, facts: Mapping[str, Any], folder: Path) -> str:
+def _command(one: RunState, facts: Mapping[str, Any], folder: Path) -> str:
     """The run's command in the new place, without what led its output into the run's folder."""
     recorded = one.info.get("command")
     if not isinstance(recorded, list):
@@ -146,7 +146,7 @@ def _moved(word: str, facts: Mapping[str, Any], folder: Path) -> str:
     return word
 
 
-def _python_path(one: Standing) -> list[str]:
+def _python_path(one: RunState) -> list[str]:
     """What script.sh sets as PYTHONPATH, if a launch has written it."""
     try:
         text = one.run.script.read_text(encoding="utf-8", errors="surrogateescape")

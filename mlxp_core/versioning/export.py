@@ -10,24 +10,24 @@ import stat
 from pathlib import Path
 
 from mlxp_core.errors import SnapshotError
-from mlxp_core.versioning.capture import links
+from mlxp_core.versioning.capture import submodules
 from mlxp_core.versioning.git import Repository
 
 log = logging.getLogger(__name__)
 
 
-def publish(repository: Repository, commit: str, place: Path) -> Path:
+def publish_copy(repository: Repository, commit: str, place: Path) -> Path:
     """Have the files of a commit under ``place``, in a folder of its name, whole. Raises SnapshotError."""
     target = place / commit
     if target.is_dir():
         with contextlib.suppress(PermissionError, FileNotFoundError):  # of another user, who alone may remove it
-            os.utime(target)  # in use: see versions.py
+            os.utime(target)  # in use: see prune.py
         if target.is_dir():  # else `mlxp snapshots prune` was quicker
             return target
     place.mkdir(parents=True, exist_ok=True)
     temporary = place / f".{commit}.{os.getpid()}.{os.urandom(4).hex()}"
     try:
-        write_files(repository, commit, temporary)
+        export_commit(repository, commit, temporary)
         _make_read_only(temporary)
         try:
             temporary.rename(target)
@@ -35,17 +35,17 @@ def publish(repository: Repository, commit: str, place: Path) -> Path:
             if not target.is_dir():  # else another launch was quicker, with the same files
                 raise
     finally:
-        remove(temporary)
+        remove_tree(temporary)
     return target
 
 
-def write_files(repository: Repository, commit: str, folder: Path) -> None:
+def export_commit(repository: Repository, commit: str, folder: Path) -> None:
     """Write the files of a commit, and of its submodules at theirs, into a new folder. Raises SnapshotError."""
     index = folder.with_name(f"{folder.name}.index")
     try:
         # an index of its own, so that what is staged stays; not `git archive`, which leaves out what is export-ignore
         repository.git("read-tree", commit, index=index)
-        inner = links(repository, index)
+        inner = submodules(repository, index)
         # side by side, since git 2.32
         workers = ("-c", f"checkout.workers={min(4, os.cpu_count() or 1)}")
         repository.git(*workers, "checkout-index", "--all", f"--prefix={folder}/", index=index)
@@ -57,7 +57,7 @@ def write_files(repository: Repository, commit: str, folder: Path) -> None:
 
 
 def _write_submodule(repository: Repository, path: str, commit: str, folder: Path) -> None:
-    inside = repository.inside(path)
+    inside = repository.submodule(path)
     if inside is None:
         log.warning("the submodule %s of %s is not checked out, so its folder is empty", path, repository.top)
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def _write_submodule(repository: Repository, path: str, commit: str, folder: Pat
             "git submodule update --init --recursive"
         ) from None
     shutil.rmtree(folder, ignore_errors=True)
-    write_files(inside, commit, folder)
+    export_commit(inside, commit, folder)
 
 
 def _make_read_only(top: Path) -> None:
@@ -87,7 +87,7 @@ def _make_read_only(top: Path) -> None:
             os.chmod(folder, os.lstat(folder).st_mode & ~0o222)  # noqa: PTH101
 
 
-def remove(folder: Path) -> None:
+def remove_tree(folder: Path) -> None:
     """Remove a copy, which is read-only, or what is left of one."""
     for inner, _, _ in os.walk(folder):
         with contextlib.suppress(OSError):

@@ -44,7 +44,7 @@ _OPTIONS = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c"
 Runner = Callable[[Sequence[str], Path, Mapping[str, str], bytes], bytes]
 
 
-class Change(NamedTuple):
+class FileChange(NamedTuple):
     """What `git status` says of one path."""
 
     state: str  # two letters
@@ -56,13 +56,13 @@ class Change(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Status:
+class WorkTreeStatus:
     """What is checked out, and what differs from it."""
 
     head: str | None  # the commit's full hash; None before the first
     branch: str | None  # None for a detached HEAD
-    changes: tuple[Change, ...]
-    ignored: tuple[Change, ...]  # what git is told to ignore
+    changes: tuple[FileChange, ...]
+    ignored: tuple[FileChange, ...]  # what git is told to ignore
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Repository:
             variables["GIT_INDEX_FILE"] = str(index)
         return os.fsdecode(self.run(("git", *_OPTIONS, *words), self.top, variables, stdin)).removesuffix("\n")
 
-    def status(self, own: Path | None = None) -> Status:
+    def status(self, own: Path | None = None) -> WorkTreeStatus:
         """Ask `git status`; what lies in ``own``, which the runs wrote, is no change of the code."""
         # of a submodule, whatever the user's configuration says to ignore of it
         return read_status(
@@ -105,7 +105,7 @@ class Repository:
             own,
         )
 
-    def inside(self, path: str) -> Repository | None:
+    def submodule(self, path: str) -> Repository | None:
         """The repository of a submodule, or of a clone within the work tree; None where there is none."""
         folder = self.top / path
         if not (folder / ".git").exists():  # not initialised: git would find the repository around it
@@ -130,10 +130,10 @@ def find_repository(folder: Path, run: Runner | None = None) -> Repository:
     return Repository(Path(answer.removesuffix("\n")), run)
 
 
-def read_status(text: str, top: Path, own: Path | None) -> Status:
+def read_status(text: str, top: Path, own: Path | None) -> WorkTreeStatus:
     """Read what `git status --porcelain=v2 --branch -z` prints. Source: git-status(1), Porcelain Format Version 2."""
     head, branch = None, None
-    found: list[Change] = []
+    found: list[FileChange] = []
     entries = iter(text.split("\0"))
     for entry in entries:
         kind, _, rest = entry.partition(" ")
@@ -144,11 +144,11 @@ def read_status(text: str, top: Path, own: Path | None) -> Status:
                 branch = value if name == "branch.head" else branch
         elif kind in _FIELDS_BEFORE_PATH:
             *fields, path = rest.split(" ", _FIELDS_BEFORE_PATH[kind])
-            found.append(Change(fields[0].replace(".", " "), path))
+            found.append(FileChange(fields[0].replace(".", " "), path))
             if kind == "2":
                 next(entries, None)  # the old name of what was renamed or copied
         elif kind in {"?", "!"} and not (kind == "?" and BYTE_CODE in Path(rest).parts):
-            found.append(Change(kind * 2, rest))
+            found.append(FileChange(kind * 2, rest))
     if own is not None:
         resolved = own.resolve()
         found = [
@@ -157,7 +157,7 @@ def read_status(text: str, top: Path, own: Path | None) -> Status:
             if change.state == "!!" or not (top / change.path).resolve().is_relative_to(resolved)
         ]
     ignored = tuple(change for change in found if change.state == "!!")
-    return Status(head, branch, tuple(change for change in found if change.state != "!!"), ignored)
+    return WorkTreeStatus(head, branch, tuple(change for change in found if change.state != "!!"), ignored)
 
 
 _FIELDS_BEFORE_PATH = {"1": 7, "2": 8, "u": 9}

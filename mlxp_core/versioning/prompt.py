@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from mlxp_core.versioning.git import Change, Repository, Status
-from mlxp_core.versioning.snapshot import ADD, CAPTURE, IGNORE, STOP, Answer
+from mlxp_core.versioning.git import FileChange, Repository, WorkTreeStatus
+from mlxp_core.versioning.snapshot import ADD, CAPTURE, IGNORE, STOP, Decision
 
 _MOST = 40  # lines of changes shown
 
 _Input = Callable[[str], str]
 
 
-def ask(repository: Repository, status: Status) -> Answer:
+def prompt_for_decision(repository: Repository, status: WorkTreeStatus) -> Decision:
     """Ask which code is to run. No answer, Ctrl-C or the end of the input, is: stop."""
     from rich.console import Console  # noqa: PLC0415
 
@@ -33,25 +33,25 @@ def ask(repository: Repository, status: Status) -> Answer:
     try:
         return _choice(lambda prompt: console.input(prompt, markup=False), status)
     except (EOFError, KeyboardInterrupt):
-        return Answer(STOP)
+        return Decision(STOP)
 
 
-def _choice(read: _Input, status: Status) -> Answer:
+def _choice(read: _Input, status: WorkTreeStatus) -> Decision:
     letters = {"r": CAPTURE, "c": ADD, "i": IGNORE, "s": STOP}
     if not status.head:
         del letters["i"]
     while (letter := read(f"[{'/'.join(letters)}] (r) ").strip().lower() or "r") not in letters:
         pass
     if letters[letter] != ADD:
-        return Answer(letters[letter])
-    while (files := chosen(status.changes, read("Which of them? Numbers, as in 1,3-5 (all) "))) is None:
+        return Decision(letters[letter])
+    while (files := parse_selection(status.changes, read("Which of them? Numbers, as in 1,3-5 (all) "))) is None:
         pass
     while not (message := read("Commit message: ").strip()):
         pass
-    return Answer(ADD, files, message)
+    return Decision(ADD, files, message)
 
 
-def chosen(changes: Sequence[Change], text: str) -> tuple[str, ...] | None:
+def parse_selection(changes: Sequence[FileChange], text: str) -> tuple[str, ...] | None:
     """The paths of changes that are named by number, from 1; all for nothing or ``all``; None for what is no number."""
     text = text.strip()
     if text in {"", "all"}:

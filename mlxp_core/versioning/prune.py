@@ -18,10 +18,10 @@ from typing import Any
 from mlxp_core.errors import MlxpError
 from mlxp_core.runs.layout import LogDir, RunDir
 from mlxp_core.runs.listing import list_runs
-from mlxp_core.runs.state import Standing, is_open
+from mlxp_core.runs.state import RunState, is_open
 from mlxp_core.runs.submission_record import read_manifest
-from mlxp_core.versioning.availability import code_of, find_version, why_not_kept, why_not_whole
-from mlxp_core.versioning.export import remove
+from mlxp_core.versioning.availability import code_of, find_version, missing_objects_reason, unreferenced_reason
+from mlxp_core.versioning.export import remove_tree
 from mlxp_core.versioning.snapshot import WORKTREE
 
 # seconds for which a copy is left alone that a launch has chosen: the launch composes and checks its jobs before it
@@ -35,7 +35,7 @@ _ASIDE = re.compile(rf"\.({_COMMIT.pattern})\.pruned\.\d+\.[0-9a-f]{{8}}")
 
 
 @dataclass(frozen=True)
-class Copy:
+class CodeCopy:
     """A copy of one version."""
 
     path: Path
@@ -58,21 +58,21 @@ class Copy:
 class Inventory:
     """The copies of a log directory."""
 
-    copies: tuple[Copy, ...]  # the oldest first
+    copies: tuple[CodeCopy, ...]  # the oldest first
     named: frozenset[str]  # versions whose copy a run names, there or not
 
 
 @dataclass(frozen=True)
-class Pruned:
+class PruneResult:
     """What was removed, and what was kept."""
 
-    removed: tuple[Copy, ...]
-    kept: dict[str, tuple[Copy, str]]  # by path, with the reason
+    removed: tuple[CodeCopy, ...]
+    kept: dict[str, tuple[CodeCopy, str]]  # by path, with the reason
     failed: dict[str, str]  # by path: what should have been removed and could not be
-    rests: tuple[Path, ...]  # of launches and prunes that were killed
+    leftovers: tuple[Path, ...]  # of launches and prunes that were killed
 
 
-def list_copies(log_dir: LogDir, standings: Iterable[Standing]) -> Inventory:
+def list_copies(log_dir: LogDir, standings: Iterable[RunState]) -> Inventory:
     """Look at all copies of a log directory; ``standings`` are those of ``all_runs``, as their schedulers know them."""
     uses = [(one, code_of(one)) for one in standings]
     repositories = dict.fromkeys(str(facts["repo_path"]) for _, facts in uses if facts.get("repo_path"))
@@ -86,15 +86,17 @@ def list_copies(log_dir: LogDir, standings: Iterable[Standing]) -> Inventory:
     return Inventory(tuple(sorted(copies, key=lambda copy: (copy.made, copy.commit))), named)
 
 
-def prune(log_dir: LogDir, standings: Iterable[Standing], *, elsewhere: bool = False, dry_run: bool = False) -> Pruned:
+def prune(
+    log_dir: LogDir, standings: Iterable[RunState], *, elsewhere: bool = False, dry_run: bool = False
+) -> PruneResult:
     """Remove the copies that nothing needs and that git can make again, and what killed launches have left.
 
     ``elsewhere``: those outside of the log directory, too; which runs of other log directories need them is not known.
     The caller holds the lock of the log directory, so that no run is submitted again meanwhile.
     """
     inventory = list_copies(log_dir, standings)
-    removed: list[Copy] = []
-    kept: dict[str, tuple[Copy, str]] = {}
+    removed: list[CodeCopy] = []
+    kept: dict[str, tuple[CodeCopy, str]] = {}
     failed: dict[str, str] = {}
     for copy in inventory.copies:
         why = _why_kept(copy, elsewhere=elsewhere)
@@ -120,7 +122,7 @@ def prune(log_dir: LogDir, standings: Iterable[Standing], *, elsewhere: bool = F
             if os.path.lexists(rest):
                 failed[str(rest)] = _owner(rest) or "it could not be removed"
     cleared = tuple(rest for rest in rests if str(rest) not in failed)
-    return Pruned(tuple(removed), kept, failed, cleared)
+    return PruneResult(tuple(removed), kept, failed, cleared)
 
 
 def all_runs(log_dir: LogDir) -> list[RunDir]:
@@ -135,7 +137,7 @@ def all_runs(log_dir: LogDir) -> list[RunDir]:
     return list(runs)
 
 
-def _paths(log_dir: LogDir, uses: Sequence[tuple[Standing, Mapping[str, Any]]]) -> Iterator[tuple[Path, bool]]:
+def _paths(log_dir: LogDir, uses: Sequence[tuple[RunState, Mapping[str, Any]]]) -> Iterator[tuple[Path, bool]]:
     """Each copy's folder, and whether it lies in the log directory."""
     seen = set()
     if log_dir.code.is_dir():
@@ -154,14 +156,14 @@ def _is_copy(path: Path) -> bool:
 
 
 def _look(
-    path: Path, uses: Sequence[tuple[Standing, Mapping[str, Any]]], repositories: Iterable[str], *, own: bool
-) -> Copy:
+    path: Path, uses: Sequence[tuple[RunState, Mapping[str, Any]]], repositories: Iterable[str], *, own: bool
+) -> CodeCopy:
     using = [(one, facts) for one, facts in uses if _uses(one, facts, path)]
     recorded = [facts for _, facts in using if facts.get("commit_hash") == path.name]
     snapshots = [str(facts["snapshot"]) for facts in recorded if facts.get("snapshot")]
     captured = path.with_name(f"{path.name}.diff").exists()
     size, made, used = _measure(path)
-    return Copy(
+    return CodeCopy(
         path=path,
         own=own,
         snapshot=next(iter(snapshots), WORKTREE if captured else None),
@@ -176,7 +178,7 @@ def _look(
     )
 
 
-def _uses(one: Standing, facts: Mapping[str, Any], path: Path) -> bool:
+def _uses(one: RunState, facts: Mapping[str, Any], path: Path) -> bool:
     copy = facts.get("copy")
     if copy is None:
         # one whose folder cannot be read may use any, until it is known to have ended
@@ -187,10 +189,10 @@ def _uses(one: Standing, facts: Mapping[str, Any], path: Path) -> bool:
     )
 
 
-def _needs(one: Standing) -> bool:
+def _needs(one: RunState) -> bool:
     """Whether a run has not ended, or may not have, or may start again: one that gave way and is still in the queue."""
     may_start = is_open(one) or bool(one.submission.get("stuck"))
-    return not one.ended or not one.current or one.is_unclear or may_start
+    return not one.has_ended or not one.is_current or one.submission_unresolved or may_start
 
 
 def _why_not_again(path: Path, repositories: Iterable[str]) -> str:
@@ -199,7 +201,7 @@ def _why_not_again(path: Path, repositories: Iterable[str]) -> str:
     for folder in dict.fromkeys(repositories):
         try:
             repository = find_version(Path(folder), path.name)
-            why = why_not_whole(repository, path.name, path) or why_not_kept(repository, path.name)
+            why = missing_objects_reason(repository, path.name, path) or unreferenced_reason(repository, path.name)
         except (MlxpError, OSError) as error:
             why = str(error)
         if not why:
@@ -223,7 +225,7 @@ def _measure(path: Path) -> tuple[int, float, float]:
     return total * 512, made, used
 
 
-def _why_kept(copy: Copy, *, elsewhere: bool) -> str:
+def _why_kept(copy: CodeCopy, *, elsewhere: bool) -> str:
     if copy.needed:
         return "needed"
     if copy.problem:
@@ -300,7 +302,7 @@ def _rests(place: Path, named: Collection[str], *, own: bool) -> Iterator[Path]:
 def _discard(path: Path) -> None:
     """Remove a folder or a file, as far as that is possible."""
     if path.is_dir() and not path.is_symlink():
-        remove(path)
+        remove_tree(path)
     else:
         try:
             path.unlink(missing_ok=True)

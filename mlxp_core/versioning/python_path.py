@@ -88,7 +88,7 @@ def _link(links: Path, name: str, copied: Path) -> Path:
     return links
 
 
-def misplaced(modules: Mapping[str, Any], repo: Path, copy: Path) -> list[str]:
+def modules_outside_copy(modules: Mapping[str, Any], repo: Path, copy: Path) -> list[str]:
     """Files of modules that were loaded from a work tree although the copy of its code has them, too."""
     top = os.path.realpath(repo)
     inside, own = f"{top}{os.sep}", f"{os.path.realpath(copy)}{os.sep}"

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mlxp_core.atomic_files import write_whole
+from mlxp_core.atomic_files import write_atomic
 from mlxp_core.errors import ConfigurationError, NoRepositoryError, SnapshotError
 from mlxp_core.runs.layout import LogDir, RunDir
-from mlxp_core.versioning.capture import capture, hidden_changes
-from mlxp_core.versioning.export import publish
-from mlxp_core.versioning.git import Change, Repository, Status, commit_files, find_repository, run_git
+from mlxp_core.versioning.capture import commit_work_tree, hidden_changes
+from mlxp_core.versioning.export import publish_copy
+from mlxp_core.versioning.git import FileChange, Repository, WorkTreeStatus, commit_files, find_repository, run_git
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ _MOST_DIFF = 1 << 20
 
 
 @dataclass(frozen=True)
-class Answer:
+class Decision:
     """What to do about changes that are not committed: one of ON_CHANGES, but for ASK."""
 
     what: str
@@ -38,7 +38,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Wish:
+class SnapshotOptions:
     """Which code is to run: the options of the launcher that say so."""
 
     snapshot: str = AUTO
@@ -55,11 +55,11 @@ class Wish:
             raise ConfigurationError(f"{key}.on_changes={ADD} needs {key}.commit_message='…'")
 
 
-Ask = Callable[[Repository, Status], Answer]
+DecisionPrompt = Callable[[Repository, WorkTreeStatus], Decision]
 
 
 @dataclass(frozen=True)
-class Version:
+class CodeVersion:
     """A version of the user's code."""
 
     repo: Path  # top of the repository's work tree
@@ -67,17 +67,17 @@ class Version:
     snapshot: str  # COMMIT, WORKTREE (captured: the commit has the changes), NONE (what ran was in place)
     head: str | None  # what was checked out
     branch: str | None
-    changes: tuple[Change, ...]  # of the work tree, against HEAD; in the version only where it is a WORKTREE
-    ignored: tuple[Change, ...] = ()  # what git is told to ignore; no version has it
+    changes: tuple[FileChange, ...]  # of the work tree, against HEAD; in the version only where it is a WORKTREE
+    ignored: tuple[FileChange, ...] = ()  # what git is told to ignore; no version has it
     diff: str = ""  # of a WORKTREE against HEAD
 
     @property
-    def left_out(self) -> tuple[Change, ...]:
+    def excluded_changes(self) -> tuple[FileChange, ...]:
         """Changes of the work tree that the version does not have."""
         return () if self.snapshot == WORKTREE else self.changes
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def as_info(self) -> dict[str, Any]:
         """The version_manager fields of info.yaml."""
         return {
             "repo_path": str(self.repo),
@@ -91,10 +91,10 @@ class Version:
 
 
 @dataclass(frozen=True)
-class Code:
+class FrozenCode:
     """Which code a batch of jobs runs, and where."""
 
-    version: Version
+    version: CodeVersion
     copy: Path  # the version's files
     diff: Path | None = field(default=None)  # against HEAD, as text; None where there is none
 
@@ -103,7 +103,7 @@ class Code:
         """A folder beside the copy for links into it, to packages whose folder has another name than they."""
         return self.copy.with_name(f"{self.copy.name}.path")
 
-    def place(self, path: Path) -> Path:
+    def map_path(self, path: Path) -> Path:
         """Where a path of the work tree lies in the copy; a path outside of the repository stays."""
         path = Path(os.path.abspath(path))  # noqa: PTH100
         # a home is often a link to somewhere else; the last part may be a link that is committed as such, and stays
@@ -114,9 +114,9 @@ class Code:
         return path
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def as_info(self) -> dict[str, Any]:
         """The version_manager fields of info.yaml."""
-        return {**self.version.facts, "copy": str(self.copy)}
+        return {**self.version.as_info, "copy": str(self.copy)}
 
     def keep_diff(self, run: RunDir) -> None:
         """Have a run's metadata show the diff; a thousand runs share one file."""
@@ -124,22 +124,27 @@ class Code:
             try:
                 os.link(self.diff, run.diff)
             except OSError:  # another file system, or one without links
-                write_whole(run.diff, self.diff.read_bytes())
+                write_atomic(run.diff, self.diff.read_bytes())
 
 
-def take_snapshot(
-    program: Path, log_dir: LogDir, wish: Wish | None = None, *, place: Path | None = None, ask: Ask | None = None
-) -> Code:
+def freeze_code(
+    program: Path,
+    log_dir: LogDir,
+    wish: SnapshotOptions | None = None,
+    *,
+    place: Path | None = None,
+    ask: DecisionPrompt | None = None,
+) -> FrozenCode:
     """Publish a version of the code that ``program`` is part of, under the log directory or at ``place``.
 
     ``ask`` is called where there are changes and ``wish`` does not say what to do about them; without it they are
     captured. Raises SnapshotError where there is no repository, nothing to run, or git fails; then nothing is left.
     """
-    wish = wish or Wish()
+    wish = wish or SnapshotOptions()
     try:
         repository = find_repository(program if program.is_dir() else program.parent)
         version = _choose(repository, log_dir, wish, ask)
-        copy = publish(repository, _commit_of(version), place or log_dir.code)
+        copy = publish_copy(repository, _commit_of(version), place or log_dir.code)
         diff = _publish_diff(version, copy)
     except NoRepositoryError:
         raise _without_repository(program) from None
@@ -147,8 +152,8 @@ def take_snapshot(
         raise SnapshotError(f"the code of {program} cannot be frozen: {error}\nPut that right, {_OPT_OUT}.") from error
     except OSError as error:
         raise SnapshotError(f"the code of {program} could not be copied, {_OPT_OUT}: {error}") from error
-    code = Code(version, copy, diff)
-    if not code.place(program).exists():
+    code = FrozenCode(version, copy, diff)
+    if not code.map_path(program).exists():
         raise SnapshotError(
             f"{program} is not in the version {copy.name[:10]} that the jobs would run: commit it, or use "
             f"hydra.launcher.snapshot=worktree (it must not be ignored by git), {_OPT_OUT}."
@@ -171,7 +176,7 @@ def _without_repository(program: Path) -> SnapshotError:
     )
 
 
-def record_version(program: Path, log_dir: LogDir, snapshot: str) -> Version | None:
+def describe_version(program: Path, log_dir: LogDir, snapshot: str) -> CodeVersion | None:
     """Say which version a program runs that runs in place; None outside of a repository, or for NONE.
 
     Changes are captured unless ``snapshot`` is COMMIT. Raises SnapshotError.
@@ -188,9 +193,9 @@ def record_version(program: Path, log_dir: LogDir, snapshot: str) -> Version | N
     return _captured(repository, status, log_dir)
 
 
-def _choose(repository: Repository, log_dir: LogDir, wish: Wish, ask: Ask | None) -> Version:
+def _choose(repository: Repository, log_dir: LogDir, wish: SnapshotOptions, ask: DecisionPrompt | None) -> CodeVersion:
     status = repository.status(log_dir.path)
-    status = Status(status.head, status.branch, (*status.changes, *hidden_changes(repository)), status.ignored)
+    status = WorkTreeStatus(status.head, status.branch, (*status.changes, *hidden_changes(repository)), status.ignored)
     answer = _answer(repository, status, wish, ask)
     if answer.what == STOP:
         raise SnapshotError("stopped: there are changes that are not committed\n  " + _listed(status.changes))
@@ -206,46 +211,48 @@ def _choose(repository: Repository, log_dir: LogDir, wish: Wish, ask: Ask | None
     return _version(repository, status, status.head, COMMIT)
 
 
-def _answer(repository: Repository, status: Status, wish: Wish, ask: Ask | None) -> Answer:
+def _answer(
+    repository: Repository, status: WorkTreeStatus, wish: SnapshotOptions, ask: DecisionPrompt | None
+) -> Decision:
     if wish.snapshot == COMMIT or (wish.snapshot == AUTO and not status.changes):
-        return Answer(IGNORE)
+        return Decision(IGNORE)
     if wish.snapshot == WORKTREE:
-        return Answer(CAPTURE)
+        return Decision(CAPTURE)
     if wish.on_changes != ASK:
-        return Answer(wish.on_changes, wish.files, wish.message)
+        return Decision(wish.on_changes, wish.files, wish.message)
     if ask is not None:
         return ask(repository, status)
-    return Answer(CAPTURE)
+    return Decision(CAPTURE)
 
 
-def _captured(repository: Repository, status: Status, log_dir: LogDir) -> Version:
-    commit = capture(repository, status.head, _written_by_runs(repository, status, log_dir))
+def _captured(repository: Repository, status: WorkTreeStatus, log_dir: LogDir) -> CodeVersion:
+    commit = commit_work_tree(repository, status.head, _written_by_runs(repository, status, log_dir))
     if commit == status.head:
         return _version(repository, status, commit, COMMIT)
     return replace(_version(repository, status, commit, WORKTREE), diff=_diff(repository, status.head, commit))
 
 
-def _version(repository: Repository, status: Status, commit: str | None, snapshot: str) -> Version:
-    return Version(repository.top, commit, snapshot, status.head, status.branch, status.changes, status.ignored)
+def _version(repository: Repository, status: WorkTreeStatus, commit: str | None, snapshot: str) -> CodeVersion:
+    return CodeVersion(repository.top, commit, snapshot, status.head, status.branch, status.changes, status.ignored)
 
 
-def _commit_of(version: Version) -> str:
+def _commit_of(version: CodeVersion) -> str:
     if version.commit is None:
         raise SnapshotError(f"the repository {version.repo} has no commit yet")
     return version.commit
 
 
-def _written_by_runs(repository: Repository, status: Status, log_dir: LogDir) -> list[Path]:
+def _written_by_runs(repository: Repository, status: WorkTreeStatus, log_dir: LogDir) -> list[Path]:
     """What is no part of the code; but for what git ignores anyway, which `git add` does not want to hear of."""
     own = log_dir.path.resolve()
     written = [own]
     if own == repository.top.resolve():
-        written = [log_dir.own, *(folder for folder in own.iterdir() if RunDir(folder).info.exists())]
+        written = [log_dir.internal, *(folder for folder in own.iterdir() if RunDir(folder).info.exists())]
     ignored = [(repository.top / change.path).resolve() for change in status.ignored]
     return [path for path in written if not any(path.is_relative_to(one) for one in ignored)]
 
 
-def _check_size(repository: Repository, status: Status) -> None:
+def _check_size(repository: Repository, status: WorkTreeStatus) -> None:
     """Raise SnapshotError for more untracked files than anybody calls code."""
     sizes = {
         change.path: _size(repository.top / change.path, _MOST_UNTRACKED)
@@ -273,12 +280,12 @@ def _size(path: Path, enough: int) -> int:
     return total
 
 
-def _publish_diff(version: Version, copy: Path) -> Path | None:
+def _publish_diff(version: CodeVersion, copy: Path) -> Path | None:
     if not version.diff:
         return None
     path = copy.with_name(f"{copy.name}.diff")
     if not path.exists():
-        write_whole(path, version.diff)
+        write_atomic(path, version.diff)
     return path
 
 
@@ -293,5 +300,5 @@ def _diff(repository: Repository, head: str | None, commit: str) -> str:
     return f"{text}\n"
 
 
-def _listed(changes: Sequence[Change]) -> str:
+def _listed(changes: Sequence[FileChange]) -> str:
     return "\n  ".join(str(change) for change in changes)

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/run_ids.py [ids] [processes] [folder]
 
-bare: each process makes folders that no other wants. ours: RunStore.allocate. Shown: wall and CPU seconds, the slowest
-call, the median ratio of wall times, and whether every id came once. The two take turns.
+bare: each process makes folders that no other wants. ours: RunAllocator.allocate. Shown: wall and CPU seconds, the
+slowest call, the median ratio of wall times, and whether every id came once. The two take turns.
 """
 
 import multiprocessing
@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from mlxp_core.runs.allocation import RunStore
+from mlxp_core.runs.allocation import RunAllocator
 
 ROUNDS = 7
 
@@ -35,7 +35,7 @@ def bare(folder: str, worker: int, count: int) -> tuple[list[int], float]:
 def ours(folder: str, worker: int, count: int) -> tuple[list[int], float]:
     """Allocate ids."""
     slowest, made = 0.0, []
-    with RunStore(folder) as store:
+    with RunAllocator(folder) as store:
         for _ in range(count):
             start = time.perf_counter()
             made.append(store.allocate().id or 0)

@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mlxp_core.runs.layout import LogDir
-from mlxp_core.versioning.export import remove
-from mlxp_core.versioning.snapshot import Wish, take_snapshot
+from mlxp_core.versioning.export import remove_tree
+from mlxp_core.versioning.snapshot import SnapshotOptions, freeze_code
 
 WHO = ("-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "init.defaultBranch=main")
 
@@ -88,10 +88,10 @@ class Ways:
         git("status", "--porcelain", cwd=self.top, stdout=subprocess.DEVNULL)
 
     def commit(self) -> None:
-        take_snapshot(self.top / "main.py", self.logs, Wish("commit"))
+        freeze_code(self.top / "main.py", self.logs, SnapshotOptions("commit"))
 
     def worktree(self) -> None:
-        take_snapshot(self.top / "main.py", self.logs, Wish("worktree"))
+        freeze_code(self.top / "main.py", self.logs, SnapshotOptions("worktree"))
 
     def change(self) -> None:
         for path in self.changed:
@@ -117,7 +117,7 @@ class Ways:
                 self.change()
             yield name, measured(call), size(self.logs.code)
             yield f"{name} again", measured(call), size(self.logs.code)
-            remove(self.logs.path)
+            remove_tree(self.logs.path)
         self.clean()
 
 

@@ -33,9 +33,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from prepared import plan
 
 from mlxp_core.jobs import submit, write
-from mlxp_core.jobs.submit import Submitted
-from mlxp_core.runs.allocation import RunStore
+from mlxp_core.runs.allocation import RunAllocator
 from mlxp_core.runs.layout import LogDir
+from mlxp_core.runs.submission_record import QueuedJob
 from mlxp_core.scheduler import client
 
 SINGLES = 100
@@ -56,11 +56,11 @@ def timed(what: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - wall, cpu() - used
 
 
-def ours(folder: Path, count: int, command: list[str], header: tuple[str, ...]) -> list[Submitted]:
+def ours(folder: Path, count: int, command: list[str], header: tuple[str, ...]) -> list[QueuedJob]:
     """Submit so many runs as one array; note what the parts of it took."""
     started = time.perf_counter()
     log_dir = LogDir(folder / "logs")
-    with RunStore(log_dir.path) as store:
+    with RunAllocator(log_dir.path) as store:
         runs = store.allocate_block(count)
     PARTS["folders"].append(time.perf_counter() - started)
     planned = plan(runs, "slurm", command, folder, header)
@@ -68,7 +68,7 @@ def ours(folder: Path, count: int, command: list[str], header: tuple[str, ...]) 
     write.write_runs(planned)
     PARTS["write_runs"].append(time.perf_counter() - started)
     spent = 0.0
-    ask = client.ask
+    ask = client.run_command
 
     def watched(*given, **more):
         nonlocal spent
@@ -77,12 +77,12 @@ def ours(folder: Path, count: int, command: list[str], header: tuple[str, ...]) 
         spent += time.perf_counter() - began
         return answer
 
-    client.ask = watched
+    client.run_command = watched
     started = time.perf_counter()
     try:
         submitted = submit.submit(runs, log_dir)
     finally:
-        client.ask = ask
+        client.run_command = ask
     PARTS["sbatch"].append(spent)
     PARTS["notes"].append(time.perf_counter() - started - spent)
     return submitted

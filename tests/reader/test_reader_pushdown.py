@@ -11,14 +11,14 @@ from mlxp_core.reader import AvgStd, Reader, scan_runs
 from mlxp_core.reader.frame.predicate import split
 from mlxp_core.reader.frame.scan_runs import _Source
 from mlxp_core.reader.frame.schema import take_schema
-from mlxp_core.reader.load.run import look
+from mlxp_core.reader.load.run import scan_directory
 
 ENGINES = ("in-memory", "streaming")
 
 
 def source_of(logs):
     """Get what Polars would call."""
-    schema = take_schema(look(str(logs.path)))
+    schema = take_schema(scan_directory(str(logs.path)))
     return _Source(str(logs.path), schema, report=lambda problem: None)
 
 

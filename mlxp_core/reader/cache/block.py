@@ -17,7 +17,7 @@ import polars as pl
 
 from mlxp_core.errors import SchemaChangedError
 from mlxp_core.reader.load.column_types import conversions
-from mlxp_core.reader.load.fields import Fields, Kind, Shape, valid_text
+from mlxp_core.reader.load.fields import Fields, FieldSchema, Kind, valid_text
 from mlxp_core.reader.load.problem import Problem
 from mlxp_core.reader.load.record import RunRecord, Signature, interned
 
@@ -40,7 +40,7 @@ def fingerprint(signature: Signature) -> int:
     return hash(signature)
 
 
-class Settled(NamedTuple):
+class CachedRun(NamedTuple):
     """A run as it was read, and how its folder stood before."""
 
     signature: Signature
@@ -50,7 +50,7 @@ class Settled(NamedTuple):
 class Tables(NamedTuple):
     """What many runs share: names and kinds of fields; artifacts, and logs with their keys."""
 
-    shapes: list[Shape]
+    shapes: list[FieldSchema]
     tuples: list[Any]
 
     @property
@@ -62,10 +62,12 @@ class Tables(NamedTuple):
     def read(cls, plain: list[Any]) -> Tables:
         """Read ``plain``. Raises TypeError or ValueError for what is none."""
         shapes, tuples = plain
-        return cls([Shape.of(_as_tuples(items)) for items in shapes], [interned(_as_tuples(one)) for one in tuples])
+        return cls(
+            [FieldSchema.of(_as_tuples(items)) for items in shapes], [interned(_as_tuples(one)) for one in tuples]
+        )
 
 
-class Block:
+class RunColumns:
     """Some runs of a log directory, ordered by id."""
 
     def __init__(self, columns: Mapping[str, pl.DataType], tables: Tables, load: Load) -> None:
@@ -82,10 +84,10 @@ class Block:
                 self._kinds.setdefault(name, []).append(kind)
 
     @classmethod
-    def of(cls, runs: Iterable[Settled]) -> Block:
+    def of(cls, runs: Iterable[CachedRun]) -> RunColumns:
         """Make columns of runs. Raises ValueError or TypeError for what no column holds."""
         settled = sorted(runs, key=lambda one: one.run.order)
-        shapes: dict[Shape, int] = {}
+        shapes: dict[FieldSchema, int] = {}
         tuples: dict[Any, int] = {}
         numbers = [
             (
@@ -110,11 +112,11 @@ class Block:
         return cls.of_frame(pl.DataFrame(series), Tables(list(shapes), list(tuples)))
 
     @classmethod
-    def of_frame(cls, frame: pl.DataFrame, tables: Tables) -> Block:
+    def of_frame(cls, frame: pl.DataFrame, tables: Tables) -> RunColumns:
         """The runs of a frame as ``frame`` gives it."""
         return cls(frame.schema, tables, frame.select)
 
-    def joined(self, rows: Sequence[int] | None, other: Block) -> Block:
+    def joined(self, rows: Sequence[int] | None, other: RunColumns) -> RunColumns:
         """These runs (or some of them) and others, ordered by id."""
         shapes = {shape: place for place, shape in enumerate(self.tables.shapes)}
         tuples = {one: place for place, one in enumerate(self.tables.tuples)}
@@ -127,7 +129,7 @@ class Block:
         mine = self.frame if rows is None else self.frame[rows]
         frame = pl.concat([mine, other.frame.with_columns(renumbered)], how="diagonal")
         order = sorted(range(frame.height), key=list(map(_order, frame["id"], frame["name"])).__getitem__)
-        return Block.of_frame(frame[order], Tables(list(shapes), list(tuples)))
+        return RunColumns.of_frame(frame[order], Tables(list(shapes), list(tuples)))
 
     def check(self) -> None:
         """Raise ValueError or LookupError where the columns are not those that ``frame`` gives."""
@@ -251,7 +253,7 @@ def _type_of(kind: Kind) -> Any:
 
 def _field_columns(fields: Sequence[Fields]) -> list[pl.Series]:
     """Give a column for each name and kind that any of the runs has a value of."""
-    by_shape: dict[Shape, list[int]] = {}
+    by_shape: dict[FieldSchema, list[int]] = {}
     for place, one in enumerate(fields):
         by_shape.setdefault(one.shape, []).append(place)
     columns: dict[tuple[str, Kind], list[Any]] = {}

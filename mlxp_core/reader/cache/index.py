@@ -4,8 +4,8 @@ It lies in ``.mlxp`` of the log directory where that is the user's own, or else 
 holds is what its writer may read, so nobody else reads it, or goes by it. A line with
 version, lengths and checksum, then JSON, then two Arrow IPC streams, the columns without rows and with them (Parquet
 takes five times as long for 1,000 runs); nothing in it is executed. One that is missing, torn or of another version is
-not used, and of one that is old only the runs are whose folders stand as they did: see settled.py. Several may write it
-at once: each puts a whole one into its place.
+not used, and of one that is old only the runs are whose folders stand as they did: see run_cache.py. Several may
+write it at once: each puts a whole one into its place.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from pathlib import Path
 import platformdirs
 import polars as pl
 
-from mlxp_core.atomic_files import write_whole
-from mlxp_core.reader.cache.block import Block, Tables
+from mlxp_core.atomic_files import write_atomic
+from mlxp_core.reader.cache.block import RunColumns, Tables
 from mlxp_core.runs.layout import LogDir
 
 _logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ _logger = logging.getLogger(__name__)
 _VERSION = f"hydra-mlxp reader index 4 {sys.implementation.name} {sys.hash_info.width}"
 
 
-def load_index(log_dir: str) -> Block | None:
+def load_index(log_dir: str) -> RunColumns | None:
     """Read the index of a log directory, if there is one that can be used."""
     for path in places(log_dir):
         try:
@@ -56,7 +56,7 @@ def load_index(log_dir: str) -> Block | None:
     return None
 
 
-def save_index(log_dir: str, block: Block) -> None:
+def save_index(log_dir: str, block: RunColumns) -> None:
     """Write the index where that is possible."""
     content: bytes | None = None
     for path in places(log_dir):
@@ -64,14 +64,14 @@ def save_index(log_dir: str, block: Block) -> None:
             # a log directory that has just been deleted must not come back
             path.parent.mkdir(parents=path.parent.parent != Path(log_dir), exist_ok=True)
             content = content or write_index(block)
-            write_whole(path, content, private=True)
+            write_atomic(path, content, private=True)
         except (OSError, UnicodeEncodeError) as error:
             _logger.debug("no index at %s: %s", path, error)
         else:
             return
 
 
-def read_index(content: bytes) -> Block:
+def read_index(content: bytes) -> RunColumns:
     """Read what ``write_index`` made; fields are decoded when they are asked for. Raises ValueError and others."""
     head, _, body = content.partition(b"\n")
     version, length, checksum = head.decode("ascii").rsplit(" ", 2)
@@ -85,12 +85,12 @@ def read_index(content: bytes) -> Block:
     def load(names: Sequence[str]) -> pl.DataFrame:
         return pl.read_ipc_stream(io.BytesIO(stream), columns=list(names))
 
-    block = Block(pl.read_ipc_stream(io.BytesIO(schema)).schema, tables, load)
+    block = RunColumns(pl.read_ipc_stream(io.BytesIO(schema)).schema, tables, load)
     block.check()
     return block
 
 
-def write_index(block: Block) -> bytes:
+def write_index(block: RunColumns) -> bytes:
     """Give the index as it stands in a file."""
     frame = block.frame
     schema, stream = io.BytesIO(), io.BytesIO()

@@ -25,15 +25,15 @@ from pathlib import Path
 
 import polars as pl
 
-from mlxp_core.reader.cache.block import Block, Settled, fingerprint
+from mlxp_core.reader.cache.block import CachedRun, RunColumns, fingerprint
 from mlxp_core.reader.cache.index import load_index, save_index
-from mlxp_core.reader.cache.run_table import Census
+from mlxp_core.reader.cache.run_table import RunTable
 from mlxp_core.reader.load.record import RunRecord, Signature
 from mlxp_core.runs.layout import RunDir
 
 _HOME = RunDir(Path())
 _COMPARED = [f"/{path}" for path in (_HOME.info, _HOME.config, _HOME.metadata, _HOME.metrics, _HOME.artifacts)]
-# as in filecache.py: what was read sooner than this after the last change is not kept
+# as in load/file_cache.py: what was read sooner than this after the last change is not kept
 _UNSETTLED_NS = 2_000_000_000
 # Runs become columns, and an index, when so many of them, and so large a part, are new: reading fewer takes less time.
 _FEWEST_NEW = 32
@@ -76,7 +76,7 @@ def _without_collections() -> Iterator[None]:
         gc.enable()
 
 
-class SettledRuns:
+class RunCache:
     """What is known of one log directory: runs that are not read again until their folders change.
 
     How a folder stands is taken before its files are read: if they change in between, the new content is kept with the
@@ -87,12 +87,12 @@ class SettledRuns:
         """Begin with what the index has."""
         self._log_dir = log_dir
         self._lock = threading.Lock()
-        self._kept: dict[str, Settled] = {}
+        self._kept: dict[str, CachedRun] = {}
         self._new = 0
         self._block = load_index(log_dir)
-        self._census: Census | None = None
+        self._census: RunTable | None = None
 
-    def look(self, names: Sequence[str], folder: int, read: Read) -> Census:
+    def look(self, names: Sequence[str], folder: int, read: Read) -> RunTable:
         """Give the runs among these folders of the log directory, which is open as ``folder``.
 
         The same object as before where nothing has changed.
@@ -114,7 +114,7 @@ class SettledRuns:
                         if run is None:
                             continue
                         if run.settled and max(signature[::3]) < settled_before:
-                            self._kept[name] = Settled(signature, run)
+                            self._kept[name] = CachedRun(signature, run)
                             self._new += 1
                     runs.append(run)
             if self._new >= max(_FEWEST_NEW, _SMALLEST_PART * (len(rows) + len(runs))):
@@ -138,7 +138,7 @@ class SettledRuns:
         self._kept = {one.run.name: one for one in settled}
         self._new = 0  # if it does not work out, it is tried again when as many are new
         try:
-            added = Block.of(settled)
+            added = RunColumns.of(settled)
             block = added if self._block is None or not rows else self._block.joined(sorted(rows), added)
         except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):  # a name that is no UTF-8, perhaps
             return rows, runs
@@ -147,24 +147,24 @@ class SettledRuns:
         absorbed, self._kept = self._kept, {}
         return list(range(len(block))), [run for run in runs if run.name not in absorbed]
 
-    def _as_before(self, rows: list[int], runs: list[RunRecord]) -> Census:
+    def _as_before(self, rows: list[int], runs: list[RunRecord]) -> RunTable:
         block = self._block
         places = None if block is None or len(rows) == len(block) else sorted(rows)
         before = self._census
         if before is not None and (before.block, before.rows, before.runs) == (block, places, runs):
             return before
-        self._census = Census(self._log_dir, block, places, runs)
+        self._census = RunTable(self._log_dir, block, places, runs)
         return self._census
 
 
-_directories: dict[str, SettledRuns] = {}
+_directories: dict[str, RunCache] = {}
 
 
-def runs_of(log_dir: str) -> SettledRuns:
+def runs_of(log_dir: str) -> RunCache:
     """The settled runs of a log directory, for as long as this process lives."""
     kept = _directories.get(log_dir)
     if kept is None:
         if len(_directories) >= _MOST_DIRECTORIES:
             _directories.clear()
-        kept = _directories[log_dir] = SettledRuns(log_dir)
+        kept = _directories[log_dir] = RunCache(log_dir)
     return kept

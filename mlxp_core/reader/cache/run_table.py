@@ -10,20 +10,20 @@ from typing import Any
 
 import polars as pl
 
-from mlxp_core.reader.cache.block import Block, changed
+from mlxp_core.reader.cache.block import RunColumns, changed
 from mlxp_core.reader.load.column_types import conversions
-from mlxp_core.reader.load.fields import Shape, valid_text
+from mlxp_core.reader.load.fields import FieldSchema, valid_text
 from mlxp_core.reader.load.problem import Problem
 from mlxp_core.reader.load.record import RunRecord
 
 _CONFIG = "config."
 
 
-class Census:
+class RunTable:
     """The runs, ordered by id, then the folders that the user named, by name."""
 
     def __init__(
-        self, log_dir: str, block: Block | None, rows: Sequence[int] | None, runs: Sequence[RunRecord]
+        self, log_dir: str, block: RunColumns | None, rows: Sequence[int] | None, runs: Sequence[RunRecord]
     ) -> None:
         """``rows`` are the places of those in ``block`` that count, all of them if None; ``runs`` are the others."""
         self.log_dir = log_dir
@@ -151,9 +151,9 @@ class Census:
         return column[self._order] if self._order is not None else column
 
 
-def _shared(run: RunRecord, which: str) -> Shape | tuple[Any, ...]:
+def _shared(run: RunRecord, which: str) -> FieldSchema | tuple[Any, ...]:
     if which in {"config", "info"}:
-        shape: Shape = getattr(run, which).shape
+        shape: FieldSchema = getattr(run, which).shape
         return shape
     shared: tuple[Any, ...] = getattr(run, which)
     return shared

@@ -11,11 +11,11 @@ import polars as pl
 
 from mlxp_core.errors import QueryError
 from mlxp_core.reader.frame.predicate import split
-from mlxp_core.reader.frame.scan_runs import as_frame, column_of, load_lines, only, roots, warn
+from mlxp_core.reader.frame.scan_runs import as_frame, column_of, load_lines, project, root_columns, warn
 from mlxp_core.reader.frame.schema import MetricColumn, take_metrics
 from mlxp_core.reader.load.fields import valid_text
 from mlxp_core.reader.load.metrics import Lines
-from mlxp_core.reader.load.run import look
+from mlxp_core.reader.load.run import scan_directory
 from mlxp_core.reader.query.suggest import close_to
 
 # Lines that are in memory at once, about: a run is never cut in two.
@@ -38,7 +38,7 @@ def scan_metrics(log_dir: str | os.PathLike[str], log_name: str) -> pl.LazyFrame
     Raises QueryError if no run has such a log, and StoreError where the directory cannot be read.
     """
     folder = os.path.abspath(log_dir)  # noqa: PTH100  (see scan_runs)
-    metrics = [column for column, _ in take_metrics(look(folder))]
+    metrics = [column for column, _ in take_metrics(scan_directory(folder))]
     of_log = [column for column in metrics if column.log_name == log_name]
     if not of_log:
         raise QueryError(f"no run logs {log_name!r}{close_to(log_name, {one.log_name for one in metrics})}")
@@ -88,7 +88,7 @@ class _LongSource:
         on_runs, on_lines = (None, None) if predicate is None else split(predicate, self.types.keys() - _OF_THE_RUN)
         if n_rows is not None:  # counted over the lines of all runs
             on_runs, on_lines = None, predicate
-        used = list(dict.fromkeys([*wanted, *roots(on_lines)]))
+        used = list(dict.fromkeys([*wanted, *root_columns(on_lines)]))
         left = n_rows
         for runs in self._batches(self._passing(on_runs), batch_size or _LINES_AT_ONCE):
             frame = pl.concat(self._table(used, run, lines) for run, lines in runs)
@@ -97,12 +97,12 @@ class _LongSource:
                 left -= frame.height
             if on_lines is not None:
                 frame = frame.filter(on_lines)
-            yield only(frame, wanted)
+            yield project(frame, wanted)
             if left == 0:
                 return
 
     def _passing(self, condition: pl.Expr | None) -> list[_Run]:
-        census = look(self.log_dir)
+        census = scan_directory(self.log_dir)
         ids = pl.DataFrame([census.ids(), census.paths()]).with_row_index(_PLACE)
         if condition is not None:
             ids = ids.filter(condition)

@@ -14,14 +14,14 @@ from typing import Any
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from mlxp_core.reader.cache.run_table import Census
+from mlxp_core.reader.cache.run_table import RunTable
 from mlxp_core.reader.frame.predicate import split
 from mlxp_core.reader.frame.schema import MetricColumn, Schema, take_schema
 from mlxp_core.reader.load import metrics as metricfile
 from mlxp_core.reader.load import ndjson
 from mlxp_core.reader.load.fields import valid_text
 from mlxp_core.reader.load.problem import Problem, Problems
-from mlxp_core.reader.load.run import STATUS, artifact_path, look
+from mlxp_core.reader.load.run import STATUS, artifact_path, scan_directory
 
 # columns, predicate, limit on the rows, and how many are wanted at once
 Source = Callable[[list[str] | None, pl.Expr | None, int | None, int | None], Iterator[pl.DataFrame]]
@@ -57,7 +57,7 @@ def scan_runs(log_dir: str | os.PathLike[str]) -> pl.LazyFrame:
     SchemaChangedError if a field has turned into something that its column cannot hold.
     """
     folder = os.path.abspath(log_dir)  # noqa: PTH100  (a Path would resolve nothing more)
-    census = look(folder)
+    census = scan_directory(folder)
     schema = take_schema(census)
     for problem in (*census.problems, *schema.problems):
         warn(problem)
@@ -65,7 +65,7 @@ def scan_runs(log_dir: str | os.PathLike[str]) -> pl.LazyFrame:
 
 
 def frame_of(
-    log_dir: str, schema: Schema, report: Callable[[Problem], None], census: Census | None = None
+    log_dir: str, schema: Schema, report: Callable[[Problem], None], census: RunTable | None = None
 ) -> pl.LazyFrame:
     """Give the frame with the columns of ``schema``; ``report`` is told what is wrong with the metric files.
 
@@ -94,7 +94,7 @@ def warn(problem: Problem) -> None:
 class _Table:
     """The metadata of the runs: each column is made when it is first asked for, and kept."""
 
-    def __init__(self, census: Census, schema: Schema) -> None:
+    def __init__(self, census: RunTable, schema: Schema) -> None:
         self.census = census
         self.schema = schema
         self._columns: dict[str, pl.Series] = {}
@@ -119,7 +119,7 @@ class _Table:
             places = places.head(first)
         if condition is None:
             return places
-        columns = [column.head(len(places)) for column in self.columns(roots(condition))]
+        columns = [column.head(len(places)) for column in self.columns(root_columns(condition))]
         return pl.DataFrame([places, *columns]).filter(condition)[_PLACE]
 
     def _column(self, name: str) -> pl.Series:
@@ -138,7 +138,7 @@ _MOST_TABLES = 4
 _tables: list[_Table] = []
 
 
-def _table_of(census: Census, schema: Schema) -> _Table:
+def _table_of(census: RunTable, schema: Schema) -> _Table:
     """Give the table, the same as before where the runs are the same and unchanged."""
     for table in _tables:
         if table.schema is schema and table.census is census:
@@ -156,7 +156,7 @@ class _Source:
     log_dir: str
     schema: Schema
     report: Callable[[Problem], None]
-    census: Census | None = None
+    census: RunTable | None = None
 
     def __call__(
         self, with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
@@ -167,10 +167,10 @@ class _Source:
         """
         wanted = list(self.schema.polars) if with_columns is None else with_columns
         on_metadata, on_metrics = (None, None) if predicate is None else split(predicate, self.schema.metrics)
-        used = list(dict.fromkeys([*wanted, *roots(on_metrics)]))
+        used = list(dict.fromkeys([*wanted, *root_columns(on_metrics)]))
         has_metrics = not self.schema.metrics.keys().isdisjoint(used)
 
-        table = _table_of(self.census or look(self.log_dir), self.schema)
+        table = _table_of(self.census or scan_directory(self.log_dir), self.schema)
         places = table.passing(on_metadata, n_rows)
         if places is None and wanted and not has_metrics and on_metrics is None and batch_size is None:
             yield pl.DataFrame(table.columns(wanted))
@@ -184,7 +184,7 @@ class _Source:
             frame = self._rows(table, used or ["id"], places[start : start + at_once])
             if on_metrics is not None:
                 frame = frame.filter(on_metrics)
-            yield only(frame, wanted)
+            yield project(frame, wanted)
 
     def _rows(self, table: _Table, names: Sequence[str], places: pl.Series) -> pl.DataFrame:
         metrics = {name: self.schema.metrics[name] for name in names if name in self.schema.metrics}
@@ -259,11 +259,11 @@ def column_of(
     return values
 
 
-def only(frame: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+def project(frame: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
     """The frame with these columns; without any it has its rows still, which Polars counts for ``with_row_index``."""
     return frame[names] if names else frame.drop(frame.columns)
 
 
-def roots(predicate: pl.Expr | None) -> list[str]:
+def root_columns(predicate: pl.Expr | None) -> list[str]:
     """Names of the columns that a predicate needs."""
     return [] if predicate is None else list(dict.fromkeys(predicate.meta.root_names()))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from mlxp_core.reader.cache.run_table import Census
+from mlxp_core.reader.cache.run_table import RunTable
 from mlxp_core.reader.load.column_types import column_type, in_words, is_one_type
 from mlxp_core.reader.load.fields import Kind, valid_text
 from mlxp_core.reader.load.problem import Problem
@@ -58,10 +58,10 @@ class _Found:
 
 
 _MOST_KEPT = 4
-_kept: list[tuple[Census, Schema]] = []
+_kept: list[tuple[RunTable, Schema]] = []
 
 
-def take_schema(census: Census) -> Schema:
+def take_schema(census: RunTable) -> Schema:
     """Find all columns; the same object as before where the runs are."""
     for before, schema in _kept:
         if before is census:
@@ -72,7 +72,7 @@ def take_schema(census: Census) -> Schema:
     return schema
 
 
-def _take_schema(census: Census) -> Schema:
+def _take_schema(census: RunTable) -> Schema:
     """Find all columns.
 
     Where two columns claim a name (log ``a.b`` with key
@@ -111,7 +111,7 @@ def _take_schema(census: Census) -> Schema:
     )
 
 
-def _metadata_columns(census: Census) -> dict[str, _Found]:
+def _metadata_columns(census: RunTable) -> dict[str, _Found]:
     """Collect kinds and counts of all fields, in the order they are met: those of info, then those of config."""
     columns: dict[str, _Found] = {}
     for shape, count in (*census.counted("info"), *census.counted("config")):
@@ -126,7 +126,7 @@ def _number_of(column: pl.Series) -> int:
     return len(column) - column.null_count()
 
 
-def _artifact_columns(census: Census) -> tuple[dict[str, tuple[str, int]], list[Problem]]:
+def _artifact_columns(census: RunTable) -> tuple[dict[str, tuple[str, int]], list[Problem]]:
     """``artifact.<type>.<name>`` for each file that any run has, and how many have it."""
     columns: dict[str, tuple[str, int]] = {}
     problems: list[Problem] = []
@@ -148,7 +148,7 @@ def artifact_column(file: str) -> str:
     return valid_text(f"artifact.{kind}.{name}")
 
 
-def take_metrics(census: Census) -> list[tuple[MetricColumn, int]]:
+def take_metrics(census: RunTable) -> list[tuple[MetricColumn, int]]:
     """Every key of every log, whatever its column is called, by log, keys in their order; and how many runs have it."""
     numeric: dict[tuple[str, str], bool] = {}
     counts: dict[tuple[str, str], int] = {}
@@ -162,7 +162,9 @@ def take_metrics(census: Census) -> list[tuple[MetricColumn, int]]:
     return [(MetricColumn(*place, is_number), counts[place]) for place, is_number in in_order]
 
 
-def _metric_columns(census: Census, *, reserved: set[str]) -> tuple[dict[str, tuple[MetricColumn, int]], list[Problem]]:
+def _metric_columns(
+    census: RunTable, *, reserved: set[str]
+) -> tuple[dict[str, tuple[MetricColumn, int]], list[Problem]]:
     problems: list[Problem] = []
     columns: dict[str, tuple[MetricColumn, int]] = {}
     for column, count in take_metrics(census):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlxp_core.atomic_files import checksum, load_bytes, stamp_at
-from mlxp_core.reader.load.fields import Form, read_fields
+from mlxp_core.reader.load.fields import FieldLayout, read_fields
 from mlxp_core.reader.load.record import SCALARS, Document, Logs, Signature, interned
 from mlxp_core.runs.digest import VERSION
 from mlxp_core.runs.layout import RunDir
@@ -32,7 +32,7 @@ _parse = json.JSONDecoder().raw_decode
 
 
 class _Form(NamedTuple):
-    form: Form
+    form: FieldLayout
     pick: Callable[[list[Any]], tuple[Any, ...]]  # the values of the fields, of those in the digest
     size: int  # how many these are
     facts: tuple[tuple[str, int], ...]
@@ -139,7 +139,7 @@ def _form(prefix: str, text: str, facts: tuple[str, ...], hidden: str) -> _Form:
         pick = itemgetter(*fields.values)
     else:  # of one place itemgetter would give the bare value
         pick = lambda values: tuple(values[place] for place in fields.values)  # noqa: E731
-    return _Form(Form(names), pick, count, places, tuple(claimed_twice))
+    return _Form(FieldLayout(names), pick, count, places, tuple(claimed_twice))
 
 
 def _numbered(form: dict[str, Any], numbers: Iterator[int]) -> dict[str, Any]:

@@ -28,10 +28,10 @@ _MOST_SHAPES = 1000
 _SIMPLE = frozenset({int, float, bool, type(None)})
 
 
-class Shape:
+class FieldSchema:
     """Names and kinds of the fields of a run; one object for all the runs of a sweep that have the same."""
 
-    _known: ClassVar[WeakValueDictionary[tuple[tuple[str, Kind], ...], Shape]] = WeakValueDictionary()
+    _known: ClassVar[WeakValueDictionary[tuple[tuple[str, Kind], ...], FieldSchema]] = WeakValueDictionary()
 
     def __init__(self, items: tuple[tuple[str, Kind], ...]) -> None:
         """``items``: name and kind of each field, in the order of the file."""
@@ -39,7 +39,7 @@ class Shape:
         self.place = {name: place for place, (name, _) in enumerate(items)}
 
     @classmethod
-    def of(cls, items: tuple[tuple[str, Kind], ...]) -> Shape:
+    def of(cls, items: tuple[tuple[str, Kind], ...]) -> FieldSchema:
         """The one shape with these items."""
         shape = cls._known.get(items)
         return cls._known.setdefault(items, cls(items)) if shape is None else shape
@@ -48,7 +48,7 @@ class Shape:
 class Fields(NamedTuple):
     """The fields of one file of one run."""
 
-    shape: Shape
+    shape: FieldSchema
     values: tuple[Any, ...]
 
     def named(self, name: str) -> tuple[Kind, Any]:
@@ -59,7 +59,7 @@ class Fields(NamedTuple):
         return self.shape.items[place][1], self.values[place]
 
 
-NO_FIELDS = Fields(Shape.of(()), ())
+NO_FIELDS = Fields(FieldSchema.of(()), ())
 
 
 def read_fields(prefix: str, content: Mapping[Any, Any]) -> tuple[Fields, list[str]]:
@@ -72,20 +72,20 @@ def read_fields(prefix: str, content: Mapping[Any, Any]) -> tuple[Fields, list[s
     """
     flat = _Flat()
     flat.add(prefix, content, depth=1)
-    shape = Shape.of(
+    shape = FieldSchema.of(
         tuple((name, _KINDS.get(type(value)) or kind_of(value)) for name, (_, value) in flat.found.items())
     )
     return Fields(shape, tuple(value for _, value in flat.found.values())), flat.claimed_twice
 
 
-class Form:
+class FieldLayout:
     """Names that many runs have values for, and the shapes that these have had."""
 
     def __init__(self, names: Sequence[str]) -> None:
         """``names`` of the fields, in their order."""
         self.names = tuple(names)
         # by the types of the values; with it the places of whole numbers, which may be too large for their kind
-        self._shapes: dict[tuple[type, ...], tuple[Shape, tuple[int, ...]]] = {}
+        self._shapes: dict[tuple[type, ...], tuple[FieldSchema, tuple[int, ...]]] = {}
 
     def fields(self, values: tuple[Any, ...], *, ascii_only: bool) -> Fields:
         """Give the fields with these values, which JSON has words for; ``ascii_only``: all text in them is."""
@@ -102,7 +102,7 @@ class Form:
     def _fields(self, values: tuple[Any, ...], types: tuple[type, ...]) -> Fields:
         seen = count()
         plain = tuple(_plain(value, 1, seen) for value in values)
-        shape = Shape.of(tuple(zip(self.names, map(kind_of, plain), strict=True)))
+        shape = FieldSchema.of(tuple(zip(self.names, map(kind_of, plain), strict=True)))
         whole = tuple(place for place, kind in enumerate(types) if kind is int)
         if _KNOWN_BY_TYPE.issuperset(types) and not any(shape.items[place][1] == "big" for place in whole):
             if len(self._shapes) > _MOST_SHAPES:

@@ -19,7 +19,7 @@ _SETTLED_NS = 2_000_000_000
 
 
 class FileCache(Generic[T]):
-    """Remembers what ``read`` made of a file for as long as its stamp stays the same (see files.py).
+    """Remembers what ``read`` made of a file for as long as its stamp stays the same (see atomic_files.py).
 
     One ``stat`` a look. Safe in threads: two that meet read the file twice, and keep the same.
     """

@@ -12,7 +12,7 @@ from typing import Any
 from mlxp_core import atomic_files, yaml_io
 from mlxp_core.errors import StoreError
 from mlxp_core.reader.cache import run_cache
-from mlxp_core.reader.cache.run_table import Census
+from mlxp_core.reader.cache.run_table import RunTable
 from mlxp_core.reader.load import metrics
 from mlxp_core.reader.load.digest import load_digest
 from mlxp_core.reader.load.fast_yaml import read_plain
@@ -25,7 +25,7 @@ from mlxp_core.runs.artifacts import artifact_files
 from mlxp_core.runs.layout import RunDir, is_run_id
 from mlxp_core.runs.status import ENDED, ExitCode, Status, derive_status, exit_code_of
 
-# the layout's own names, as text relative to a run: see metricfile.py
+# the layout's own names, as text relative to a run: see load/metrics.py
 _INFO = os.fspath(RunDir(Path()).info)
 _CONFIG = os.fspath(RunDir(Path()).config)
 _SUBMISSION = os.fspath(RunDir(Path()).submission)
@@ -44,7 +44,7 @@ _STATUS_FACTS = ("status", "attempt", "hostname", "process_id", "process_start",
 _NOTHING = Document()
 
 
-def look(log_dir: str) -> Census:
+def scan_directory(log_dir: str) -> RunTable:
     """Look at every run there is now; the same object as before where nothing has changed.
 
     A run is a direct subfolder that holds metadata/info.yaml and whose name does not start with a dot. One whose YAML
@@ -126,7 +126,7 @@ def _read_run(path: str, name: str, signature: Signature, folder: int) -> RunRec
     # by its own word, which is the last that a job writes; of what only the scheduler or the process table says, the
     # job may still come back
     is_settled = in_reach and info.facts.get("status") in _SETTLED and status == info.facts.get("status")
-    if is_settled:  # settled.py keeps it
+    if is_settled:  # the run cache keeps it
         if digest is None:
             _info_files.forget(f"{path}/{_INFO}")
             _config_files.forget(f"{path}/{_CONFIG}")
@@ -241,7 +241,7 @@ def _load_yaml(path: str) -> tuple[dict[str, Any], list[str]]:
     content = read_plain(text)
     if content is not None:
         return content, []
-    return yaml_io.read_yaml(text, Path(path)), yaml_io.keys_given_twice(text)
+    return yaml_io.read_yaml(text, Path(path)), yaml_io.duplicate_keys(text)
 
 
 def _load(path: str, prefix: str) -> Document:

@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 import polars as pl
 
 from mlxp_core.errors import QueryError
-from mlxp_core.reader.statistics.reductions import Reduction, apart, column_of, keys_apart, keys_back
+from mlxp_core.reader.statistics.reductions import Reduction, column_of, prefix_keys, prefixed, restore_keys
 from mlxp_core.reader.statistics.student_t import two_sided
 
 Ragged = Literal["reached", "truncate", "error"]
@@ -78,12 +78,12 @@ class _Statistics:
         """
         result = None
         for name, source in zip(names_of(self.key), self._sources(schema), strict=True):
-            values = runs.select(*keys_apart(keys), source.alias(_VALUE))
+            values = runs.select(*prefix_keys(keys), source.alias(_VALUE))
             dtype = column_of(name, {name: values.collect_schema()[_VALUE]}, type(self).__name__)
-            one = self._by_step(name, values, apart(keys)) if isinstance(dtype, pl.List) else None
+            one = self._by_step(name, values, prefixed(keys)) if isinstance(dtype, pl.List) else None
             if one is None:
-                one = values.group_by(apart(keys)).agg(self._of_values(name))
-            one = one.select(*keys_back(keys), *self._finished(name))
+                one = values.group_by(prefixed(keys)).agg(self._of_values(name))
+            one = one.select(*restore_keys(keys), *self._finished(name))
             result = one if result is None else result.join(one, on=list(keys), how="left", nulls_equal=True)
         if result is None:
             raise QueryError(f"{type(self).__name__} needs a column")

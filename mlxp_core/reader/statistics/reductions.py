@@ -83,10 +83,12 @@ class Best:
     def over_groups(self, runs: pl.LazyFrame, keys: Sequence[str], schema: Mapping[str, pl.DataType]) -> pl.LazyFrame:
         """Give the best over the runs of each group. Raises QueryError."""
         best, of_run = f"{self.key}_best", f"{self.key}_best_id"
-        named = runs.select(*keys_apart(keys), *self.per_run(schema), pl.col("id").alias(of_run)).with_row_index(_PLACE)
+        named = runs.select(*prefix_keys(keys), *self.per_run(schema), pl.col("id").alias(of_run)).with_row_index(
+            _PLACE
+        )
         named = named.with_columns(pl.when(pl.col(best).is_not_null()).then(of_run))
         first = pl.all().sort_by(best, _PLACE, descending=[self.mode == "max", False], nulls_last=True)
-        return named.group_by(apart(keys)).agg(first.first()).select(*keys_back(keys), *self.columns)
+        return named.group_by(prefixed(keys)).agg(first.first()).select(*restore_keys(keys), *self.columns)
 
 
 @dataclass(frozen=True)
@@ -119,11 +121,11 @@ class Last:
 
     def over_groups(self, runs: pl.LazyFrame, keys: Sequence[str], schema: Mapping[str, pl.DataType]) -> pl.LazyFrame:
         """Give the last values of the runs of each group. Raises QueryError."""
-        named = runs.select(*keys_apart(keys), *self.per_run(schema)).with_row_index(_PLACE)
+        named = runs.select(*prefix_keys(keys), *self.per_run(schema)).with_row_index(_PLACE)
         return (
-            named.group_by(apart(keys))
+            named.group_by(prefixed(keys))
             .agg(pl.col(self.columns).sort_by(_PLACE))
-            .select(*keys_back(keys), *self.columns)
+            .select(*restore_keys(keys), *self.columns)
         )
 
 
@@ -137,16 +139,16 @@ def column_of(key: str, schema: Mapping[str, pl.DataType], who: str, *, numbers:
     return dtype
 
 
-def apart(keys: Iterable[str]) -> list[str]:
+def prefixed(keys: Iterable[str]) -> list[str]:
     """Names for key columns that no other column has, so that a key can be aggregated, too."""
     return [f"key {key}" for key in keys]
 
 
-def keys_apart(keys: Iterable[str]) -> list[pl.Expr]:
+def prefix_keys(keys: Iterable[str]) -> list[pl.Expr]:
     """Select the key columns under those names."""
     return [pl.col(key).alias(f"key {key}") for key in keys]
 
 
-def keys_back(keys: Iterable[str]) -> list[pl.Expr]:
+def restore_keys(keys: Iterable[str]) -> list[pl.Expr]:
     """Select them under their own names again."""
     return [pl.col(f"key {key}").alias(key) for key in keys]

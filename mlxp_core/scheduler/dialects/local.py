@@ -7,13 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlxp_core.runs.status import Status
-from mlxp_core.scheduler.base import Asking, Command, Option, Question, Scheduler, find, quote_path, read_lines
+from mlxp_core.scheduler.base import (
+    Command,
+    Option,
+    QueueQuery,
+    Scheduler,
+    StatusQuery,
+    line_pattern,
+    quote_path,
+    read_lines,
+)
 
 # by its path: no package needs to be importable, and nothing else is loaded
 _PROGRAM = (sys.executable, str(Path(__file__).parents[1] / "local_queue.py"))
 
 
-def _status(question: Question) -> Command:  # noqa: ARG001  (a queue is its user's own)
+def _status(question: QueueQuery) -> Command:  # noqa: ARG001  (a queue is its user's own)
     return (*_PROGRAM, "status")
 
 
@@ -33,8 +42,8 @@ LOCAL = Scheduler(
     throttle="%{}",
     array_index='"$MLXP_LOCAL_TASK_ID"',
     submit=(*_PROGRAM, "submit"),
-    job_id=find(r"^(?P<id>\d+)$"),
-    status=Asking(_status, read_lines),
+    job_id=line_pattern(r"^(?P<id>\d+)$"),
+    status=StatusQuery(_status, read_lines),
     states={
         "PENDING": Status.PENDING,
         "RUNNING": Status.RUNNING,
@@ -48,5 +57,5 @@ LOCAL = Scheduler(
     index_pattern="%a",
     job_variable="MLXP_LOCAL_JOB_ID",
     per_host=True,
-    ask_every=1.0,  # a file to read, on this machine
+    min_query_interval=1.0,  # a file to read, on this machine
 )

@@ -8,22 +8,22 @@ from collections.abc import Sequence
 
 from mlxp_core.runs.status import Status
 from mlxp_core.scheduler.base import (
-    Asking,
+    ArrayLimit,
     Command,
-    Limit,
     NativeJob,
     Option,
-    Question,
+    QueueQuery,
     Scheduler,
-    find,
+    StatusQuery,
+    any_of,
+    line_pattern,
     plain_path,
-    words,
 )
 
 _FIELDS = "jobid jobindex stat exit_code exit_reason job_name job_description"
 
 
-def _status(question: Question) -> Command:
+def _status(question: QueueQuery) -> Command:
     # -a: those that have ended as well, for CLEAN_PERIOD
     return ("bjobs", "-a", "-u", question.user, "-json", "-o", _FIELDS)
 
@@ -74,27 +74,29 @@ LSF = Scheduler(
         # without an -e of its own stderr goes where the user's -o says
         Option("stderr", "-e {stderr}", ("-e", "-eo", "-o", "-oo")),
     ),
-    whole_file=True,
-    attached=False,
+    directives_anywhere=True,
+    attached_values=False,
     array=Option("array", '-J "{name}[1-{count}]{throttle}"', ("-J",)),
     array_on_command_line=True,  # where it wins over the name in the header
     throttle="%{}",
     array_index='"$LSB_JOBINDEX"',
-    limit=Limit(1000, ("bparams", "-a"), find(r"MAX_JOB_ARRAY_SIZE\s*=\s*(?P<n>\d+)")),
-    too_many=words("array index too large", "Job array.*(?:too large|not supported)"),
+    limit=ArrayLimit(1000, ("bparams", "-a"), line_pattern(r"MAX_JOB_ARRAY_SIZE\s*=\s*(?P<n>\d+)")),
+    array_too_large=any_of("array index too large", "Job array.*(?:too large|not supported)"),
     submit=("bsub",),
     script_on_stdin=True,  # bsub reads no directives of a script that it is given as an argument
-    job_id=find(r"^Job <(?P<id>\d+)> is submitted to "),
-    busy=words(
+    job_id=line_pattern(r"^Job <(?P<id>\d+)> is submitted to "),
+    busy=any_of(
         "pending job limit",
         "Pending job threshold reached",
         "LIM configuration is not ready",
         "LSF is down",
         "Connection refused",
     ),
-    unclear=words("Communication time ?out", "Failed in an LSF library call", "retrying"),
+    unclear=any_of("Communication time ?out", "Failed in an LSF library call", "retrying"),
     # 255 with an answer: one of them is not known
-    status=Asking(_status, _read_status, codes=frozenset({0, 255}), nothing=find(r"^No (?:\w+ )?job found")),
+    status=StatusQuery(
+        _status, _read_status, codes=frozenset({0, 255}), nothing=line_pattern(r"^No (?:\w+ )?job found")
+    ),
     states={
         **dict.fromkeys(("PEND", "PROV", "PSUSP", "WAIT"), Status.PENDING),
         **dict.fromkeys(("RUN", "USUSP", "SSUSP", "UNKWN"), Status.RUNNING),  # UNKWN: its host does not answer
@@ -104,10 +106,10 @@ LSF = Scheduler(
     },
     cancel=_cancel,
     plain_paths=True,
-    shows_script=False,
+    reports_script=False,
     quote_path=plain_path,
     index_pattern="%I",
     job_variable="LSB_JOBID",
-    requeue_asked=find(r"(?:^|\s)-Q\s+\"?[^\"]*\b99\b"),
+    requeue_directive=line_pattern(r"(?:^|\s)-Q\s+\"?[^\"]*\b99\b"),
     requeue="exit 99",
 )

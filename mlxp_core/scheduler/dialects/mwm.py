@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mlxp_core.runs.status import Status
-from mlxp_core.scheduler.base import Asking, Command, NativeJob, Option, Question, find, read_xml, words
+from mlxp_core.scheduler.base import Command, NativeJob, Option, QueueQuery, StatusQuery, any_of, line_pattern, read_xml
 from mlxp_core.scheduler.dialects.torque import TORQUE
 
 
-def _status(question: Question) -> Command:
+def _status(question: QueueQuery) -> Command:
     return ("showq", "--xml", "-u", question.user)
 
 
-def _history(question: Question) -> Command:
+def _history(question: QueueQuery) -> Command:
     return ("showq", "--xml", "-c", "-u", question.user)
 
 
@@ -50,7 +50,7 @@ MWM = replace(
     TORQUE,
     name="mwm",
     directive="#MSUB",
-    also_reads=("#PBS",),
+    other_prefixes=("#PBS",),
     options=(
         *TORQUE.options,
         Option("environment", "-V", ("-V", "-v", "-E")),  # without it there is no MOAB_JOBARRAYINDEX
@@ -58,14 +58,14 @@ MWM = replace(
     array=Option("array", "-t {name}[1-{count}]{throttle}", ("-t",)),
     array_index='"${MOAB_JOBARRAYINDEX:-$PBS_ARRAYID}"',
     limit=None,
-    too_many=words("cannot create job array", "job arrays are not enabled"),
+    array_too_large=any_of("cannot create job array", "job arrays are not enabled"),
     submit=("msub",),
-    job_id=find(r"^(?:Moab\.)?(?P<id>\d+)(?:\[\])?(?:\.\S+)?\s*$"),
-    busy=words("Maximum number of jobs already in queue", "could not connect to server", "Connection refused"),
-    unclear=words("timed out", "End of File", "communication error"),
-    status=Asking(_status, _read),
-    history=Asking(_history, _read),
-    shows_script=False,
+    job_id=line_pattern(r"^(?:Moab\.)?(?P<id>\d+)(?:\[\])?(?:\.\S+)?\s*$"),
+    busy=any_of("Maximum number of jobs already in queue", "could not connect to server", "Connection refused"),
+    unclear=any_of("timed out", "End of File", "communication error"),
+    status=StatusQuery(_status, _read),
+    history=StatusQuery(_history, _read),
+    reports_script=False,
     states={
         **dict.fromkeys(
             ("Idle", "Hold", "UserHold", "SystemHold", "BatchHold", "Deferred", "Migrated", "NotQueued"), Status.PENDING

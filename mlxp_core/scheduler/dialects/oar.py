@@ -7,10 +7,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlxp_core.runs.status import Status
-from mlxp_core.scheduler.base import Asking, Command, NativeJob, Option, Question, Scheduler, find, plain_path, words
+from mlxp_core.scheduler.base import (
+    Command,
+    NativeJob,
+    Option,
+    QueueQuery,
+    Scheduler,
+    StatusQuery,
+    any_of,
+    line_pattern,
+    plain_path,
+)
 
 
-def _status(question: Question) -> Command:
+def _status(question: QueueQuery) -> Command:
     # without a condition oarstat shows live jobs only
     condition = f"job_user = '{question.user}'"
     if question.ids:
@@ -73,18 +83,18 @@ OAR = Scheduler(
         Option("stdout", "-O {stdout}", ("-O", "--stdout")),
         Option("stderr", "-E {stderr}", ("-E", "--stderr")),
     ),
-    whole_file=True,
-    attached=False,
+    directives_anywhere=True,
+    attached_values=False,
     array=Option("array", "--array {count}", ("--array", "--array-param-file")),
     array_index='"$OAR_ARRAY_INDEX"',
     submit=("oarsub", "-S"),
     # OAR_JOB_ID=-5 is a refusal; admission rules print what they like before; an array has the id of its first task
-    job_id=find(r"^OAR_JOB_ID=(?P<id>[1-9]\d*)\s*$"),
+    job_id=line_pattern(r"^OAR_JOB_ID=(?P<id>[1-9]\d*)\s*$"),
     # "Cannot connect to executor … Job is killed": it is not, and runs later
     unclear_codes=frozenset({9}),
-    unclear=words("Cannot connect", "Could not connect", "DBI connect", "DB connection error"),
+    unclear=any_of("Cannot connect", "Could not connect", "DBI connect", "DB connection error"),
     # what the database refuses is no answer, and the exit code is 0
-    status=Asking(_status, _read_status, no_answer=words("DBD::", "DBI connect")),
+    status=StatusQuery(_status, _read_status, no_answer=any_of("DBD::", "DBI connect")),
     states={
         **dict.fromkeys(("Waiting", "Hold", "toLaunch", "toAckReservation", "Launching"), Status.PENDING),
         # toError passes: whether it was cancelled, say, is known with Error
@@ -100,6 +110,6 @@ OAR = Scheduler(
     quote_path=plain_path,
     index_pattern="%jobid%",
     job_variable="OAR_JOB_ID",
-    requeue_asked=find(r"(?:-t|--type)[\s=]+idempotent(?=\s|$)"),
+    requeue_directive=line_pattern(r"(?:-t|--type)[\s=]+idempotent(?=\s|$)"),
     requeue="exit 99",
 )

@@ -8,11 +8,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mlxp_core.runs.status import Status
-from mlxp_core.scheduler.base import Asking, Command, Limit, NativeJob, Option, Question, find, words
+from mlxp_core.scheduler.base import (
+    ArrayLimit,
+    Command,
+    NativeJob,
+    Option,
+    QueueQuery,
+    StatusQuery,
+    any_of,
+    line_pattern,
+)
 from mlxp_core.scheduler.dialects.torque import TORQUE, read_id, write_ids
 
 
-def _status(question: Question) -> Command:
+def _status(question: QueueQuery) -> Command:
     # -x: those that have ended as well; -t: the tasks of arrays, each
     return ("qstat", "-x", "-t", "-f", "-F", "json", *question.ids)
 
@@ -78,12 +87,14 @@ PBS = replace(
     name="pbs",
     name_limit=230,
     array=Option("array", "-J 1-{count}{throttle}", ("-J",)),
-    array_least=2,
+    min_array_size=2,
     array_index='"$PBS_ARRAY_INDEX"',
-    limit=Limit(1000, ("qmgr", "-c", "list server max_array_size"), find(r"max_array_size\s*=\s*(?P<n>\d+)")),
-    too_many=words("max_array_size", "array job exceeds", "illegal -J value", "Array job.*not supported"),
-    busy=words("would exceed", "Connection refused", "cannot connect to server"),
-    status=Asking(_status, _read_status, codes=frozenset({0, 35, 153})),  # one of several is unknown, or has ended
+    limit=ArrayLimit(
+        1000, ("qmgr", "-c", "list server max_array_size"), line_pattern(r"max_array_size\s*=\s*(?P<n>\d+)")
+    ),
+    array_too_large=any_of("max_array_size", "array job exceeds", "illegal -J value", "Array job.*not supported"),
+    busy=any_of("would exceed", "Connection refused", "cannot connect to server"),
+    status=StatusQuery(_status, _read_status, codes=frozenset({0, 35, 153})),  # one of several is unknown, or has ended
     states={
         **dict.fromkeys(("Q", "H", "W", "T", "M"), Status.PENDING),  # M: moved to another server
         **dict.fromkeys(("R", "E", "S", "U", "B"), Status.RUNNING),  # B: an array has begun

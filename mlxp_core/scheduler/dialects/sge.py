@@ -7,21 +7,21 @@ from collections.abc import Iterator, Sequence
 
 from mlxp_core.runs.status import Status
 from mlxp_core.scheduler.base import (
-    Asking,
+    ArrayLimit,
     Command,
-    Limit,
     NativeJob,
     Option,
-    Question,
+    QueueQuery,
     Scheduler,
-    find,
+    StatusQuery,
+    any_of,
+    line_pattern,
     plain_path,
     read_xml,
-    words,
 )
 
 
-def _status(question: Question) -> Command:
+def _status(question: QueueQuery) -> Command:
     return ("qstat", "-u", question.user, "-xml")
 
 
@@ -43,7 +43,7 @@ def _indices(text: str) -> Iterator[int]:
             yield from range(first, last + 1, step)
 
 
-def _history(question: Question) -> Command:
+def _history(question: QueueQuery) -> Command:
     since = () if question.since is None else ("-b", question.since.astimezone().strftime("%Y%m%d%H%M"))
     return ("qacct", *since, "-o", question.user, "-j")
 
@@ -113,21 +113,21 @@ SGE = Scheduler(
         Option("stdout", "-o {stdout}", ("-o",)),
         Option("stderr", "-e {stderr}", ("-e",)),
     ),
-    whole_file=True,
-    attached=False,
-    joins=find(r"(?:^|\s)-j\s+y(?:es)?(?=\s|$)"),
+    directives_anywhere=True,
+    attached_values=False,
+    joins_streams=line_pattern(r"(?:^|\s)-j\s+y(?:es)?(?=\s|$)"),
     array=Option("array", "-t 1-{count}{throttle}", ("-t",)),
     throttle=" -tc {}",
     array_index='"$SGE_TASK_ID"',
-    limit=Limit(1000, ("qconf", "-sconf"), find(r"^max_aj_tasks\s+(?P<n>\d+)")),
-    too_many=words(r"more than \d+ tasks"),
+    limit=ArrayLimit(1000, ("qconf", "-sconf"), line_pattern(r"^max_aj_tasks\s+(?P<n>\d+)")),
+    array_too_large=any_of(r"more than \d+ tasks"),
     submit=("qsub", "-terse"),
-    job_id=find(r"^(?P<id>\d+)(?:\.\d+-\d+:\d+)?\s*$"),
-    busy=words("jobs are allowed per", "job limit", "Connection refused", "unable to contact qmaster"),
-    unclear=words("timeout", "got read error", "got send error", "can't get response", "commlib error"),
-    status=Asking(_status, _read_status),
+    job_id=line_pattern(r"^(?P<id>\d+)(?:\.\d+-\d+:\d+)?\s*$"),
+    busy=any_of("jobs are allowed per", "job limit", "Connection refused", "unable to contact qmaster"),
+    unclear=any_of("timeout", "got read error", "got send error", "can't get response", "commlib error"),
+    status=StatusQuery(_status, _read_status),
     # the file is not there before a first job has ended
-    history=Asking(_history, _read_history, nothing=words("no jobs running since startup")),
+    history=StatusQuery(_history, _read_history, nothing=any_of("no jobs running since startup")),
     states={
         **dict.fromkeys(("qw", "hqw", "hRwq", "Rq", "hRq", "Rqw", "hRqw"), Status.PENDING),
         **dict.fromkeys(("t", "r", "Rt", "Rr", "ht", "hr", "hRr", "hRt"), Status.RUNNING),
@@ -142,13 +142,13 @@ SGE = Scheduler(
         "rescheduled": Status.CANCELLED,
         "failed": Status.FAILED,
     },
-    stuck=frozenset(_IN_ERROR),
+    held_states=frozenset(_IN_ERROR),
     cancel=_cancel,
     plain_paths=True,
-    shows_script=False,
+    reports_script=False,
     quote_path=plain_path,
     index_pattern="$TASK_ID",
     job_variable="JOB_ID",
-    requeue_asked=find(r"(?:^|\s)-r\s+y(?:es)?(?=\s|$)"),
+    requeue_directive=line_pattern(r"(?:^|\s)-r\s+y(?:es)?(?=\s|$)"),
     requeue="exit 99",
 )

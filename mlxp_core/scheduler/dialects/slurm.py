@@ -8,23 +8,23 @@ from dataclasses import replace
 
 from mlxp_core.runs.status import Status
 from mlxp_core.scheduler.base import (
-    Asking,
+    ArrayLimit,
     Command,
-    Limit,
     NativeJob,
     Option,
-    Question,
+    QueueQuery,
     Scheduler,
-    find,
+    StatusQuery,
+    any_of,
+    line_pattern,
     quote_path,
     read_lines,
-    words,
 )
 
 _FORMAT = "%F|%K|%T|%r|%o"  # array's or job's id, index in the array, state, reason, script
 
 
-def _status(question: Question) -> Command:
+def _status(question: QueueQuery) -> Command:
     # --states=all: without it a job that has ended is not shown; it stays for MinJobAge (300 s by default).
     # By user and not by id: with a single id that is forgotten squeue fails, with several it does not
     return ("squeue", "--noheader", "--array", "--states=all", f"--user={question.user}", f"--format={_FORMAT}")
@@ -34,7 +34,7 @@ def _read_status(answer: str) -> list[NativeJob]:
     return [replace(job, reason="") if job.reason == "None" else job for job in read_lines(answer)]
 
 
-def _history(question: Question) -> Command:
+def _history(question: QueueQuery) -> Command:
     fields = ("sacct", "--allocations", "--noheader", "--parsable2", "--format=JobID,State")
     return (*fields, f"--jobs={','.join(question.ids)}")
 
@@ -76,20 +76,20 @@ SLURM = Scheduler(
     throttle="%{}",
     array_index='"$SLURM_ARRAY_TASK_ID"',
     # by default MaxArraySize is 1001, and the largest index is one less
-    limit=Limit(1000, ("scontrol", "show", "config"), find(r"^MaxArraySize\s*=\s*(?P<n>\d+)"), above=1),
-    too_many=words("Invalid job array specification"),
+    limit=ArrayLimit(1000, ("scontrol", "show", "config"), line_pattern(r"^MaxArraySize\s*=\s*(?P<n>\d+)"), above=1),
+    array_too_large=any_of("Invalid job array specification"),
     submit=("sbatch", "--parsable"),
-    job_id=find(r"^(?P<id>\d+)(;\S+)?\s*$"),  # "42", or "42;cluster" on a federation
-    busy=words(
+    job_id=line_pattern(r"^(?P<id>\d+)(;\S+)?\s*$"),  # "42", or "42;cluster" on a federation
+    busy=any_of(
         r"\(connect failure\)",  # nothing has reached the controller
         "job submit limit",  # AssocMaxSubmitJobLimit, QOSMaxSubmitJobPerUserLimit, …
         "Resource temporarily unavailable",  # MaxJobCount
         "Slurm temporarily unable to accept job",
     ),
-    unclear=words("timed out", "Unable to contact", "Zero Bytes were transmitted", "Unexpected message"),
-    status=Asking(_status, _read_status),
+    unclear=any_of("timed out", "Unable to contact", "Zero Bytes were transmitted", "Unexpected message"),
+    status=StatusQuery(_status, _read_status),
     # sacct without slurmdbd
-    history=Asking(_history, _read_history, nothing=words("accounting storage is disabled")),
+    history=StatusQuery(_history, _read_history, nothing=any_of("accounting storage is disabled")),
     states={
         "PENDING": Status.PENDING,
         "CONFIGURING": Status.PENDING,
@@ -121,7 +121,7 @@ SLURM = Scheduler(
     quote_path=quote_path,
     index_pattern="%a",
     job_variable="SLURM_JOB_ID",
-    requeue_asked=find(r"(?:^|\s)--requeue(?=\s|$)"),
+    requeue_directive=line_pattern(r"(?:^|\s)--requeue(?=\s|$)"),
     # of a task of an array, too: the variable holds the id of the task's own job
     requeue='scontrol requeue "$SLURM_JOB_ID"',
 )

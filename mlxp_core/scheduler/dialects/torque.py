@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 
 from mlxp_core.runs.status import Status
 from mlxp_core.scheduler.base import (
-    Asking,
+    ArrayLimit,
     Command,
-    Limit,
     NativeJob,
     Option,
-    Question,
+    QueueQuery,
     Scheduler,
-    find,
+    StatusQuery,
+    any_of,
+    line_pattern,
     plain_path,
-    words,
 )
 
 
@@ -35,7 +35,7 @@ def write_ids(jobs: Sequence[tuple[str, int | None]]) -> tuple[str, ...]:
     return tuple(job_id if index is None else f"{job_id[:-2]}[{index}]" for job_id, index in jobs)
 
 
-def _status(question: Question) -> Command:  # noqa: ARG001  (of all jobs: with names of its own it fails for one that is gone)
+def _status(question: QueueQuery) -> Command:  # noqa: ARG001  (of all jobs: with names of its own it fails for one that is gone)
     # -t: the tasks of arrays, each; the qstat that comes with Slurm does not know it
     return ("sh", "-c", "qstat -f -t 2>/dev/null || qstat -f")
 
@@ -87,19 +87,19 @@ TORQUE = Scheduler(
         Option("stdout", "-o {stdout}", ("-o",)),
         Option("stderr", "-e {stderr}", ("-e",)),
     ),
-    joins=find(r"(?:^|\s)-j\s*(?:oe|eo)(?=\s|$)"),
+    joins_streams=line_pattern(r"(?:^|\s)-j\s*(?:oe|eo)(?=\s|$)"),
     name_limit=15,
     array=Option("array", "-t 1-{count}{throttle}", ("-t",)),
     throttle="%{}",
     # the second is what jobs of Slurm's qsub have
     array_index='"${PBS_ARRAYID:-$PBS_ARRAY_INDEX}"',
-    limit=Limit(500, ("qmgr", "-c", "print server"), find(r"max_job_array_size\s*=\s*(?P<n>\d+)")),
-    too_many=words("Bad Job Array Request", "array size too large", "does not allow job arrays"),
+    limit=ArrayLimit(500, ("qmgr", "-c", "print server"), line_pattern(r"max_job_array_size\s*=\s*(?P<n>\d+)")),
+    array_too_large=any_of("Bad Job Array Request", "array size too large", "does not allow job arrays"),
     submit=("qsub",),
-    job_id=find(r"^(?P<id>\d+(?:\[\])?)(?:\.\S+)?\s*$"),
-    busy=words("Maximum number of jobs already in queue", r"Connection refused", "check pbs_server daemon"),
-    unclear=words("End of File", "timed? ?out", "communication failure", "Premature end of message", "protocol error"),
-    status=Asking(_status, _read_status, codes=frozenset({0, 153})),  # 153: none of them is known
+    job_id=line_pattern(r"^(?P<id>\d+(?:\[\])?)(?:\.\S+)?\s*$"),
+    busy=any_of("Maximum number of jobs already in queue", r"Connection refused", "check pbs_server daemon"),
+    unclear=any_of("End of File", "timed? ?out", "communication failure", "Premature end of message", "protocol error"),
+    status=StatusQuery(_status, _read_status, codes=frozenset({0, 153})),  # 153: none of them is known
     states={
         **dict.fromkeys(("Q", "H", "W", "T"), Status.PENDING),  # T: being moved to another server
         **dict.fromkeys(("R", "E", "S"), Status.RUNNING),  # E: exiting
