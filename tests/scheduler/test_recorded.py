@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from support import ROOT
 
 from mlxp_core.errors import CommandError, SubmissionBusyError, SubmissionRefusedError, SubmissionUnclearError
 from mlxp_core.jobs.array_script import ArraySpec, render_submission
@@ -26,7 +27,7 @@ from mlxp_core.runs.status import Status
 from mlxp_core.scheduler import SCHEDULERS, client, load_scheduler
 from mlxp_core.scheduler.base import NativeJob, QueueQuery, Scheduler, StatusQuery
 
-RECORDS = Path(__file__).with_name("recorded")
+RECORDS = ROOT / "tests" / "recorded"
 SECTIONS = ("submit", "status", "history", "limit", "cancel", "header")
 
 # what must be recorded, or named under "absent" with the reason for which there is no such thing

@@ -1,6 +1,6 @@
 """Warned by its scheduler, a run leaves with a checkpoint, waits again, and goes on: on real SGE, OAR and Slurm.
 
-On LSF it is the fake cluster that warns. tests/test_slurm.py has what is Slurm's own: its --signal, its scancel.
+On LSF it is the fake cluster that warns. test_slurm.py has what is Slurm's own: its --signal, its scancel.
 """
 
 from __future__ import annotations

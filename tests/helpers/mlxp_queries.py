@@ -1,7 +1,7 @@
 """20 queries, the log directory that they are put to, and the run ids that MLXP 1.0.5's own reader gave for them.
 
-`PYTHON tests/mlxp_queries.py`, with an interpreter that has mlxp 1.0.5, asks its reader again and prints the answers,
-which are those below (recorded on 2026-11-26, with Python 3.11 and tinydb 4.9).
+`PYTHON tests/helpers/mlxp_queries.py`, with an interpreter that has mlxp 1.0.5, asks its reader again and prints the
+answers, which are those below (recorded on 2026-11-26, with Python 3.11 and tinydb 4.9).
 """
 
 from __future__ import annotations

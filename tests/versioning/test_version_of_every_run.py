@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from backends import readable_packages
-from support import Project, Terminal, git, read_yaml, until
+from support import ROOT, Project, Terminal, git, read_yaml, until
 
 LOCAL = ("-m", "hydra/launcher=mlxp_local")
 WAIT = (*LOCAL, "hydra.launcher.wait=true")
@@ -182,8 +182,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder, symlinks=True)
     (site,) = folder.glob("lib/python*/site-packages")
     own = [entry for entry in sys.path if entry.endswith("site-packages")]
-    root = Path(__file__).resolve().parents[1]
-    (site / "tests.pth").write_text("\n".join([*own, str(root)]) + "\n")
+    (site / "tests.pth").write_text("\n".join([*own, str(ROOT)]) + "\n")
     return folder / "bin" / "python"
 
 
