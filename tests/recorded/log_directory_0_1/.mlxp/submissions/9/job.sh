@@ -1,0 +1,20 @@
+#!/bin/bash
+#LOCAL --output="@ROOT@/a project/logs/.mlxp/submissions/9/job.out"
+#LOCAL --error="@ROOT@/a project/logs/.mlxp/submissions/9/job.out"
+#LOCAL --job-name=old
+
+# runs 14 to 14 of @ROOT@/a project/logs
+mlxp_start() { # mlxp_start RUN: become its script
+  if [ -s "$1/metadata/starts" ]; then
+    mlxp_earlier=$1/metadata/attempts/$(($(wc -l <"$1/metadata/starts")))
+    mkdir -p "$mlxp_earlier"
+    for mlxp_log in log.stdout log.stderr; do
+      [ ! -e "$1/$mlxp_log" ] || mv "$1/$mlxp_log" "$mlxp_earlier/$mlxp_log"
+    done
+  fi
+  exec /bin/bash "$1/script.sh" >>"$1/log.stdout" 2>>"$1/log.stderr"
+}
+mlxp_first=1
+mlxp_run=$(sed -n "${mlxp_first}p" '@ROOT@/a project/logs/.mlxp/submissions/9/manifest')
+[ -n "$mlxp_run" ] || exit
+mlxp_start "$mlxp_run"
