@@ -150,7 +150,7 @@ cache = tempfile.TemporaryDirectory()
 os.environ["XDG_CACHE_HOME"] = cache.name
 from pathlib import Path
 from mlxp_core.jobs.cancel import cancel_runs
-from mlxp_core.jobs.refresh_runs import refresh_runs
+from mlxp_core.jobs.refresh import refresh_runs
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.runs.state import load_status
 what, *folders = sys.argv[1:]

@@ -107,8 +107,8 @@ def test_however_often_it_is_asked_the_scheduler_is_asked_once_in_ten_seconds(
     """Bug: ten users of `watch mlxp status`, or ten processes at once, that stop the controller."""
     run = submitted(log_dir, 1)
     client(clients, "squeue", "echo '7|1|PENDING|Priority|x'; sleep 0.3")
-    program = "import sys; from pathlib import Path; from mlxp_core.jobs.refresh_runs import refresh_runs; "
-    program += "from mlxp_core.runs.layout import RunDir; print(len(refresh([RunDir(Path(sys.argv[1]))])))"
+    program = "import sys; from pathlib import Path; from mlxp_core.jobs.refresh import refresh_runs; "
+    program += "from mlxp_core.runs.layout import RunDir; print(len(refresh_runs([RunDir(Path(sys.argv[1]))])))"
     command = [sys.executable, "-c", program, str(run.path)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     assert [process.communicate(timeout=60)[0] for process in processes] == ["0\n"] * 4

@@ -420,7 +420,7 @@ from mlxp_core.runs.state import RunState
 top = Path(sys.argv[1])
 logs = LogDir(top / "logs")
 code = freeze_code(top / "main.py", logs, SnapshotOptions("commit"))
-info = {"status": "COMPLETE", "attempt": 1, "version_manager": code.facts}
+info = {"status": "COMPLETE", "attempt": 1, "version_manager": code.as_info}
 (top / "logs" / "1" / "metadata").mkdir(parents=True)
 import yaml
 (top / "logs" / "1" / "metadata" / "info.yaml").write_text(yaml.safe_dump(info))
