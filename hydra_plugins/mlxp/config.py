@@ -3,10 +3,11 @@
 # no `from __future__ import annotations`: with it a dataclass here kills every Hydra 1.3 program of the environment
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Optional
 
 import omegaconf
-from hydra.core.config_store import ConfigStore
+from hydra.core.config_store import ConfigNode, ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from mlxp_core.scheduler import SCHEDULERS
@@ -112,15 +113,33 @@ class SweeperConf:
     resume: bool = False
 
 
+class _Unmade(ConfigNode):
+    """Plain values, which become a configuration when Hydra first loads it: of eleven a program uses none or two."""
+
+    def __init__(self, name: str, values: dict[str, Any], group: str, package: Optional[str]) -> None:  # noqa: UP045
+        self.name, self.group, self.package, self.provider = name, group, package, "hydra-mlxp"
+        self._values = values
+
+    @cached_property
+    def node(self) -> DictConfig:  # type: ignore[override]
+        return OmegaConf.create(self._values)
+
+    def __copy__(self) -> ConfigNode:  # what Hydra takes at each look, so that the configuration is made once
+        return ConfigNode(self.name, self.node, self.group, self.package, self.provider)
+
+
 def register() -> None:
     """Make the groups known to Hydra, and the resolver that names run folders.
 
-    Every Hydra program of the environment waits for this, so what all launchers share is stored once, and each of
-    them is a few words. ``_global_``: a group may bring nodes other than its own (so on 1.3 and 1.4).
+    Every Hydra program of the environment waits for this, so nothing is made of the groups that it does not choose.
+    ``_global_``: a group may bring nodes other than its own (so on 1.3 and 1.4).
     """
 
-    def store(group: str, name: str, node: dict[str, Any], package: Optional[str] = "_global_") -> None:  # noqa: UP045
-        ConfigStore.instance().store(group=group, name=name, node=node, package=package, provider="hydra-mlxp")
+    def store(group: str, name: str, values: dict[str, Any], package: Optional[str] = "_global_") -> None:  # noqa: UP045
+        groups = ConfigStore.instance().repo
+        for part in group.split("/"):
+            groups = groups.setdefault(part, {})
+        groups[f"{name}.yaml"] = _Unmade(f"{name}.yaml", values, group, package)
 
     # plain values and not the classes, which cost twice as much; types are checked at the launch
     folders = {"run": {"dir": f"{LOG_DIR}/{ID}"}, "sweep": {"dir": LOG_DIR, "subdir": ID}}
