@@ -13,9 +13,8 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlxp_core.atomic_files import write_atomic
 
@@ -37,8 +36,7 @@ LOCK_FILES = (
 _VERSION = "1"  # of the cache
 
 
-@dataclass(frozen=True)
-class InstalledDistributions:
+class InstalledDistributions(NamedTuple):
     """The distributions of an environment."""
 
     versions: Mapping[str, str]  # by name

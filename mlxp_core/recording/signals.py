@@ -119,8 +119,8 @@ def _ours() -> list[signal.Signals]:
 def _caught() -> set[int]:
     """Signals that this process has a handler for, in any language. Source: proc(5), SigCgt; empty without it."""
     try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123  (pathlib is slower)
-            mask = next((int(line.split()[1], 16) for line in file if line.startswith("SigCgt:")), 0)
+        with open("/proc/self/status", "rb") as file:  # noqa: PTH123  (pathlib is slower)
+            mask = next((int(line.split()[1], 16) for line in file if line.startswith(b"SigCgt:")), 0)
     except OSError:
         return set()
     return {number for number in _SIGNALS if mask >> (number - 1) & 1}

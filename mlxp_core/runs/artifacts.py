@@ -10,7 +10,6 @@ import json
 import os
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,8 +24,7 @@ Save = Callable[[Any, str], None]  # the object, and the path of a file to make
 Load = Callable[[str], Any]
 
 
-@dataclass(frozen=True)
-class ArtifactType:
+class ArtifactType(NamedTuple):
     """One way of putting an object into a file."""
 
     name: str
