@@ -12,7 +12,8 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,36 @@ def encode_line(metrics: Metrics) -> bytes:
         return (_encode(metrics) + "\n").encode()
     except (ValueError, TypeError):  # a non-finite number, a key that is no string, a Mapping that is no dict
         return (_encode({str(key): _finite(value) for key, value in metrics.items()}) + "\n").encode()
+
+
+@cache
+def line_encoder() -> Callable[[Metrics], bytes]:
+    """Give ``encode_line``, or where orjson is installed what writes lines with the same values in a tenth of the time.
+
+    Spaces, escapes and exponents may differ. Called with the first line and not at the start of a run: it imports.
+    """
+    try:
+        import orjson  # noqa: PLC0415
+    except ImportError:
+        return encode_line
+    dumps = orjson.dumps
+    # as json has it: no words for a date or a dataclass, and subclasses of str or dict by their own rules
+    options = (
+        orjson.OPT_APPEND_NEWLINE
+        | orjson.OPT_PASSTHROUGH_DATACLASS
+        | orjson.OPT_PASSTHROUGH_DATETIME
+        | orjson.OPT_PASSTHROUGH_SUBCLASS
+    )
+
+    def encode(metrics: Metrics) -> bytes:
+        try:
+            line = dumps(metrics, _plain, options)
+        except TypeError:  # an integer of more than 64 bits, a lone surrogate, a key that is no string, a Mapping
+            return encode_line(metrics)
+        # which it writes for a number that is not finite, too
+        return line if line.find(b"null") < 0 else encode_line(metrics)
+
+    return encode
 
 
 def _finite(value: object) -> object:
@@ -169,11 +200,12 @@ class MetricsFolder:
 class MetricsFile:
     """Appends to ``metrics/<log_name>.json`` of one run; a forked child may as well, whole lines stay whole."""
 
-    __slots__ = ("_fd", "_keys", "_keys_fd", "_known", "path")
+    __slots__ = ("_encode", "_fd", "_keys", "_keys_fd", "_known", "path")
 
     def __init__(self, fd: int, keys_fd: int, path: Path) -> None:
         """Made by MetricsFolder.open; what is in the file already stays."""
         self._fd, self._keys_fd, self.path = fd, keys_fd, path
+        self._encode = line_encoder()
         self._known: dict[str, str] = {}  # the type that was noted of a key; "other" is the last word
         self._keys: set[str] = set()  # the same keys, for a quick look
         end = os.fstat(fd).st_size
@@ -182,7 +214,7 @@ class MetricsFile:
 
     def append(self, metrics: Metrics) -> None:
         """Write one line; once this has returned, the line outlives the process."""
-        line = encode_line(metrics)
+        line = self._encode(metrics)
         # a line of known keys and of numbers, which most are, has no quotes but those of its keys, and no array
         plain = line.count(b'"') == 2 * len(metrics) and line.find(b"[") < 0  # quicker than `in`
         if not self._keys.issuperset(metrics) or (not plain and self._type_changed(metrics)):

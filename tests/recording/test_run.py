@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 import os
@@ -11,6 +12,9 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import UserDict
+from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +25,7 @@ from mlxp_core import current_run, start_run
 from mlxp_core.errors import ArtifactError, ArtifactNotFoundError, MetricsError, NoActiveRunError, SupersededError
 from mlxp_core.reader import scan_runs
 from mlxp_core.recording.lifecycle import finish, start_recording
-from mlxp_core.recording.metrics import encode_line
+from mlxp_core.recording.metrics import encode_line, line_encoder
 from mlxp_core.recording.run import Run
 from mlxp_core.runs.layout import RunDir
 
@@ -74,6 +78,52 @@ def test_numbers_of_numpy_are_numbers(value: object, text: bytes) -> None:
     assert encode_line({"x": value}) == b'{"x": ' + text + b"}\n"
 
 
+class Text(str):
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        {"loss": 0.1, "step": 3, "note": "ünï\n\u2028", "done": True, "none": None},
+        {"huge": 1e300, "tiny": 5e-324, "least": -0.0, "exponent": 1e16, "third": 1 / 3},
+        {"nan": math.nan, "inf": math.inf, "minus": -math.inf, "list": [1.0, math.nan], "in": {"a": -math.inf}},
+        {"a": np.float32(0.1), "b": np.float64(0.1), "c": np.int64(7), "d": np.bool_(True), "e": np.float64("nan")},
+        {"a": np.array([1, 2]), "b": np.array([[0.5, math.inf]]), "c": np.array(2.5), "d": np.float32("nan")},
+        {"bits": 2**63, "more": 2**64, "most": -(10**30)},
+        {0: 0.5, None: 1, 2.5: 2, True: 3},
+        {1: "a", "1": "b"},
+        {"lone": "\ud800", "\udcff": 1},
+        {Text("key"): Text("value"), "tuple": (1, (2, 3)), "null": "null"},
+        UserDict({"loss": 0.5}),
+        {},
+    ],
+    ids=lambda metrics: "-".join(map(ascii, metrics)),
+)
+def test_a_line_has_the_same_values_with_orjson_and_without(metrics: Mapping[str, object]) -> None:
+    """Bug: null for NaN, a line that is refused, or another number, because a package is installed."""
+    pytest.importorskip("orjson")
+    assert line_encoder() is not encode_line
+    line, expected = line_encoder()(metrics), encode_line(metrics)
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert json.loads(line, object_pairs_hook=repr) == json.loads(expected, object_pairs_hook=repr)
+    assert line.count(b'"') == expected.count(b'"')  # by which its keys are known to be of numbers
+
+
+@pytest.mark.parametrize(
+    "value",
+    [object(), datetime.date(2026, 1, 1), {1, 2}, b"bytes", Decimal(1), ArtifactError()],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_refused_without_orjson_is_refused_with_it(value: object) -> None:
+    """Bug: a date that is text on one machine, and an error on the next."""
+    pytest.importorskip("orjson")
+    for encode in (encode_line, line_encoder()):
+        with pytest.raises(TypeError, match="neither a number nor a string"):
+            encode({"x": value})
+
+
 def test_what_is_neither_number_nor_string_is_refused_by_name_and_nothing_is_written(run: Run) -> None:
     """Bug: str(object) in a metric file, or half a line."""
     run.log_metrics({"a": 1}, log_name="train")
@@ -105,7 +155,8 @@ def test_a_line_cut_short_by_a_full_disk_does_not_swallow_the_next(run: Run) -> 
     (run.dir / "metrics").mkdir(parents=True)
     (run.dir / "metrics" / "train.json").write_text('{"a": 1}\n{"a": 2')
     run.log_metrics({"a": 3}, log_name="train")
-    assert (run.dir / "metrics" / "train.json").read_text() == '{"a": 1}\n{"a": 2\n{"a": 3}\n'
+    written = (run.dir / "metrics" / "train.json").read_text()
+    assert written.replace('"a":3', '"a": 3') == '{"a": 1}\n{"a": 2\n{"a": 3}\n'  # orjson puts no spaces
 
 
 def test_every_call_that_returned_survives_sigkill(tmp_path: Path) -> None:
@@ -342,7 +393,7 @@ def test_a_log_of_a_forked_child_is_resumed_and_one_that_began_too_late_is_not(t
     finish(first, "FAILED")
     second = attempt(layout, 1, load=("checkpoint",))
     assert steps(layout) == [0, 1]
-    assert layout.metric_file("child").read_text() == '{"step": 0}\n'
+    assert layout.metric_file("child").read_text().replace(":0", ": 0") == '{"step": 0}\n'
     assert not layout.metric_file("late").exists()
     finish(second, "COMPLETE")
 
