@@ -45,7 +45,27 @@ def _plain(value: object) -> object:
     raise TypeError(f"{value!r} of type {type(value).__name__} is neither a number nor a string")
 
 
-_encode = json.JSONEncoder(allow_nan=False, default=_plain).encode
+def _encoder() -> Callable[[Any], str]:
+    """What JSONEncoder.encode does, with the parts that it makes anew at each call (0.7 of 1.7 µs) made once."""
+    slow = json.JSONEncoder(allow_nan=False, default=_plain)
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:  # not CPython
+        return slow.encode
+    chunks = make(
+        markers=None,  # a structure that contains itself is a RecursionError
+        default=_plain,
+        encoder=json.encoder.encode_basestring_ascii,
+        indent=None,
+        key_separator=slow.key_separator,
+        item_separator=slow.item_separator,
+        sort_keys=False,
+        skipkeys=False,
+        allow_nan=False,
+    )
+    return lambda value: "".join(chunks(value, 0))
+
+
+_encode = _encoder()
 
 
 def encode_line(metrics: Metrics) -> bytes:
