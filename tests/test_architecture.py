@@ -146,6 +146,35 @@ def test_no_modules_of_the_core_import_each_other() -> None:
     assert circles(files) == []
 
 
+# within the reader: what each part may import besides itself
+READER_FLOORS: dict[str, set[str]] = {
+    "load": set(),
+    "cache": {"load"},
+    "directory": {"load", "cache"},
+    "query": {"load"},
+    "statistics": {"query"},
+    "frame": {"load", "cache", "directory", "query", "statistics"},
+    "reader": {"load", "cache", "directory", "query", "frame"},
+    "__init__": {"load", "query", "statistics", "frame", "reader"},
+}
+
+
+def test_the_readers_floors_import_only_lower_ones() -> None:
+    """Bug: a run that cannot be read without the cache above it; a private name that two modules hang on."""
+    home = ROOT / "mlxp_core" / "reader"
+    parts = {path: path.relative_to(home).parts[0].removesuffix(".py") for path in sources("mlxp_core", "reader")}
+    assert set(parts.values()) == set(READER_FLOORS)
+    wrong = []
+    for path, part in parts.items():
+        for line, name in imports(path, types=True):
+            floor = name.removeprefix("mlxp_core.reader.").split(".")[0]
+            above = name.startswith("mlxp_core.reader.") and floor not in {part, *READER_FLOORS[part]}
+            private = within(name, "mlxp_core") and name.rpartition(".")[2].startswith("_") and name[-2:] != "__"
+            if above or private:
+                wrong.append(f"{path.relative_to(ROOT)}:{line} imports {name}")
+    assert wrong == []
+
+
 def test_the_core_knows_nothing_of_hydra() -> None:
     """Bug: a DictConfig where a plain dict is expected; a reader that needs Hydra."""
     assert offences(sources("mlxp_core"), "hydra", "omegaconf", "hydra_plugins") == []

@@ -8,11 +8,11 @@ from collections.abc import Collection
 import polars as pl
 
 from mlxp_core.reader.cache.run_table import RunTable
+from mlxp_core.reader.directory import count_runs, open_directory, scan_directory
 from mlxp_core.reader.frame.runs import Runs
 from mlxp_core.reader.frame.scan_runs import frame_of
 from mlxp_core.reader.frame.schema import Schema, take_schema
 from mlxp_core.reader.load.problem import Problem, Problems
-from mlxp_core.reader.load.run import count, opened, scan_directory
 from mlxp_core.reader.query.compiler import compile_query
 
 
@@ -26,12 +26,12 @@ class Reader:
         """Raises StoreError (an OSError) if there is no such directory, or it cannot be read."""
         self._log_dir = os.path.abspath(log_dir)  # noqa: PTH100  (see scan_runs)
         self._met = Problems()
-        with opened(self._log_dir):
+        with open_directory(self._log_dir):
             pass
 
     def __len__(self) -> int:
         """Count the runs."""
-        return count(self._log_dir)
+        return count_runs(self._log_dir)
 
     def __repr__(self) -> str:
         """Show the directory."""

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import polars as pl
 
 from mlxp_core.errors import QueryError
+from mlxp_core.reader.directory import scan_directory
 from mlxp_core.reader.frame.predicate import split
 from mlxp_core.reader.frame.scan_runs import as_frame, column_of, load_lines, project, root_columns, warn
 from mlxp_core.reader.frame.schema import MetricColumn, take_metrics
 from mlxp_core.reader.load.fields import valid_text
 from mlxp_core.reader.load.metrics import Lines
-from mlxp_core.reader.load.run import scan_directory
 from mlxp_core.reader.query.suggest import close_to
 
 # Lines that are in memory at once, about: a run is never cut in two.

@@ -15,13 +15,14 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from mlxp_core.reader.cache.run_table import RunTable
+from mlxp_core.reader.directory import scan_directory
 from mlxp_core.reader.frame.predicate import split
 from mlxp_core.reader.frame.schema import MetricColumn, Schema, take_schema
 from mlxp_core.reader.load import metrics as metricfile
 from mlxp_core.reader.load import ndjson
 from mlxp_core.reader.load.fields import valid_text
 from mlxp_core.reader.load.problem import Problem, Problems
-from mlxp_core.reader.load.run import STATUS, artifact_path, scan_directory
+from mlxp_core.reader.load.run import STATUS, artifact_path
 
 # columns, predicate, limit on the rows, and how many are wanted at once
 Source = Callable[[list[str] | None, pl.Expr | None, int | None, int | None], Iterator[pl.DataFrame]]

@@ -143,7 +143,7 @@ def _as_pyyaml(text: str) -> Any:
     """Ask PyYAML what a word is that starts as a number does: a commit, a version, a date with slashes."""
     try:
         value = read_yaml(f"a: {text}", Path("a"))["a"]
-    except Exception:  # noqa: BLE001  (what PyYAML's constructors raise: see folders.py)
+    except Exception:  # noqa: BLE001  (what PyYAML's constructors raise: see load/run.py)
         raise _Declined from None
     if type(value) not in {str, int, float}:
         raise _Declined

@@ -257,7 +257,7 @@ def read_mlxp_keys(content: bytes) -> tuple[str, ...] | None:
     """Read MLXP's list of keys, a mapping of each to nothing; None for what is none. Pure; nothing is executed."""
     try:
         return tuple(str(key) for key in read_yaml(content.decode("utf-8"), Path("keys")))
-    except Exception:  # noqa: BLE001  (what PyYAML's constructors raise: see folders.py)
+    except Exception:  # noqa: BLE001  (what PyYAML's constructors raise: see load/run.py)
         return None
 
 

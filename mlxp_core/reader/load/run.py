@@ -1,18 +1,14 @@
-"""The runs of a log directory and their metadata, read anew at every look. The only module that walks it."""
+"""Read the metadata of one run: its digest where that still holds, or else its YAML and its folders."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from mlxp_core import atomic_files, yaml_io
-from mlxp_core.errors import StoreError
-from mlxp_core.reader.cache import run_cache
-from mlxp_core.reader.cache.run_table import RunTable
 from mlxp_core.reader.load import metrics
 from mlxp_core.reader.load.digest import load_digest
 from mlxp_core.reader.load.fast_yaml import read_plain
@@ -26,7 +22,7 @@ from mlxp_core.runs.layout import RunDir, is_run_id
 from mlxp_core.runs.status import ENDED, ExitCode, Status, derive_status, exit_code_of
 
 # the layout's own names, as text relative to a run: see load/metrics.py
-_INFO = os.fspath(RunDir(Path()).info)
+INFO = os.fspath(RunDir(Path()).info)
 _CONFIG = os.fspath(RunDir(Path()).config)
 _SUBMISSION = os.fspath(RunDir(Path()).submission)
 _EXIT_CODE = os.fspath(RunDir(Path()).exit_code)
@@ -44,54 +40,11 @@ _STATUS_FACTS = ("status", "attempt", "hostname", "process_id", "process_start",
 _NOTHING = Document()
 
 
-def scan_directory(log_dir: str) -> RunTable:
-    """Look at every run there is now; the same object as before where nothing has changed.
+def read_run(path: str, name: str, signature: Signature, folder: int) -> RunRecord | None:
+    """Read the run ``name`` at ``path``, in the log directory that is open as ``folder``; None if it is none.
 
-    A run is a direct subfolder that holds metadata/info.yaml and whose name does not start with a dot. One whose YAML
-    is corrupt is there, too, without the fields of that file and with a problem.
-
-    Raises StoreError where the log directory cannot be read.
+    ``signature`` is the run folder's. What cannot be read becomes a problem of the record.
     """
-    with opened(log_dir) as folder:
-        return run_cache.runs_of(log_dir).look(_names(folder), folder, _read_run)
-
-
-def count(log_dir: str) -> int:
-    """Count the runs without reading them. Raises StoreError."""
-    with opened(log_dir) as folder:
-        return sum(_is_run(name, folder) for name in _names(folder))
-
-
-def _is_run(name: str, folder: int) -> bool:
-    try:
-        os.stat(f"{name}/{_INFO}", dir_fd=folder)
-    except OSError as error:
-        return error.errno not in run_cache.NO_RUN  # what cannot be read is a run with a problem
-    return True
-
-
-@contextmanager
-def opened(log_dir: str) -> Iterator[int]:
-    """Open the log directory. Raises StoreError, also where it cannot be read in the block."""
-    try:
-        folder = os.open(log_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            yield folder
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise StoreError(
-            f"cannot read the log directory {log_dir}: {error.strerror}; "
-            "give the folder that holds the runs (1, 2, 3, …), hydra.sweep.dir of the launches"
-        ) from error
-
-
-def _names(folder: int) -> list[str]:
-    # what is no folder has no metadata, which is looked for next
-    return [name for name in os.listdir(folder) if not name.startswith(".")]
-
-
-def _read_run(path: str, name: str, signature: Signature, folder: int) -> RunRecord | None:
     info = config = logs = artifacts = submission = None
     unscripted = False
     digest = load_digest(path, name, folder)
@@ -102,7 +55,7 @@ def _read_run(path: str, name: str, signature: Signature, folder: int) -> RunRec
             unscripted = digest.unscripted
             submission = None if unscripted else digest.submission()
             logs, artifacts = digest.logs(signature[9:12]), digest.artifacts(signature[12:15])
-    info = info or _document(_info_files, f"{path}/{_INFO}")
+    info = info or _document(_info_files, f"{path}/{INFO}")
     if info is None:
         return None
     config = config or _document(_config_files, f"{path}/{_CONFIG}") or _absent(f"{path}/{_CONFIG}")
@@ -128,7 +81,7 @@ def _read_run(path: str, name: str, signature: Signature, folder: int) -> RunRec
     is_settled = in_reach and info.facts.get("status") in _SETTLED and status == info.facts.get("status")
     if is_settled:  # the run cache keeps it
         if digest is None:
-            _info_files.forget(f"{path}/{_INFO}")
+            _info_files.forget(f"{path}/{INFO}")
             _config_files.forget(f"{path}/{_CONFIG}")
         if submission is not _NOTHING:
             _submission_files.forget(f"{path}/{_SUBMISSION}")

@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlxp_core.reader import AvgStd, Reader, scan_runs
+from mlxp_core.reader.directory import scan_directory
 from mlxp_core.reader.frame.predicate import split
 from mlxp_core.reader.frame.scan_runs import _Source
 from mlxp_core.reader.frame.schema import take_schema
-from mlxp_core.reader.load.run import scan_directory
 
 ENGINES = ("in-memory", "streaming")
 
