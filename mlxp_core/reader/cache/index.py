@@ -25,7 +25,7 @@ import platformdirs
 import polars as pl
 
 from mlxp_core.atomic_files import write_atomic
-from mlxp_core.reader.cache.block import RunColumns, Tables
+from mlxp_core.reader.cache.run_columns import RunColumns, Tables
 from mlxp_core.runs.layout import LogDir
 
 _logger = logging.getLogger(__name__)

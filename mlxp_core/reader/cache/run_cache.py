@@ -25,8 +25,8 @@ from pathlib import Path
 
 import polars as pl
 
-from mlxp_core.reader.cache.block import CachedRun, RunColumns, fingerprint
 from mlxp_core.reader.cache.index import load_index, save_index
+from mlxp_core.reader.cache.run_columns import CachedRun, RunColumns, fingerprint
 from mlxp_core.reader.cache.run_table import RunTable
 from mlxp_core.reader.load.record import RunRecord, Signature
 from mlxp_core.runs.layout import RunDir
@@ -47,7 +47,7 @@ Read = Callable[[str, str, Signature, int], RunRecord | None]
 
 
 def signature_of(run: str, folder: int | None = None) -> Signature:
-    """Say how a run folder stands: see ``block.Signature``; zeros for what is not there, -1 for what is out of reach.
+    """Say how a run folder stands: see ``load.record.Signature``; zeros for what is not there, -1 for what is out of reach.
 
     ``run`` is a path, relative to the directory that is open as ``folder``.
     """

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from mlxp_core.reader.cache.block import RunColumns, changed
+from mlxp_core.reader.cache.run_columns import RunColumns, changed
 from mlxp_core.reader.load.column_types import conversions
 from mlxp_core.reader.load.fields import FieldSchema, valid_text
 from mlxp_core.reader.load.problem import Problem
