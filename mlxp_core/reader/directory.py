@@ -13,7 +13,7 @@ from mlxp_core.reader.load.run import INFO, read_run
 
 
 def scan_directory(log_dir: str) -> RunTable:
-    """Look at every run there is now; the same object as before where nothing has changed.
+    """Read every run there is now; the same object as before where nothing has changed.
 
     A run is a direct subfolder that holds metadata/info.yaml and whose name does not start with a dot. One whose YAML
     is corrupt is there, too, without the fields of that file and with a problem.
@@ -21,7 +21,7 @@ def scan_directory(log_dir: str) -> RunTable:
     Raises StoreError where the log directory cannot be read.
     """
     with open_directory(log_dir) as folder:
-        return run_cache.runs_of(log_dir).look(_names(folder), folder, read_run)
+        return run_cache.cache_of(log_dir).scan(_names(folder), folder, read_run)
 
 
 def count_runs(log_dir: str) -> int:

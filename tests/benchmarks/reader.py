@@ -215,7 +215,7 @@ def by_hand(logs: str, kind: str) -> None:  # noqa: C901  (four small ways side 
                 return pl.read_parquet(f"{folder}/index.parquet")
 
             timed("open again", lambda: stat_pass(""), 3)
-            timed("five stats", lambda: stat_pass(*run_cache._COMPARED), 3)
+            timed("five stats", lambda: stat_pass(*run_cache.COMPARED_PATHS), 3)
     condition = (pl.col("info.status") == "COMPLETE") & (pl.col("config.optimizer.lr") <= 0.1)
     chosen = timed("filter", lambda: table.filter(condition), 3)
 

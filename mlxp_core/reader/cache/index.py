@@ -1,4 +1,4 @@
-"""The index of a log directory: what was read of runs that do not change, for the next process. A cache, on disk.
+"""The index of a log directory: runs that do not change, cached on disk for the next process.
 
 It lies in ``.mlxp`` of the log directory where that is the user's own, or else among the user's caches: what it
 holds is what its writer may read, so nobody else reads it, or goes by it. A line with
@@ -25,7 +25,7 @@ import platformdirs
 import polars as pl
 
 from mlxp_core.atomic_files import write_atomic
-from mlxp_core.reader.cache.run_columns import RunColumns, Tables
+from mlxp_core.reader.cache.run_columns import RunColumns, SharedTables
 from mlxp_core.runs.layout import LogDir
 
 _logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ _VERSION = f"hydra-mlxp reader index 4 {sys.implementation.name} {sys.hash_info.
 
 def load_index(log_dir: str) -> RunColumns | None:
     """Read the index of a log directory, if there is one that can be used."""
-    for path in places(log_dir):
+    for path in index_paths(log_dir):
         try:
             # a pipe would keep its reader waiting
             with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
@@ -56,14 +56,14 @@ def load_index(log_dir: str) -> RunColumns | None:
     return None
 
 
-def save_index(log_dir: str, block: RunColumns) -> None:
+def save_index(log_dir: str, columns: RunColumns) -> None:
     """Write the index where that is possible."""
     content: bytes | None = None
-    for path in places(log_dir):
+    for path in index_paths(log_dir):
         try:
             # a log directory that has just been deleted must not come back
             path.parent.mkdir(parents=path.parent.parent != Path(log_dir), exist_ok=True)
-            content = content or write_index(block)
+            content = content or write_index(columns)
             write_atomic(path, content, private=True)
         except (OSError, UnicodeEncodeError) as error:
             _logger.debug("no index at %s: %s", path, error)
@@ -77,27 +77,27 @@ def read_index(content: bytes) -> RunColumns:
     version, length, checksum = head.decode("ascii").rsplit(" ", 2)
     if version != _VERSION or checksum != _checksum(body):
         raise ValueError("another version, or torn")
-    schema_length, *plain = json.loads(body[: int(length)])
-    tables = Tables.read(plain)
+    schema_length, *tables = json.loads(body[: int(length)])
     end = int(length) + int(schema_length)
     schema, stream = body[int(length) : end], body[end:]
 
-    def load(names: Sequence[str]) -> pl.DataFrame:
+    def load_columns(names: Sequence[str]) -> pl.DataFrame:
         return pl.read_ipc_stream(io.BytesIO(stream), columns=list(names))
 
-    block = RunColumns(pl.read_ipc_stream(io.BytesIO(schema)).schema, tables, load)
-    block.check()
-    return block
+    dtypes = pl.read_ipc_stream(io.BytesIO(schema)).schema
+    columns = RunColumns(dtypes, SharedTables.from_json(tables), load_columns)
+    columns.validate()
+    return columns
 
 
-def write_index(block: RunColumns) -> bytes:
-    """Give the index as it stands in a file."""
-    frame = block.frame
+def write_index(columns: RunColumns) -> bytes:
+    """Give the bytes of an index."""
+    frame = columns.frame
     schema, stream = io.BytesIO(), io.BytesIO()
     frame.clear().write_ipc_stream(schema)  # by itself: to ask the stream for it would read all of it
     frame.write_ipc_stream(stream, compression="zstd")
-    plain = [len(schema.getvalue()), *block.tables.plain]
-    head = json.dumps(plain, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    contents = [len(schema.getvalue()), *columns.tables.to_json()]
+    head = json.dumps(contents, separators=(",", ":")).encode("utf-8", "surrogatepass")
     body = head + schema.getvalue() + stream.getvalue()
     return f"{_VERSION} {len(head)} {_checksum(body)}\n".encode() + body
 
@@ -107,20 +107,20 @@ def _checksum(content: bytes) -> str:
     return f"{zlib.crc32(content):08x}{len(content):x}"
 
 
-def places(log_dir: str) -> list[Path]:
-    """Where an index may be: beside the runs, and among the user's caches."""
-    found = []
+def index_paths(log_dir: str) -> list[Path]:
+    """List where an index may be: beside the runs, and among the user's caches."""
+    paths = []
     beside = LogDir(Path(log_dir)).reader_index
     try:
         # a folder of somebody else's there would keep those who record runs from writing into it
         folder = beside.parent if beside.parent.exists() else Path(log_dir)
         if folder.stat().st_uid == os.geteuid():
-            found.append(beside)
+            paths.append(beside)
     except OSError as error:
         _logger.debug("no index beside the runs: %s", error)
     try:
         name = hashlib.sha256(os.fsencode(log_dir)).hexdigest()[:32]
-        found.append(Path(platformdirs.user_cache_dir("hydra-mlxp")) / "reader" / name)
+        paths.append(Path(platformdirs.user_cache_dir("hydra-mlxp")) / "reader" / name)
     except RuntimeError as error:  # a user without a home
         _logger.debug("no index among the caches: %s", error)
-    return found
+    return paths

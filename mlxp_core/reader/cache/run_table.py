@@ -1,4 +1,4 @@
-"""All runs of a log directory at one moment, as columns: those of a block, and those that were read one by one."""
+"""All runs of a log directory at one moment, as columns: those cached as RunColumns, and those read one by one."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 import polars as pl
 
-from mlxp_core.reader.cache.run_columns import RunColumns, changed
+from mlxp_core.reader.cache.run_columns import RunColumns, schema_changed
 from mlxp_core.reader.load.column_types import conversions
 from mlxp_core.reader.load.fields import FieldSchema, valid_text
 from mlxp_core.reader.load.problem import Problem
-from mlxp_core.reader.load.record import RunRecord
+from mlxp_core.reader.load.record import RunRecord, run_order
 
 _CONFIG = "config."
 
@@ -23,137 +23,137 @@ class RunTable:
     """The runs, ordered by id, then the folders that the user named, by name."""
 
     def __init__(
-        self, log_dir: str, block: RunColumns | None, rows: Sequence[int] | None, runs: Sequence[RunRecord]
+        self, log_dir: str, cached: RunColumns | None, rows: Sequence[int] | None, runs: Sequence[RunRecord]
     ) -> None:
-        """``rows`` are the places of those in ``block`` that count, all of them if None; ``runs`` are the others."""
+        """``rows`` are the rows of ``cached`` that count, all of them if None; ``runs`` are the other runs."""
         self.log_dir = log_dir
-        self.block = block
+        self.cached = cached
         self.rows = rows
         self.runs = runs
 
     def __len__(self) -> int:
         """Count the runs."""
-        return self._in_block + len(self.runs)
+        return self._cached_count + len(self.runs)
 
     @cached_property
-    def _in_block(self) -> int:
-        if self.block is None:
+    def _cached_count(self) -> int:
+        if self.cached is None:
             return 0
-        return len(self.block) if self.rows is None else len(self.rows)
+        return len(self.cached) if self.rows is None else len(self.rows)
 
     @cached_property
     def _order(self) -> list[int] | None:
-        """Places in those of the block followed by the others; None where that is the order already."""
+        """Positions in the cached runs followed by the others; None where that is the order already."""
         if not self.runs:
             return None
         orders = [run.order for run in self.runs]
-        if self.block is not None:
-            ids, names = self._of_block(self.block.own("id").to_list()), self._of_block(self.block.names)
-            orders = [*((one is None, one or 0, name) for one, name in zip(ids, names, strict=True)), *orders]
+        if self.cached is not None:
+            ids, names = self._select_rows(self.cached.column("id").to_list()), self._select_rows(self.cached.names)
+            orders = [*map(run_order, ids, names), *orders]
         return sorted(range(len(orders)), key=orders.__getitem__)
 
-    def _of_block(self, values: Sequence[Any]) -> Sequence[Any]:
+    def _select_rows(self, values: Sequence[Any]) -> Sequence[Any]:
         return values if self.rows is None else [values[row] for row in self.rows]
 
-    def _ordered(self, in_block: Sequence[Any], others: Sequence[Any]) -> Sequence[Any]:
+    def _ordered(self, of_cached: Sequence[Any], of_others: Sequence[Any]) -> Sequence[Any]:
         if self._order is None:
-            return in_block
-        every = [*in_block, *others]
-        return [every[place] for place in self._order]
+            return of_cached
+        values = [*of_cached, *of_others]
+        return [values[position] for position in self._order]
 
     @cached_property
     def names(self) -> Sequence[str]:
         """Names of the run folders."""
-        names = [] if self.block is None else self._of_block(self.block.names)
+        names = [] if self.cached is None else self._select_rows(self.cached.names)
         return self._ordered(names, [run.name for run in self.runs])
 
-    def path(self, place: int) -> str:
-        """Path of a run."""
-        return f"{self.log_dir}/{self.names[place]}"
+    def path(self, position: int) -> str:
+        """Give the path of a run."""
+        return f"{self.log_dir}/{self.names[position]}"
 
-    def counted(self, which: str) -> list[tuple[Any, int]]:
-        """Count ``config`` or ``info`` shapes, ``artifacts`` or ``logs``, in the order in which they appear.
+    def count_shared(self, part: str) -> list[tuple[Any, int]]:
+        """Count the runs for each schema of ``config`` or ``info``, or value of ``artifacts`` or ``logs``.
 
-        Thousands of runs share a handful, which makes their columns cheap to collect.
+        In the order in which they appear. Thousands of runs share a handful, so their columns are cheap to collect.
         """
         if not self.runs and self.rows is None:
-            return [] if self.block is None else self.block.counted(which)
-        in_block = [] if self.block is None else self._of_block(self.block.shared(which))
-        objects = self._ordered(in_block, [_shared(run, which) for run in self.runs])
-        them: dict[int, Any] = {id(one): one for one in objects}
-        return [(them[key], count) for key, count in Counter(map(id, objects)).items()]
+            return [] if self.cached is None else self.cached.count_shared(part)
+        of_cached = [] if self.cached is None else self._select_rows(self.cached.shared(part))
+        objects = self._ordered(of_cached, [_shared(run, part) for run in self.runs])
+        by_id: dict[int, Any] = {id(shared): shared for shared in objects}
+        return [(by_id[key], count) for key, count in Counter(map(id, objects)).items()]
 
     @cached_property
     def problems(self) -> list[Problem]:
-        """What is wrong with the metadata."""
-        in_block = [] if self.block is None else self.block.problems(self.log_dir)
+        """Problems with the metadata."""
+        of_cached = [] if self.cached is None else self.cached.problems(self.log_dir)
         if not self.runs and self.rows is None:
-            return [problem for _, problem in in_block]
-        by_place: dict[int, list[Problem]] = {}
-        for place, problem in in_block:
-            by_place.setdefault(place, []).append(problem)
-        rows = range(self._in_block) if self.rows is None else self.rows
-        each = self._ordered([by_place.get(row, ()) for row in rows], [run.problems for run in self.runs])
-        return list(itertools.chain.from_iterable(each))
+            return [problem for _, problem in of_cached]
+        by_row: dict[int, list[Problem]] = {}
+        for row, problem in of_cached:
+            by_row.setdefault(row, []).append(problem)
+        rows = range(self._cached_count) if self.rows is None else self.rows
+        by_run = self._ordered([by_row.get(row, ()) for row in rows], [run.problems for run in self.runs])
+        return list(itertools.chain.from_iterable(by_run))
 
-    def prepare(self, names: Iterable[str]) -> None:
-        """Load what ``column`` needs for these, at once."""
-        if self.block is not None:
-            self.block.prepare_fields(names)
+    def load_fields(self, names: Iterable[str]) -> None:
+        """Load what ``field`` needs for these, at once."""
+        if self.cached is not None:
+            self.cached.load_fields(names)
 
     def ids(self) -> pl.Series:
-        """Column ``id``."""
+        """Give column ``id``."""
         return self._column("id", "id", [run.id for run in self.runs], pl.Int64())
 
     def paths(self) -> pl.Series:
-        """Column ``path``."""
+        """Give column ``path``."""
         names = pl.Series("path", [valid_text(name) for name in self.names], dtype=pl.String)
         return pl.select(pl.lit(f"{valid_text(self.log_dir)}/") + names).to_series().alias("path")
 
     def statuses(self, name: str) -> pl.Series:
-        """The column of statuses."""
+        """Give the column of statuses."""
         return self._column("status", name, [run.status for run in self.runs], pl.String())
 
     def artifacts(self, name: str, file: str, path: str) -> pl.Series:
-        """A column of ``path`` in the run folder, null in runs without the artifact ``file`` (``<type>/<name>``)."""
-        in_block = [] if self.block is None else self._of_block(self.block.shared("artifacts"))
-        have = self._ordered([file in files for files in in_block], [file in run.artifacts for run in self.runs])
+        """Give a column of ``path`` in the run folder, null in runs without artifact ``file`` (``<type>/<name>``)."""
+        of_cached = [] if self.cached is None else self._select_rows(self.cached.shared("artifacts"))
+        have_file = self._ordered([file in files for files in of_cached], [file in run.artifacts for run in self.runs])
         folders = self.paths()
-        mask = pl.Series(have, dtype=pl.Boolean)
+        mask = pl.Series(have_file, dtype=pl.Boolean)
         return pl.select(pl.when(mask).then(folders + f"/{valid_text(path)}")).to_series().alias(name)
 
-    def fields(self, name: str, dtype: pl.DataType) -> pl.Series:
-        """The column of a field. Raises SchemaChangedError where it cannot hold one of its values."""
-        in_block = None if self.block is None else self.block.cells(name, dtype, self.rows)
+    def field(self, name: str, dtype: pl.DataType) -> pl.Series:
+        """Give the column of a field. Raises SchemaChangedError where it cannot hold one of its values."""
+        of_cached = None if self.cached is None else self.cached.field(name, dtype, self.rows)
         convert = conversions(dtype)
         cells = []
         for run in self.runs:
             kind, value = (run.config if name.startswith(_CONFIG) else run.info).named(name)
             if kind not in convert:
-                raise changed(name, value, run.name, dtype)
+                raise schema_changed(name, value, run.name, dtype)
             cells.append(convert[kind](value))
-        return self._joined(name, in_block, cells, dtype)
+        return self._joined(name, of_cached, cells, dtype)
 
-    def _column(self, own: str, name: str, cells: list[Any], dtype: pl.DataType) -> pl.Series:
-        in_block = None
-        if self.block is not None:
-            in_block = self.block.own(own)
+    def _column(self, cached_name: str, name: str, cells: list[Any], dtype: pl.DataType) -> pl.Series:
+        of_cached = None
+        if self.cached is not None:
+            of_cached = self.cached.column(cached_name)
             if self.rows is not None:
-                in_block = in_block[self.rows]
-        return self._joined(name, in_block, cells, dtype)
+                of_cached = of_cached[self.rows]
+        return self._joined(name, of_cached, cells, dtype)
 
-    def _joined(self, name: str, in_block: pl.Series | None, cells: list[Any], dtype: pl.DataType) -> pl.Series:
-        if in_block is not None and not self.runs:
-            return in_block.alias(name)
+    def _joined(self, name: str, of_cached: pl.Series | None, cells: list[Any], dtype: pl.DataType) -> pl.Series:
+        if of_cached is not None and not self.runs:
+            return of_cached.alias(name)
         column = pl.Series(name, cells, dtype=dtype)
-        if in_block is not None:
-            column = in_block.alias(name).append(column)
+        if of_cached is not None:
+            column = of_cached.alias(name).append(column)
         return column[self._order] if self._order is not None else column
 
 
-def _shared(run: RunRecord, which: str) -> FieldSchema | tuple[Any, ...]:
-    if which in {"config", "info"}:
-        shape: FieldSchema = getattr(run, which).shape
-        return shape
-    shared: tuple[Any, ...] = getattr(run, which)
+def _shared(run: RunRecord, part: str) -> FieldSchema | tuple[Any, ...]:
+    if part in {"config", "info"}:
+        schema: FieldSchema = getattr(run, part).schema
+        return schema
+    shared: tuple[Any, ...] = getattr(run, part)
     return shared

@@ -103,7 +103,7 @@ class _Table:
     def columns(self, names: Sequence[str]) -> list[pl.Series]:
         """Give metadata columns. Raises SchemaChangedError."""
         missing = [name for name in names if name not in self._columns]
-        self.census.prepare(missing)
+        self.census.load_fields(missing)
         for name in missing:
             self._columns[name] = self._column(name)
         return [self._columns[name] for name in names]
@@ -132,7 +132,7 @@ class _Table:
             return self.census.statuses(name)
         if (file := self.schema.artifacts.get(name)) is not None:
             return self.census.artifacts(name, file, artifact_path(file))
-        return self.census.fields(name, self.schema.metadata[name])
+        return self.census.field(name, self.schema.metadata[name])
 
 
 _MOST_TABLES = 4
@@ -217,7 +217,7 @@ class _Source:
 def _fast(columns: Mapping[str, MetricColumn], contents: Sequence[bytes | None]) -> dict[str, pl.Series] | None:
     if not all(column.numeric for column in columns.values()):
         return None
-    lists = ndjson.columns_of(contents, {name: column.key for name, column in columns.items()})
+    lists = ndjson.read_columns(contents, {name: column.key for name, column in columns.items()})
     return None if lists is None else dict(zip(columns, lists, strict=True))
 
 
@@ -244,7 +244,7 @@ def _load_content(path: str, log_name: str, report: Callable[[Problem], None]) -
 def _lines(path: str, log_name: str, content: bytes, report: Callable[[Problem], None]) -> metricfile.Lines:
     lines = metricfile.read_lines(content)
     if lines.garbage:
-        what = metricfile.skipped(lines.garbage, "JSON object")
+        what = metricfile.skipped_lines(lines.garbage, "JSON object")
         report(Problem(valid_text(metricfile.metric_path(path, log_name)), what))
     return lines
 
@@ -254,7 +254,7 @@ def column_of(
 ) -> list[Any] | None:
     """Take one key out of the lines of a log; text in a column that was said to be of numbers is reported."""
     values = lines.column(column.key, numeric=column.numeric)
-    if column.numeric and values is not None and None in values and (count := lines.no_numbers(column.key)):
+    if column.numeric and values is not None and None in values and (count := lines.count_non_numbers(column.key)):
         what = f"{count} values of {column.key} are no numbers, and null in a column of numbers"
         report(Problem(valid_text(metricfile.metric_path(path, column.log_name)), what))
     return values

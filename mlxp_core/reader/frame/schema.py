@@ -114,7 +114,7 @@ def _take_schema(census: RunTable) -> Schema:
 def _metadata_columns(census: RunTable) -> dict[str, _Found]:
     """Collect kinds and counts of all fields, in the order they are met: those of info, then those of config."""
     columns: dict[str, _Found] = {}
-    for shape, count in (*census.counted("info"), *census.counted("config")):
+    for shape, count in (*census.count_shared("info"), *census.count_shared("config")):
         for name, kind in shape.items:
             found = columns.setdefault(name, _Found())
             found.kinds.add(kind)
@@ -131,7 +131,7 @@ def _artifact_columns(census: RunTable) -> tuple[dict[str, tuple[str, int]], lis
     columns: dict[str, tuple[str, int]] = {}
     problems: list[Problem] = []
     counts: Counter[str] = Counter()
-    for files, count in census.counted("artifacts"):
+    for files, count in census.count_shared("artifacts"):
         counts.update(dict.fromkeys(files, count))
     for file, count in counts.items():
         name = artifact_column(file)
@@ -152,7 +152,7 @@ def take_metrics(census: RunTable) -> list[tuple[MetricColumn, int]]:
     """Every key of every log, whatever its column is called, by log, keys in their order; and how many runs have it."""
     numeric: dict[tuple[str, str], bool] = {}
     counts: dict[tuple[str, str], int] = {}
-    for logs, count in census.counted("logs"):
+    for logs, count in census.count_shared("logs"):
         for log_name, keys in logs:
             for key, is_number in keys:
                 place = (log_name, key)

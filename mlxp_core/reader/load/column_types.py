@@ -1,4 +1,4 @@
-"""The type of a column, and how a field becomes a cell of it. Pure: kinds in, Polars types out."""
+"""Types of columns, and conversions of fields to cells of these. Pure: kinds in, Polars types out."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def column_type(kinds: Collection[Kind]) -> pl.DataType:
 
 
 def is_one_type(kinds: Collection[Kind]) -> bool:
-    """Whether a String column is one because all its values are strings, not for want of a common type."""
+    """Tell a String column whose values are all strings from one that is String for want of a common type."""
     return set(kinds) - {"null"} == {"text"}
 
 
 def in_words(kinds: Collection[Kind]) -> str:
-    """Say which types the values have, as they were written: ``int``, or ``int, text`` where runs disagree."""
-    named = {kind.replace("list:", "list of ").replace("big", "int") for kind in kinds if kind != "null"}
-    return ", ".join(sorted(named)) or "null"
+    """Name the types of the values, as they were written: ``int``, or ``int, text`` where runs disagree."""
+    type_names = {kind.replace("list:", "list of ").replace("big", "int") for kind in kinds if kind != "null"}
+    return ", ".join(sorted(type_names)) or "null"
 
 
 def conversions(dtype: pl.DataType) -> Mapping[Kind, Callable[[Any], Any]]:
-    """For each kind that a column of this type can hold, the function that makes its cell."""
+    """Map each kind that a column of this type can hold to the function that makes its cell."""
     if isinstance(dtype, pl.String):
         return _ANY_TO_TEXT
     if isinstance(dtype, pl.List):

@@ -1,6 +1,6 @@
-"""The digest of a run: what it may be asked for, and whether that still holds. The only module that opens digests.
+"""Read digests of runs, as far as they still hold.
 
-See mlxp_core.runs.digest for what one says. A digest is only an offer: whatever is wrong with it, the answer is None,
+See mlxp_core.runs.digest for their contents. A digest is only an offer: whatever is wrong with it, the answer is None,
 and the YAML and the folders are read instead.
 """
 
@@ -26,16 +26,18 @@ _DIGEST = os.fspath(_HOME.digest)
 _SUBMISSION = os.fspath(_HOME.submission)
 _ARTIFACTS = os.fspath(_HOME.artifacts)
 _FILES = {"config": os.fspath(_HOME.config), "info": os.fspath(_HOME.info)}
-_SHARED = 4  # lines
-_MOST = 1 << 24  # bytes
+_SHARED_LINES = 4
+_MAX_BYTES = 1 << 24
 _parse = json.JSONDecoder().raw_decode
 
 
-class _Form(NamedTuple):
-    form: FieldLayout
-    pick: Callable[[list[Any]], tuple[Any, ...]]  # the values of the fields, of those in the digest
-    size: int  # how many these are
-    facts: tuple[tuple[str, int], ...]
+class _ValueLayout(NamedTuple):
+    """Positions of the values in the list that a digest has of one document."""
+
+    fields: FieldLayout
+    pick: Callable[[list[Any]], tuple[Any, ...]]  # takes the values of the fields out of the list
+    size: int  # of the list
+    raw: tuple[tuple[str, int], ...]  # keys whose values are wanted as they are
     claimed_twice: tuple[str, ...]
 
 
@@ -43,7 +45,7 @@ class Digest:
     """The digest of one run."""
 
     def __init__(self, path: str, own: dict[str, Any], shared: Sequence[str], *, ascii_only: bool) -> None:
-        """``own`` is the first line, parsed, ``shared`` the others. ``ascii_only``: in all of the text of ``own``."""
+        """``own`` is the first line, parsed, ``shared`` the others; ``ascii_only``: the text of ``own`` is ASCII."""
         self._path = path
         self._own = own
         self._config, self._info, self._logs, self._artifacts = shared
@@ -51,28 +53,31 @@ class Digest:
 
     @property
     def unscripted(self) -> bool:
-        """Whether there is no script.sh, so that no scheduler and no exit code have anything to say."""
+        """True if there is no script.sh, so that there is neither a submission nor an exit code."""
         return self._own.get("script") is False
 
-    def document(self, part: str, stamp: Signature, facts: tuple[str, ...] = (), hidden: str = "") -> Document | None:
-        """Give what ``config`` or ``info`` holds, which stands as ``stamp`` says; None if that is not known here.
+    def document(
+        self, part: str, stamp: Signature, raw_keys: tuple[str, ...] = (), hidden: str = ""
+    ) -> Document | None:
+        """Give ``config`` or ``info``, whose file has ``stamp`` now; None if the digest is of another file.
 
-        ``facts`` are keys whose values are given as they are, too; ``hidden`` is one that becomes no field.
+        ``raw_keys`` are keys whose values are given as they are, too; ``hidden`` is one that becomes no field.
         """
         try:
-            said = self._own[part]
+            entry = self._own[part]
             # elsewhere than where it was written, after a copy, the stamps are others
-            if said["stamp"] != [*stamp] and (said["stamp"][1] != stamp[1] or said["checksum"] != self._checksum(part)):
+            written = entry["stamp"]
+            if written != [*stamp] and (written[1] != stamp[1] or entry["checksum"] != self._checksum(part)):
                 return None
-            form = _form(part, self._info if part == "info" else self._config, facts, hidden)
-            values = said["values"]
-            if type(values) is not list or len(values) != form.size:
+            layout = _layout(part, self._info if part == "info" else self._config, raw_keys, hidden)
+            values = entry["values"]
+            if type(values) is not list or len(values) != layout.size:
                 return None
-            fields = form.form.fields(form.pick(values), ascii_only=self._ascii_only)
-            its_facts = {name: values[place] for name, place in form.facts if isinstance(values[place], SCALARS)}
-            if form.claimed_twice:
-                return Document.of(f"{self._path}/{_FILES[part]}", fields, its_facts, form.claimed_twice)
-            return Document(fields, its_facts)
+            fields = layout.fields.fields(layout.pick(values), ascii_only=self._ascii_only)
+            raw = {key: values[index] for key, index in layout.raw if isinstance(values[index], SCALARS)}
+            if layout.claimed_twice:
+                return Document.of(f"{self._path}/{_FILES[part]}", fields, raw, layout.claimed_twice)
+            return Document(fields, raw)
         except (LookupError, TypeError, ValueError, AttributeError, OSError, RecursionError):
             return None
 
@@ -80,28 +85,28 @@ class Digest:
         return checksum(load_bytes(f"{self._path}/{_FILES[part]}"))
 
     def submission(self) -> Document | None:
-        """Give what submission.yaml says, where it stands as it did; without fields."""
+        """Give submission.yaml, without fields; None where the file has changed since."""
         try:
-            said = self._own["submission"]
-            if said["stamp"] != [*stamp_at(f"{self._path}/{_SUBMISSION}")]:
+            entry = self._own["submission"]
+            if entry["stamp"] != [*stamp_at(f"{self._path}/{_SUBMISSION}")]:
                 return None
-            return Document(facts={name: fact for name, fact in said["facts"].items() if isinstance(fact, SCALARS)})
+            return Document(raw={key: value for key, value in entry["facts"].items() if isinstance(value, SCALARS)})
         except (LookupError, TypeError, AttributeError, OSError):
             return None
 
     def logs(self, stamp: Signature) -> Logs | None:
-        """Give the logs and their keys, where ``metrics`` stands as ``stamp`` says."""
+        """Give the logs and their keys; None unless the folder ``metrics``, which has ``stamp`` now, is unchanged."""
         try:
             return _logs(self._logs) if self._own["metrics"] == [*stamp] else None
         except (LookupError, TypeError, ValueError, RecursionError):
             return None
 
     def artifacts(self, stamp: Signature) -> tuple[str, ...] | None:
-        """Give the artifacts, where ``artifacts`` stands as ``stamp`` says, and the folders in it as they did."""
+        """Give the artifacts; None unless ``artifacts``, which has ``stamp`` now, and its folders are unchanged."""
         try:
             folders = self._own["artifacts"]
-            for folder, at in folders:
-                if at != [*(stamp if folder == _ARTIFACTS else stamp_at(f"{self._path}/{folder}"))]:
+            for folder, written in folders:
+                if written != [*(stamp if folder == _ARTIFACTS else stamp_at(f"{self._path}/{folder}"))]:
                     return None
             return _artifacts(self._artifacts) if folders else None
         except (LookupError, TypeError, ValueError, OSError, RecursionError):
@@ -111,40 +116,40 @@ class Digest:
 def load_digest(path: str, name: str, folder: int) -> Digest | None:
     """Read the digest of the run ``name`` at ``path``, in the log directory that is open as ``folder``.
 
-    None where there is none, or nothing whole.
+    None where there is none, or none that is whole.
     """
     try:
-        content = load_bytes(f"{name}/{_DIGEST}", folder=folder, most=_MOST)
+        content = load_bytes(f"{name}/{_DIGEST}", folder=folder, most=_MAX_BYTES)
         first, *shared, end = content.decode("utf-8").split("\n")
         own = _parse(first)[0]
     except (OSError, ValueError, RecursionError):
         return None
-    if end or len(shared) != _SHARED or type(own) is not dict or own.get("version") != VERSION:
+    if end or len(shared) != _SHARED_LINES or type(own) is not dict or own.get("version") != VERSION:
         return None
     return Digest(path, own, shared, ascii_only="\\u" not in first and first.isascii())
 
 
 @lru_cache(maxsize=1000)  # thousands of runs have the same
-def _form(prefix: str, text: str, facts: tuple[str, ...], hidden: str) -> _Form:
-    numbers = itertools.count()
-    form = _numbered(json.loads(text), numbers)
-    places = tuple((name, form[name]) for name in facts if type(form.get(name)) is int)
-    form.pop(hidden, None)
-    fields, claimed_twice = read_fields(prefix, form)
-    names = [name for name, _ in fields.shape.items]
-    count = next(numbers)
-    if fields.values == tuple(range(count)):
+def _layout(prefix: str, text: str, raw_keys: tuple[str, ...], hidden: str) -> _ValueLayout:
+    counter = itertools.count()
+    indices = _numbered(json.loads(text), counter)
+    raw = tuple((key, indices[key]) for key in raw_keys if type(indices.get(key)) is int)
+    indices.pop(hidden, None)
+    fields, claimed_twice = read_fields(prefix, indices)
+    names = [name for name, _ in fields.schema.items]
+    size = next(counter)
+    if fields.values == tuple(range(size)):
         pick: Any = tuple
     elif len(names) > 1:
         pick = itemgetter(*fields.values)
-    else:  # of one place itemgetter would give the bare value
-        pick = lambda values: tuple(values[place] for place in fields.values)  # noqa: E731
-    return _Form(FieldLayout(names), pick, count, places, tuple(claimed_twice))
+    else:  # of one index itemgetter would give the bare value
+        pick = lambda values: tuple(values[index] for index in fields.values)  # noqa: E731
+    return _ValueLayout(FieldLayout(names), pick, size, raw, tuple(claimed_twice))
 
 
-def _numbered(form: dict[str, Any], numbers: Iterator[int]) -> dict[str, Any]:
+def _numbered(form: dict[str, Any], counter: Iterator[int]) -> dict[str, Any]:
     """Number the values, in the order in which the digest lists them. Raises AttributeError for what is no mapping."""
-    return {key: next(numbers) if one is None else _numbered(one, numbers) for key, one in form.items()}
+    return {key: next(counter) if value is None else _numbered(value, counter) for key, value in form.items()}
 
 
 @lru_cache(maxsize=1000)
@@ -161,7 +166,7 @@ def _artifacts(text: str) -> tuple[str, ...]:
     return interned(tuple(_checked(name, str) for name in json.loads(text)))
 
 
-def _checked(value: Any, kind: type) -> Any:
-    if type(value) is not kind:
-        raise ValueError(f"{value!r} is no {kind}")
+def _checked(value: Any, expected: type) -> Any:
+    if type(value) is not expected:
+        raise ValueError(f"{value!r} is no {expected}")
     return value

@@ -1,4 +1,4 @@
-"""YAML as dumpers write it, read line by line: some ten times faster than the full language. Pure.
+"""Read YAML as dumpers write it, line by line: some ten times faster than the full language. Pure.
 
 Nested mappings in block style with plain keys, scalars on one line, and lists of such scalars: what Hydra, OmegaConf,
 MLXP and this package write for most runs. Anything else (anchors, tags, flow style, comments, text on several lines,
@@ -22,7 +22,7 @@ _ODD_WORD = re.compile(r"[0-9.+-][!-~]*")
 _QUOTED = re.compile(r"'([ -&(-~]*)'|\"([ !#-\[\]-~]*)\"")
 # words that YAML 1.1 takes for something else than text, in some spelling
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
-_MEANT = {
+_VALUE_OF_WORD = {
     "null": None,
     "true": True,
     "false": False,
@@ -30,9 +30,8 @@ _MEANT = {
     ".inf": float("inf"),
     "-.inf": -float("inf"),
 }
-_LONGEST = 4000  # digits: Python refuses to read more
-
-_MOST_KNOWN = 100_000
+_MAX_DIGITS = 4000  # Python refuses to read more
+_MAX_CACHED_LINES = 100_000
 
 
 class _Line(NamedTuple):
@@ -41,12 +40,12 @@ class _Line(NamedTuple):
     value: Any  # _NESTED: what follows is the value
 
 
-class _Declined(Exception):  # noqa: N818  (no error: somebody else reads it)
-    """This is not for here."""
+class _Declined(Exception):  # noqa: N818  (no error: a YAML parser reads it)
+    """The text needs the full language."""
 
 
 _NESTED = object()
-_known: dict[str, _Line] = {}  # runs of a sweep differ in a few lines
+_cached_lines: dict[str, _Line] = {}  # runs of a sweep differ in a few lines
 
 
 def read_plain(text: str) -> dict[str, Any] | None:
@@ -54,48 +53,48 @@ def read_plain(text: str) -> dict[str, Any] | None:
     if not text.isascii() or not text:
         return None
     try:
-        lines = [_known.get(line) or _read_line(line) for line in text.removesuffix("\n").split("\n")]
+        lines = [_cached_lines.get(line) or _read_line(line) for line in text.removesuffix("\n").split("\n")]
         content, end = _mapping(lines, 0, 0)
     except _Declined:
         return None
     return content if end == len(lines) else None
 
 
-def _mapping(lines: list[_Line], at: int, indent: int) -> tuple[dict[str, Any], int]:
-    """Read the mapping of this indentation that starts at a line; give it and the line behind it."""
+def _mapping(lines: list[_Line], index: int, indent: int) -> tuple[dict[str, Any], int]:
+    """Read the mapping of this indentation that starts at ``index``; return it and the index of the line behind it."""
     content: dict[str, Any] = {}
-    count, given = len(lines), 0
-    while at < count:
-        line = lines[at]
+    line_count, key_count = len(lines), 0
+    while index < line_count:
+        line = lines[index]
         if line.indent != indent or line.key is None:
             if line.indent >= indent:
                 raise _Declined
             break
-        at += 1
+        index += 1
         value = line.value
         if value is _NESTED:
             value = None  # a key with nothing behind it
-            if at < count:
-                below = lines[at]
+            if index < line_count:
+                below = lines[index]
                 if below.key is None and below.indent >= indent:
-                    value, at = _items(lines, at, below.indent)
+                    value, index = _items(lines, index, below.indent)
                 elif below.indent > indent:
-                    value, at = _mapping(lines, at, below.indent)
+                    value, index = _mapping(lines, index, below.indent)
         elif type(value) is list or type(value) is dict:
             value = value.copy()  # lines are remembered, and what they stand for may be changed
         content[line.key] = value
-        given += 1
-    if len(content) < given:
+        key_count += 1
+    if len(content) < key_count:
         raise _Declined  # a key that is given twice
-    return content, at
+    return content, index
 
 
-def _items(lines: list[_Line], at: int, indent: int) -> tuple[list[Any], int]:
+def _items(lines: list[_Line], index: int, indent: int) -> tuple[list[Any], int]:
     items = []
-    while at < len(lines) and lines[at].key is None and lines[at].indent == indent:
-        items.append(lines[at].value)
-        at += 1
-    return items, at
+    while index < len(lines) and lines[index].key is None and lines[index].indent == indent:
+        items.append(lines[index].value)
+        index += 1
+    return items, index
 
 
 def _read_line(line: str) -> _Line:
@@ -111,11 +110,11 @@ def _read_line(line: str) -> _Line:
             raise _Declined
     else:
         value = _NESTED
-    found = _Line(len(spaces), key, value)
-    if len(_known) > _MOST_KNOWN:
-        _known.clear()
-    _known[line] = found
-    return found
+    parsed = _Line(len(spaces), key, value)
+    if len(_cached_lines) > _MAX_CACHED_LINES:
+        _cached_lines.clear()
+    _cached_lines[line] = parsed
+    return parsed
 
 
 def _scalar(text: str) -> Any:
@@ -123,9 +122,9 @@ def _scalar(text: str) -> Any:
         if ": " in text or " #" in text or text.endswith(":"):
             raise _Declined
         return text
-    if text in _MEANT:
-        return _MEANT[text]
-    if len(text) < _LONGEST:
+    if text in _VALUE_OF_WORD:
+        return _VALUE_OF_WORD[text]
+    if len(text) < _MAX_DIGITS:
         if _INT.fullmatch(text):
             return int(text)
         if _FLOAT.fullmatch(text):
@@ -135,12 +134,12 @@ def _scalar(text: str) -> Any:
     if text in {"[]", "{}"}:
         return [] if text == "[]" else {}
     if _ODD_WORD.fullmatch(text) and not text.endswith(":"):
-        return _as_pyyaml(text)
+        return _read_with_pyyaml(text)
     raise _Declined
 
 
-def _as_pyyaml(text: str) -> Any:
-    """Ask PyYAML what a word is that starts as a number does: a commit, a version, a date with slashes."""
+def _read_with_pyyaml(text: str) -> Any:
+    """Read a word that starts as a number does: a commit, a version, a date with slashes."""
     try:
         value = read_yaml(f"a: {text}", Path("a"))["a"]
     except Exception:  # noqa: BLE001  (what PyYAML's constructors raise: see load/run.py)

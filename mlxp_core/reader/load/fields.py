@@ -1,4 +1,4 @@
-"""A nested mapping becomes flat fields with dotted names. Pure: values in, values out."""
+"""Flatten nested mappings into fields with dotted names. Pure: values in, values out."""
 
 from __future__ import annotations
 
@@ -14,49 +14,49 @@ from itertools import count
 from typing import Any, ClassVar, NamedTuple
 from weakref import WeakValueDictionary
 
-# What a value is, as far as the type of a column depends on it: null, bool, int, float, text, big (an integer that
+# Kind of a value, as far as the type of a column depends on it: null, bool, int, float, text, big (an integer that
 # fits no Int64), and list:<one of these>, or list:mixed for a list that no List column can hold.
 Kind = str
 
 # Aliases let a YAML file of a few lines stand for billions of values, or for one that contains itself.
-_MOST_VALUES = 100_000
-_MOST_DEPTH = 100
-_TOO_MUCH = f"holds more than {_MOST_VALUES} values or {_MOST_DEPTH} levels, or contains itself (a YAML alias?)"
+_MAX_VALUES = 100_000
+_MAX_DEPTH = 100
+_TOO_MUCH = f"holds more than {_MAX_VALUES} values or {_MAX_DEPTH} levels, or contains itself (a YAML alias?)"
 _KINDS: dict[type, Kind] = {str: "text", float: "float", bool: "bool", type(None): "null"}
 _KNOWN_BY_TYPE = frozenset({*_KINDS, int})
-_MOST_SHAPES = 1000
+_MAX_SCHEMAS = 1000
 _SIMPLE = frozenset({int, float, bool, type(None)})
 
 
 class FieldSchema:
-    """Names and kinds of the fields of a run; one object for all the runs of a sweep that have the same."""
+    """Names and kinds of the fields of one file; one object for all the runs of a sweep that have the same."""
 
-    _known: ClassVar[WeakValueDictionary[tuple[tuple[str, Kind], ...], FieldSchema]] = WeakValueDictionary()
+    _by_items: ClassVar[WeakValueDictionary[tuple[tuple[str, Kind], ...], FieldSchema]] = WeakValueDictionary()
 
     def __init__(self, items: tuple[tuple[str, Kind], ...]) -> None:
         """``items``: name and kind of each field, in the order of the file."""
         self.items = items
-        self.place = {name: place for place, (name, _) in enumerate(items)}
+        self.positions = {name: position for position, (name, _) in enumerate(items)}
 
     @classmethod
     def of(cls, items: tuple[tuple[str, Kind], ...]) -> FieldSchema:
-        """The one shape with these items."""
-        shape = cls._known.get(items)
-        return cls._known.setdefault(items, cls(items)) if shape is None else shape
+        """Give the one schema with these items."""
+        schema = cls._by_items.get(items)
+        return cls._by_items.setdefault(items, cls(items)) if schema is None else schema
 
 
 class Fields(NamedTuple):
     """The fields of one file of one run."""
 
-    shape: FieldSchema
+    schema: FieldSchema
     values: tuple[Any, ...]
 
     def named(self, name: str) -> tuple[Kind, Any]:
-        """Kind and value of a field; null where the run does not have it."""
-        place = self.shape.place.get(name)
-        if place is None:
+        """Give kind and value of a field; null where the run does not have it."""
+        position = self.schema.positions.get(name)
+        if position is None:
             return "null", None
-        return self.shape.items[place][1], self.values[place]
+        return self.schema.items[position][1], self.values[position]
 
 
 NO_FIELDS = Fields(FieldSchema.of(()), ())
@@ -65,84 +65,84 @@ NO_FIELDS = Fields(FieldSchema.of(()), ())
 def read_fields(prefix: str, content: Mapping[Any, Any]) -> tuple[Fields, list[str]]:
     """Flatten ``content``; names are ``prefix`` and the keys on the way, joined by dots.
 
-    Gives the fields and the names that two values claim: ``{a: {b: 1}, "a.b": 2}``. There the value that lies deeper
+    Returns the fields and the names that two values claim: ``{a: {b: 1}, "a.b": 2}``. There the value that lies deeper
     counts, and of two at the same depth the first. Empty mappings leave no field.
 
     Raises ValueError for a mapping that contains itself, or that holds more values than any configuration has.
     """
     flat = _Flat()
     flat.add(prefix, content, depth=1)
-    shape = FieldSchema.of(
-        tuple((name, _KINDS.get(type(value)) or kind_of(value)) for name, (_, value) in flat.found.items())
+    schema = FieldSchema.of(
+        tuple((name, _KINDS.get(type(value)) or kind_of(value)) for name, (_, value) in flat.fields.items())
     )
-    return Fields(shape, tuple(value for _, value in flat.found.values())), flat.claimed_twice
+    return Fields(schema, tuple(value for _, value in flat.fields.values())), flat.claimed_twice
 
 
 class FieldLayout:
-    """Names that many runs have values for, and the shapes that these have had."""
+    """Names that many runs have values for, and the schemas that these have had."""
 
     def __init__(self, names: Sequence[str]) -> None:
         """``names`` of the fields, in their order."""
         self.names = tuple(names)
-        # by the types of the values; with it the places of whole numbers, which may be too large for their kind
-        self._shapes: dict[tuple[type, ...], tuple[FieldSchema, tuple[int, ...]]] = {}
+        # by the types of the values; with each the positions of whole numbers, which may be too large for their kind
+        self._schemas: dict[tuple[type, ...], tuple[FieldSchema, tuple[int, ...]]] = {}
 
     def fields(self, values: tuple[Any, ...], *, ascii_only: bool) -> Fields:
         """Give the fields with these values, which JSON has words for; ``ascii_only``: all text in them is."""
         types = tuple(map(type, values))
-        known = self._shapes.get(types) if ascii_only else None
+        known = self._schemas.get(types) if ascii_only else None
         if known is None:
             return self._fields(values, types)
-        shape, whole = known
-        for place in whole:
-            if not -(2**63) <= values[place] < 2**63:
+        schema, integers = known
+        for position in integers:
+            if not -(2**63) <= values[position] < 2**63:
                 return self._fields(values, types)
-        return Fields(shape, values)
+        return Fields(schema, values)
 
     def _fields(self, values: tuple[Any, ...], types: tuple[type, ...]) -> Fields:
         seen = count()
         plain = tuple(_plain(value, 1, seen) for value in values)
-        shape = FieldSchema.of(tuple(zip(self.names, map(kind_of, plain), strict=True)))
-        whole = tuple(place for place, kind in enumerate(types) if kind is int)
-        if _KNOWN_BY_TYPE.issuperset(types) and not any(shape.items[place][1] == "big" for place in whole):
-            if len(self._shapes) > _MOST_SHAPES:
-                self._shapes.clear()
-            self._shapes[types] = (shape, whole)
-        return Fields(shape, plain)
+        schema = FieldSchema.of(tuple(zip(self.names, map(kind_of, plain), strict=True)))
+        integers = tuple(position for position, value_type in enumerate(types) if value_type is int)
+        if _KNOWN_BY_TYPE.issuperset(types) and not any(schema.items[position][1] == "big" for position in integers):
+            if len(self._schemas) > _MAX_SCHEMAS:
+                self._schemas.clear()
+            self._schemas[types] = (schema, integers)
+        return Fields(schema, plain)
 
 
 @dataclass
 class _Flat:
-    """The fields found so far, each with the depth it lies at."""
+    """Fields of the mappings added so far, each with the depth it lies at."""
 
-    found: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    fields: dict[str, tuple[int, Any]] = field(default_factory=dict)
     claimed_twice: list[str] = field(default_factory=list)
     seen: count[int] = field(default_factory=count)
 
     def add(self, prefix: str, content: Mapping[Any, Any], depth: int) -> None:
         """Add the fields of a mapping and of those in it."""
         _check_size(depth, self.seen)
-        found = self.found
-        if len(found) > _MOST_VALUES:
+        fields = self.fields
+        if len(fields) > _MAX_VALUES:
             raise ValueError(_TOO_MUCH)
         for key, value in content.items():
             name = f"{prefix}.{key}" if isinstance(key, str) and key.isascii() else f"{prefix}.{_name(key)}"
             # nearly all values are these, and need no second look
-            if (type(value) in _SIMPLE or (type(value) is str and value.isascii())) and name not in found:
-                found[name] = (depth, value)
+            if (type(value) in _SIMPLE or (type(value) is str and value.isascii())) and name not in fields:
+                fields[name] = (depth, value)
                 continue
             if isinstance(value, dict):
                 self.add(name, value, depth + 1)
                 continue
-            if name in self.found:
+            if name in fields:
                 self.claimed_twice.append(name)
-                if self.found[name][0] >= depth:
+                if fields[name][0] >= depth:
                     continue
-            self.found[name] = (depth, _plain(value, depth, self.seen))
+            fields[name] = (depth, _plain(value, depth, self.seen))
 
 
 def _check_size(depth: int, seen: count[int]) -> None:
-    if depth > _MOST_DEPTH or next(seen) > _MOST_VALUES:
+    if depth > _MAX_DEPTH or next(seen) > _MAX_VALUES:
         raise ValueError(_TOO_MUCH)
 
 
@@ -151,7 +151,7 @@ def _name(key: object) -> str:
 
 
 def _plain(value: object, depth: int, seen: count[int]) -> Any:
-    """Bring what YAML can say down to null, bool, int, float, str, list and dict."""
+    """Convert a value of YAML to null, bool, int, float, str, list and dict."""
     _check_size(depth, seen)
     if isinstance(value, str):
         return valid_text(value)
@@ -225,8 +225,8 @@ _ESCAPED = re.compile(r"\\udc([0-9a-f]{2})")
 
 
 def path_of(text: str) -> str:
-    """Give the path of which this is the ``valid_text``."""
-    return text if os.path.lexists(text) else _ESCAPED.sub(lambda one: chr(0xDC00 + int(one[1], 16)), text)
+    """Give the path whose ``valid_text`` this is."""
+    return text if os.path.lexists(text) else _ESCAPED.sub(lambda match: chr(0xDC00 + int(match[1], 16)), text)
 
 
 def valid_text(text: str) -> str:

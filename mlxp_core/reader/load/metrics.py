@@ -1,4 +1,4 @@
-"""The files of metrics: what their lines and their lists of keys say. The only module that opens them."""
+"""Read metric files and the lists of their keys."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ from mlxp_core.reader.load.file_cache import FileCache
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.yaml_io import read_yaml
 
-# the layout's own names, as text relative to a run: building Path objects for 10,000 runs takes longer than the stats
+# names of the layout, relative to a run, as text: building Path objects for 10,000 runs takes longer than the stats
 _METRICS = os.fspath(RunDir(Path()).metrics)
 _KEYS = os.fspath(RunDir(Path()).metric_keys)
 _SUFFIX = RunDir(Path()).metric_file("log").suffix
 
-_SEPARATED = "-- next line --"
-_SEPARATOR = json.dumps(_SEPARATED).encode()
+_SEPARATOR_TEXT = "-- next line --"
+_SEPARATOR = json.dumps(_SEPARATOR_TEXT).encode()
 
 # what a writer puts where JSON has no token
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
-_HEAD = 4096  # bytes: some tens of lines
+_HEAD_BYTES = 4096  # some tens of lines
 _HEAD_LINES = 20
 
-_MOST_KNOWN = 10_000
-_known_keys: dict[tuple[tuple[str, bool], ...], tuple[tuple[str, bool], ...]] = {}
+_MAX_CACHED_KEYS = 10_000
+_cached_keys: dict[tuple[tuple[str, bool], ...], tuple[tuple[str, bool], ...]] = {}
 
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys of one metric file, in the order they appeared, and whether each holds numbers only."""
+    """Keys of one metric file, in the order in which they appeared, each with True if it holds numbers only."""
 
     numeric: tuple[tuple[str, bool], ...]
     problem: str | None = None
-    of_lines: bool = False  # found in the metric file itself, for want of a list
+    from_lines: bool = False  # taken from the metric file itself, for want of a list
 
 
 @dataclass(frozen=True)
 class Lines:
-    """The lines of one metric file that could be read, and how many could not."""
+    """Lines of one metric file that could be read, and how many could not."""
 
     rows: Sequence[Mapping[str, Any]]
     garbage: int = 0
 
-    def no_numbers(self, key: str) -> int:
+    def count_non_numbers(self, key: str) -> int:
         """Count the values that a column of numbers has no place for."""
         values = (row.get(key) for row in self.rows)
-        return sum(value is not None and number_of(value) is None for value in values)
+        return sum(value is not None and to_float(value) is None for value in values)
 
     def column(self, key: str, *, numeric: bool) -> list[Any] | None:
         """Give one value a line: null where the line lacks the key; None for a key that no line has.
@@ -68,7 +68,7 @@ class Lines:
             return None
         if numeric and types <= {float, type(None)}:
             return values
-        convert = number_of if numeric else _text
+        convert = to_float if numeric else _text
         return [convert(value) for value in values]
 
 
@@ -79,9 +79,9 @@ def read_lines(content: bytes) -> Lines:
     that is no JSON object counts as garbage; blank ones do not.
     """
     lines = content.split(b"\n")[:-1]
-    whole = _objects(lines)
-    if whole is not None:
-        return Lines(whole)
+    objects = _objects(lines)
+    if objects is not None:
+        return Lines(objects)
     rows, garbage = [], 0
     for line in lines:
         row = _object(line)
@@ -106,7 +106,7 @@ def _objects(lines: Sequence[bytes]) -> list[dict[str, Any]] | None:
     except (ValueError, RecursionError):
         return None
     rows, separators = elements[::2], elements[1::2]
-    if len(elements) != 2 * len(lines) or any(separator != _SEPARATED for separator in separators):
+    if len(elements) != 2 * len(lines) or any(separator != _SEPARATOR_TEXT for separator in separators):
         return None
     return rows if all(isinstance(row, dict) for row in rows) else None
 
@@ -119,8 +119,8 @@ def _object(line: bytes) -> dict[str, Any] | None:
     return row if isinstance(row, dict) else None
 
 
-def number_of(value: object) -> float | None:
-    """Give a metric value as a float; None for what is no number."""
+def to_float(value: object) -> float | None:
+    """Convert a metric value to a float; None for what is no number."""
     if isinstance(value, float):
         return value
     if isinstance(value, int):
@@ -146,11 +146,11 @@ def read_keys(content: bytes) -> Keys:
                 numeric[key] = numeric.get(key, True) and kind == "number"
             case _:
                 garbage += 1
-    return Keys(_interned(numeric), skipped(garbage, "[key, type]") if garbage else None)
+    return Keys(_interned(numeric), skipped_lines(garbage, "[key, type]") if garbage else None)
 
 
-def skipped(count: int, what: str) -> str:
-    """Say that lines are not what they should be."""
+def skipped_lines(count: int, what: str) -> str:
+    """Describe lines that were left out because they are no ``what``."""
     return f"1 line is no {what} and was skipped" if count == 1 else f"{count} lines are no {what} and were skipped"
 
 
@@ -161,51 +161,47 @@ def _array(line: bytes) -> object:
         return None
 
 
-def keys_of(lines: Lines) -> Keys:
-    """Find out the keys from the lines themselves."""
+def infer_keys(lines: Lines) -> Keys:
+    """Take the keys from the lines themselves."""
     numeric: dict[str, bool] = {}
     for row in lines.rows:
         for key, value in row.items():
-            numeric[key] = numeric.get(key, True) and (value is None or number_of(value) is not None)
+            numeric[key] = numeric.get(key, True) and (value is None or to_float(value) is not None)
     # with keys there is a column, and whoever reads it hears of the garbage
-    problem = skipped(lines.garbage, "JSON object") if lines.garbage and not numeric else None
-    return Keys(_interned(numeric), problem, of_lines=True)
+    problem = skipped_lines(lines.garbage, "JSON object") if lines.garbage and not numeric else None
+    return Keys(_interned(numeric), problem, from_lines=True)
 
 
 def _interned(numeric: Mapping[str, bool]) -> tuple[tuple[str, bool], ...]:
     """Share the tuple among runs: the keys are the same in every run of a sweep."""
     items = tuple(numeric.items())
-    if len(_known_keys) > _MOST_KNOWN:
-        _known_keys.clear()
-    return _known_keys.setdefault(items, items)
+    if len(_cached_keys) > _MAX_CACHED_KEYS:
+        _cached_keys.clear()
+    return _cached_keys.setdefault(items, items)
 
 
 def metric_path(run: str, log_name: str) -> str:
-    """Path of a run's metric file."""
+    """Give the path of a run's metric file."""
     return f"{run}/{_METRICS}/{log_name}{_SUFFIX}"
 
 
 def keys_path(run: str, log_name: str) -> str:
-    """Path of the list of the keys in a run's metric file."""
+    """Give the path of the list of the keys in a run's metric file."""
     return f"{run}/{_KEYS}/{log_name}{_SUFFIX}"
 
 
-def log_names(run: str) -> tuple[list[str], list[str]]:
-    """Names of a run's metric files, sorted; and of those that are no files. Raises OSError.
-
-    There are none where there is no folder.
-    """
-    names: tuple[list[str], list[str]] = ([], [])
+def list_logs(run: str) -> tuple[list[str], list[str]]:
+    """Give the names of a run's logs, sorted, and of those that are no files; none without a folder. Raises OSError."""
+    names: list[str] = []
+    others: list[str] = []
     try:
         with os.scandir(f"{run}/{_METRICS}") as entries:
             for entry in entries:
                 if entry.name.endswith(_SUFFIX) and not entry.name.startswith("."):
-                    names[0 if _is_file(entry) else 1].append(entry.name.removesuffix(_SUFFIX))
+                    (names if _is_file(entry) else others).append(entry.name.removesuffix(_SUFFIX))
     except (FileNotFoundError, NotADirectoryError):
         pass
-    for some in names:
-        some.sort()
-    return names
+    return sorted(names), sorted(others)
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
@@ -216,17 +212,17 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 
 
 def load_keys(run: str, log_name: str) -> Keys:
-    """Say which keys a metric file holds, without reading all of it if the writer left a list of them.
+    """Give the keys of a metric file, without reading all of it if the writer left a list of them.
 
     Raises OSError where neither can be read.
     """
     keys = _keys_files.get(keys_path(run, log_name))
     if keys is None or keys == Keys(()):  # cut to nothing by a crash, perhaps
-        keys = _keys_of_mlxp(run, log_name) or _metric_files.get(metric_path(run, log_name))
+        keys = _mlxp_keys(run, log_name) or _metric_files.get(metric_path(run, log_name))
     return keys or Keys(())
 
 
-def _keys_of_mlxp(run: str, log_name: str) -> Keys | None:
+def _mlxp_keys(run: str, log_name: str) -> Keys | None:
     """Take names from MLXP's list, which is YAML and has no types, and types from the first lines.
 
     None where there is no such list, or those lines do not show all of the keys.
@@ -235,26 +231,26 @@ def _keys_of_mlxp(run: str, log_name: str) -> Keys | None:
     if names is None:
         return None
     head = _heads.get(metric_path(run, log_name)) or Keys(())
-    shown = dict(head.numeric)
-    return Keys(_interned({name: shown[name] for name in names})) if shown.keys() >= set(names) else None
+    types = dict(head.numeric)
+    return Keys(_interned({name: types[name] for name in names})) if types.keys() >= set(names) else None
 
 
 def read_head(content: bytes) -> Keys:
-    """Say which keys have a value in the first of these lines, up to one that shows no other; pure."""
+    """Give the keys with a value in the first of these lines, up to one that shows no other; pure."""
     numeric: dict[str, bool] = {}
     for line in content.split(b"\n", _HEAD_LINES)[:-1]:
-        known = len(numeric)
+        known_count = len(numeric)
         for key, value in (_object(line) or {}).items():
             if value is not None:
-                numeric[key] = numeric.get(key, True) and number_of(value) is not None
-        if numeric and len(numeric) == known:
+                numeric[key] = numeric.get(key, True) and to_float(value) is not None
+        if numeric and len(numeric) == known_count:
             break
     return Keys(_interned(numeric))
 
 
 @lru_cache(maxsize=1000)  # thousands of runs have the same list, byte by byte
 def read_mlxp_keys(content: bytes) -> tuple[str, ...] | None:
-    """Read MLXP's list of keys, a mapping of each to nothing; None for what is none. Pure; nothing is executed."""
+    """Read MLXP's list of keys, a mapping of each to nothing; None for anything else. Pure; nothing is executed."""
     try:
         return tuple(str(key) for key in read_yaml(content.decode("utf-8"), Path("keys")))
     except Exception:  # noqa: BLE001  (what PyYAML's constructors raise: see load/run.py)
@@ -270,11 +266,11 @@ def load_content(run: str, log_name: str) -> bytes | None:
     return content[: content.rfind(b"\n") + 1]
 
 
-def _cache(read: Callable[[bytes], Keys]) -> FileCache[Keys]:
+def _keys_cache(read: Callable[[bytes], Keys]) -> FileCache[Keys]:
     return FileCache(lambda path: read(load_bytes(path)))
 
 
-_keys_files = _cache(read_keys)
-_metric_files = _cache(lambda content: keys_of(read_lines(content)))
+_keys_files = _keys_cache(read_keys)
+_metric_files = _keys_cache(lambda content: infer_keys(read_lines(content)))
 _mlxp_keys_files = FileCache(lambda path: read_mlxp_keys(load_bytes(path)))
-_heads = FileCache(lambda path: read_head(load_bytes(path, most=_HEAD)))
+_heads = FileCache(lambda path: read_head(load_bytes(path, most=_HEAD_BYTES)))

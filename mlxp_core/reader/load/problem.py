@@ -1,4 +1,4 @@
-"""What a reader could not read: a value that says so. Nothing unreadable is dropped without one."""
+"""Problems: values that name what could not be read. Nothing unreadable is dropped without one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Problem:
-    """One file, or one part of it, that could not be used."""
+    """A file, or a part of it, that could not be used: its path, and what is wrong with it."""
 
     path: str
     what: str
@@ -19,20 +19,20 @@ class Problem:
 
 
 class Problems:
-    """Those met so far; of each file those of the last time that it was read."""
+    """Problems reported so far; of each file those of the last time that it was read."""
 
     def __init__(self) -> None:
-        """None yet."""
-        self._met: dict[str, dict[str, Problem]] = {}
+        """Begin with none."""
+        self._by_path: dict[str, dict[str, Problem]] = {}
 
     def __call__(self, problem: Problem) -> None:
-        """Report one."""
-        self._met.setdefault(problem.path, {})[problem.what] = problem
+        """Report a problem."""
+        self._by_path.setdefault(problem.path, {})[problem.what] = problem
 
     def forget(self, path: str) -> None:
-        """Forget those of a file, which is about to be read again."""
-        self._met.pop(path, None)
+        """Forget the problems of a file, which is about to be read again."""
+        self._by_path.pop(path, None)
 
     def __iter__(self) -> Iterator[Problem]:
-        """Go through them, in the order of the files."""
-        return iter([problem for problems in list(self._met.values()) for problem in list(problems.values())])
+        """Go through the problems, in the order in which their files were first reported."""
+        return iter([problem for problems in list(self._by_path.values()) for problem in list(problems.values())])

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlxp_core import atomic_files, yaml_io
 from mlxp_core.reader.load import metrics
@@ -21,7 +21,7 @@ from mlxp_core.runs.artifacts import artifact_files
 from mlxp_core.runs.layout import RunDir, is_run_id
 from mlxp_core.runs.status import ENDED, ExitCode, Status, derive_status, exit_code_of
 
-# the layout's own names, as text relative to a run: see load/metrics.py
+# names of the layout, relative to a run, as text: see load/metrics.py
 INFO = os.fspath(RunDir(Path()).info)
 _CONFIG = os.fspath(RunDir(Path()).config)
 _SUBMISSION = os.fspath(RunDir(Path()).submission)
@@ -30,14 +30,26 @@ _ARTIFACTS = os.fspath(RunDir(Path()).artifacts)
 
 STATUS = "info.status"
 _ENDED = frozenset(map(str, ENDED))
-_STATUSES = frozenset({*map(str, Status), "STARTING"})  # the first one of MLXP's
-_SETTLED = frozenset(map(str, (ENDED - {Status.LOST}) | {Status.PENDING}))
-# what derive_status and process.is_alive look at
+_STATUSES = frozenset({*map(str, Status), "STARTING"})  # STARTING is MLXP's
+_CACHEABLE = frozenset(map(str, (ENDED - {Status.LOST}) | {Status.PENDING}))
 _HIDDEN = "status"  # of info.yaml: the column holds the derived one
-_STATUS_FACTS = ("status", "attempt", "hostname", "process_id", "process_start", "state")
+# what derive_status and process.is_alive read
+_STATUS_KEYS = ("status", "attempt", "hostname", "process_id", "process_start", "state")
+_EMPTY = Document()
 
 
-_NOTHING = Document()
+class _DigestParts(NamedTuple):
+    """Parts of a run's metadata that its digest gives; None for those that it does not."""
+
+    info: Document | None = None
+    config: Document | None = None
+    submission: Document | None = None
+    logs: Logs | None = None
+    artifacts: tuple[str, ...] | None = None
+    unscripted: bool = False
+
+
+_NO_PARTS = _DigestParts()
 
 
 def read_run(path: str, name: str, signature: Signature, folder: int) -> RunRecord | None:
@@ -45,46 +57,32 @@ def read_run(path: str, name: str, signature: Signature, folder: int) -> RunReco
 
     ``signature`` is the run folder's. What cannot be read becomes a problem of the record.
     """
-    info = config = logs = artifacts = submission = None
-    unscripted = False
-    digest = load_digest(path, name, folder)
-    if digest is not None:
-        info = digest.document("info", signature[0:3], _STATUS_FACTS, _HIDDEN)
-        config = digest.document("config", signature[3:6])
-        if info is not None:  # it speaks of this attempt, not of an earlier one
-            unscripted = digest.unscripted
-            submission = None if unscripted else digest.submission()
-            logs, artifacts = digest.logs(signature[9:12]), digest.artifacts(signature[12:15])
-    info = info or _document(_info_files, f"{path}/{INFO}")
+    known = _load_parts(path, name, signature, folder)
+    info = known.info or _document(_info_files, f"{path}/{INFO}")
     if info is None:
         return None
-    config = config or _document(_config_files, f"{path}/{_CONFIG}") or _absent(f"{path}/{_CONFIG}")
-    exit_code = None
-    if not unscripted:
-        submission = submission or _document(_submission_files, f"{path}/{_SUBMISSION}")
+    config = known.config or _document(_config_files, f"{path}/{_CONFIG}") or _absent(f"{path}/{_CONFIG}")
+    submission, exit_code = _EMPTY, None
+    if not known.unscripted:
+        submission = known.submission or _document(_submission_files, f"{path}/{_SUBMISSION}") or _EMPTY
         exit_code = _exit_code(name, folder)
-    submission = submission or _NOTHING
-    status = _status(info.facts, exit_code, submission.facts) if info.readable else None
+    status = _status(info.raw, exit_code, submission.raw) if info.readable else None
     problems = [*info.problems, *config.problems, *submission.problems]
     in_reach = not (info.out_of_reach or config.out_of_reach or submission.out_of_reach)
+    artifacts, logs = known.artifacts, known.logs
     if artifacts is None:
-        atomic_files = artifact_files(path)
-        artifacts = atomic_files.names
-        in_reach = in_reach and not atomic_files.problems
-        problems += (Problem(valid_text(f"{path}/{folder}"), what) for folder, what in atomic_files.problems)
+        artifacts, artifact_problems = _artifacts(path)
+        in_reach = in_reach and not artifact_problems
+        problems += artifact_problems
     if logs is None:
         logs, log_problems, all_read = _logs(path)
         in_reach = in_reach and all_read
         problems += log_problems
     # by its own word, which is the last that a job writes; of what only the scheduler or the process table says, the
     # job may still come back
-    is_settled = in_reach and info.facts.get("status") in _SETTLED and status == info.facts.get("status")
-    if is_settled:  # the run cache keeps it
-        if digest is None:
-            _info_files.forget(f"{path}/{INFO}")
-            _config_files.forget(f"{path}/{_CONFIG}")
-        if submission is not _NOTHING:
-            _submission_files.forget(f"{path}/{_SUBMISSION}")
+    cacheable = in_reach and info.raw.get("status") in _CACHEABLE and status == info.raw.get("status")
+    if cacheable:
+        _forget_files(path)
     return RunRecord(
         path=path,
         name=name,
@@ -95,8 +93,39 @@ def read_run(path: str, name: str, signature: Signature, folder: int) -> RunReco
         problems=tuple(problems),
         artifacts=interned(artifacts),
         logs=interned(logs),
-        settled=is_settled,
+        cacheable=cacheable,
     )
+
+
+def _load_parts(path: str, name: str, signature: Signature, folder: int) -> _DigestParts:
+    """Give what the digest of a run says that still holds."""
+    digest = load_digest(path, name, folder)
+    if digest is None:
+        return _NO_PARTS
+    info = digest.document("info", signature[0:3], _STATUS_KEYS, _HIDDEN)
+    config = digest.document("config", signature[3:6])
+    if info is None:  # the digest may be that of an earlier attempt
+        return _DigestParts(config=config)
+    return _DigestParts(
+        info,
+        config,
+        None if digest.unscripted else digest.submission(),
+        digest.logs(signature[9:12]),
+        digest.artifacts(signature[12:15]),
+        digest.unscripted,
+    )
+
+
+def _forget_files(path: str) -> None:
+    """Free what is kept of a run's files: the run cache keeps the run."""
+    _info_files.forget(f"{path}/{INFO}")
+    _config_files.forget(f"{path}/{_CONFIG}")
+    _submission_files.forget(f"{path}/{_SUBMISSION}")
+
+
+def _artifacts(path: str) -> tuple[tuple[str, ...], list[Problem]]:
+    files = artifact_files(path)
+    return files.names, [Problem(valid_text(f"{path}/{folder}"), reason) for folder, reason in files.problems]
 
 
 def _exit_code(name: str, folder: int) -> ExitCode | None:
@@ -129,7 +158,7 @@ def _status(info: Mapping[str, Any], exit_code: ExitCode | None, submission: Map
 def _status_of_ended(
     status: str, attempt: int | None, exit_code: ExitCode | None, state: str | None, said_attempt: int | None
 ) -> str:
-    """As derive_status says; thousands of runs have ended in the same way."""
+    """Derive the status; cached, as thousands of runs have ended in the same way."""
     return str(
         derive_status(
             {"status": status, "attempt": attempt},
@@ -142,12 +171,12 @@ def _status_of_ended(
 
 
 def _logs(path: str) -> tuple[Logs, list[Problem], bool]:
-    """Give name and keys of each metric file; what cannot be read becomes a problem. And whether all is known."""
+    """Give name and keys of each metric file, problems with what cannot be read, and True if all was read."""
     logs = []
     problems = []
     in_reach = True
     try:
-        names, others = metrics.log_names(path)
+        names, others = metrics.list_logs(path)
     except OSError as error:
         return (), [Problem(valid_text(path), f"its metrics cannot be listed: {error}")], False
     for log_name in names:
@@ -158,16 +187,16 @@ def _logs(path: str) -> tuple[Logs, list[Problem], bool]:
             in_reach = False
             continue
         if keys.problem:
-            place = metrics.metric_path if keys.of_lines else metrics.keys_path
-            problems.append(Problem(valid_text(place(path, log_name)), keys.problem))
-            in_reach = in_reach and not keys.of_lines  # which no folder shows to have been repaired
+            path_of = metrics.metric_path if keys.from_lines else metrics.keys_path
+            problems.append(Problem(valid_text(path_of(path, log_name)), keys.problem))
+            in_reach = in_reach and not keys.from_lines  # which no folder shows to have been repaired
         logs.append((log_name, keys.numeric))
     problems += (Problem(valid_text(metrics.metric_path(path, name)), "is no regular file") for name in others)
     return tuple(logs), problems, in_reach
 
 
 def artifact_path(file: str) -> str:
-    """Path of an artifact that is given as ``<type>/<name>``, in the run folder."""
+    """Give the path, in the run folder, of an artifact that is given as ``<type>/<name>``."""
     return f"{_ARTIFACTS}/{file}"
 
 
@@ -179,17 +208,17 @@ def _document(cache: FileCache[Document], path: str) -> Document | None:
 
 
 def _absent(path: str) -> Document:
-    """A file that is not there; a link to one is a problem."""
-    return _unreadable(path, OSError("it is a link to what is not there")) if Path(path).is_symlink() else _NOTHING
+    """Give the document of a file that is not there; a link to one is a problem."""
+    return _unreadable(path, OSError("it is a link to what is not there")) if Path(path).is_symlink() else _EMPTY
 
 
 def _unreadable(path: str, error: Exception) -> Document:
-    what = str(error) or type(error).__name__
-    return Document(problems=(Problem(valid_text(path), f"cannot be read: {what}"),), readable=False)
+    reason = str(error) or type(error).__name__
+    return Document(problems=(Problem(valid_text(path), f"cannot be read: {reason}"),), readable=False)
 
 
 def _load_yaml(path: str) -> tuple[dict[str, Any], list[str]]:
-    """Read a file; and the keys in it that are given twice."""
+    """Read a YAML file; give its content and the keys in it that are given twice."""
     text = atomic_files.load_bytes(path).decode("utf-8")
     content = read_plain(text)
     if content is not None:
@@ -200,18 +229,18 @@ def _load_yaml(path: str) -> tuple[dict[str, Any], list[str]]:
 def _load(path: str, prefix: str) -> Document:
     """Read one file. Raises FileNotFoundError; whatever else is wrong with it becomes a problem."""
     try:
-        content, twice = _load_yaml(path)
-        facts = {name: content[name] for name in _STATUS_FACTS if isinstance(content.get(name), SCALARS)}
+        content, duplicates = _load_yaml(path)
+        raw = {name: content[name] for name in _STATUS_KEYS if isinstance(content.get(name), SCALARS)}
         if prefix == "submission":  # of which nothing becomes a column
-            return Document(facts=facts)
+            return Document(raw=raw)
         if prefix == "info":
             content.pop(_HIDDEN, None)
         fields, claimed_twice = read_fields(prefix, content)
-        document = Document.of(path, fields, facts, claimed_twice)
-        more = [f"{key} is given twice; the last one counts" for key in twice]
-        if prefix == "info" and facts.get("status") not in _STATUSES:
-            more.append(f"the status {facts.get('status')!r} is none of {', '.join(sorted(_STATUSES))}")
-        problems = (Problem(valid_text(path), valid_text(what)) for what in more)
+        document = Document.of(path, fields, raw, claimed_twice)
+        reasons = [f"{key} is given twice; the last one counts" for key in duplicates]
+        if prefix == "info" and raw.get("status") not in _STATUSES:
+            reasons.append(f"the status {raw.get('status')!r} is none of {', '.join(sorted(_STATUSES))}")
+        problems = (Problem(valid_text(path), valid_text(reason)) for reason in reasons)
         return document._replace(problems=(*document.problems, *problems))
     except FileNotFoundError:
         raise

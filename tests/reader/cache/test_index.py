@@ -28,20 +28,19 @@ def age(path):
 
 def forget():
     """As a new process would have it."""
-    run_cache._directories.clear()
+    run_cache._caches.clear()
     from mlxp_core.reader.load import metrics
     from mlxp_core.reader.load import run as folders
 
     for cache in (folders._info_files, folders._config_files, folders._submission_files, metrics._keys_files):
-        cache._kept.clear()
+        cache._values.clear()
 
 
 @pytest.fixture
 def forty(logs, monkeypatch, tmp_path):
     """Forty runs that have ended, by which nothing counts as just written; x is the number of the run."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(run_cache, "_UNSETTLED_NS", 0)
-    monkeypatch.setattr(file_cache, "_SETTLED_NS", 0)
+    monkeypatch.setattr(file_cache, "RACY_NS", 0)
     for number in range(1, 41):
         run = logs.run(number, {"x": number, "nan": float("nan")}, metrics={"train": [{"loss": number}]})
         if number == 3:
@@ -227,11 +226,11 @@ def test_an_index_with_columns_of_another_form_is_not_used(forty, change):
     """Bug: a whole file by its checksum, with something else in it."""
     before = look(forty)
     content = index_of(forty).read_bytes()
-    block = index.read_index(content)
-    frame, schema, stream = change(block.frame), io.BytesIO(), io.BytesIO()
+    columns = index.read_index(content)
+    frame, schema, stream = change(columns.frame), io.BytesIO(), io.BytesIO()
     frame.clear().write_ipc_stream(schema)
     frame.write_ipc_stream(stream)
-    head = json.dumps([len(schema.getvalue()), *block.tables.plain]).encode()
+    head = json.dumps([len(schema.getvalue()), *columns.tables.to_json()]).encode()
     index_of(forty).write_bytes(whole(head, schema.getvalue() + stream.getvalue()))
     after, count = yaml_files_read(lambda: look(forty))
     assert after == before
@@ -266,9 +265,9 @@ def test_where_nothing_can_be_written_reading_goes_on(forty, tmp_path):
 def test_a_deleted_log_directory_does_not_come_back(forty):
     """Bug: an index written into folders that are made for it."""
     look(forty)
-    block = index.load_index(str(forty.path))
+    columns = index.load_index(str(forty.path))
     forty.path.rename(forty.path.with_name("elsewhere"))
-    index.save_index(str(forty.path), block)
+    index.save_index(str(forty.path), columns)
     assert not forty.path.exists()
 
 
@@ -277,19 +276,19 @@ def test_what_is_kept_of_ended_runs_is_kept_once(forty):
     from mlxp_core.reader.load import run as folders
 
     look(forty)
-    assert [path for path in folders._config_files._kept if path.startswith(str(forty.path))] == []
+    assert [path for path in folders._config_files._values if path.startswith(str(forty.path))] == []
 
 
 def test_what_has_just_been_written_is_not_trusted(forty, monkeypatch):
     """Bug: two versions within one tick of the clock, with the same times and sizes."""
-    monkeypatch.setattr(run_cache, "_UNSETTLED_NS", 3600 * 10**9)
+    monkeypatch.setattr(file_cache, "RACY_NS", 3600 * 10**9)
     look(forty)
     assert not index_of(forty).exists()
 
 
 def test_old_rows_and_new_ones_are_one_index(forty, monkeypatch):
     """Bug: rows out of order, or with values of others, once some runs came or changed after the index was written."""
-    monkeypatch.setattr(run_cache, "_FEWEST_NEW", 1)
+    monkeypatch.setattr(run_cache, "_MIN_NEW", 1)
     look(forty)
     replace(forty.path / "7/metadata/config.yaml", "x: [1, 2]\nlate: 1\n")
     for number in (41, 42, 43):
@@ -389,10 +388,9 @@ def test_an_index_is_its_users_own(forty, tmp_path):
     program = (
         "import os, sys\n"
         "from mlxp_core.reader import Reader\n"
-        "from mlxp_core.reader.cache import run_cache\n"
         "from mlxp_core.reader.load import file_cache\n"
         "os.setgroups([]); os.setgid(1234); os.setuid(1234)  # Python itself may lie in a home of root's\n"
-        "run_cache._UNSETTLED_NS = file_cache._SETTLED_NS = 0\n"
+        "file_cache.RACY_NS = 0\n"
         "print(Reader(sys.argv[1]).filter().metadata['config.x'].null_count())"
     )
     environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -267,7 +267,7 @@ def test_a_file_is_not_parsed_again_until_it_changes(logs, monkeypatch):
     """Catches: 10,000 YAML files parsed at every look; and a cache that does not see an edit of the same length."""
     run = logs.run(1, {"x": 1}, {"status": "RUNNING", "hostname": "elsewhere"})
     config = run / "metadata/config.yaml"
-    monkeypatch.setattr(file_cache, "_SETTLED_NS", 0)  # nothing counts as just written
+    monkeypatch.setattr(file_cache, "RACY_NS", 0)  # nothing counts as just written
     opened = []
     frame = scan_runs(logs.path)
     frame.collect()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxp_core.reader.load.metrics import read_lines
-from mlxp_core.reader.load.ndjson import columns_of
+from mlxp_core.reader.load.ndjson import read_columns
 
 KEYS = {"log.x": "a", "log.y": "b"}
 
@@ -34,7 +34,7 @@ def exact(columns):
 
 
 def check(contents):
-    found = columns_of(contents, KEYS)
+    found = read_columns(contents, KEYS)
     if found is not None:
         assert exact(column.to_list() for column in found) == exact(slowly(contents)), contents
     return found
