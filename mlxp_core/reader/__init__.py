@@ -1,4 +1,4 @@
-"""Read a log directory with Polars: everything that a user of the reader imports.
+"""Read a log directory with Polars. What users import is here.
 
 >>> from mlxp_core.reader import AvgStd, Reader, scan_runs
 >>> runs = Reader("logs").filter("info.status == 'COMPLETE' & config.optimizer.lr <= 1.")
@@ -10,7 +10,8 @@ Needs the log directory and nothing else: no Hydra, no git, no scheduler. Never 
 from __future__ import annotations
 
 from mlxp_core.reader.frame.artifact import Artifact
-from mlxp_core.reader.frame.runs import GroupedRuns, Run, Runs
+from mlxp_core.reader.frame.runs import GroupedRuns, Runs
+from mlxp_core.reader.frame.runs import RunView as Run
 from mlxp_core.reader.frame.scan_metrics import scan_metrics
 from mlxp_core.reader.frame.scan_runs import scan_runs
 from mlxp_core.reader.load.problem import Problem

@@ -1,4 +1,4 @@
-"""The door of the reader: a log directory that answers queries, always as it is now."""
+"""Query a log directory, always as it is now."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import polars as pl
 from mlxp_core.reader.cache.run_table import RunTable
 from mlxp_core.reader.directory import count_runs, open_directory, scan_directory
 from mlxp_core.reader.frame.runs import Runs
-from mlxp_core.reader.frame.scan_runs import frame_of
-from mlxp_core.reader.frame.schema import Schema, take_schema
+from mlxp_core.reader.frame.scan_runs import runs_frame
+from mlxp_core.reader.frame.schema import Schema, infer_schema
 from mlxp_core.reader.load.problem import Problem, Problems
 from mlxp_core.reader.query.compiler import compile_query
 
 
 class Reader:
-    """A log directory. Every call looks at it anew (what has not changed is not read again).
+    """A log directory. Every call reads its present state; runs that have not changed are not read again.
 
     Nothing is written but a cache, where that is possible: see cache/index.py.
     """
@@ -25,7 +25,7 @@ class Reader:
     def __init__(self, log_dir: str | os.PathLike[str]) -> None:
         """Raises StoreError (an OSError) if there is no such directory, or it cannot be read."""
         self._log_dir = os.path.abspath(log_dir)  # noqa: PTH100  (see scan_runs)
-        self._met = Problems()
+        self._problems = Problems()
         with open_directory(self._log_dir):
             pass
 
@@ -39,47 +39,48 @@ class Reader:
 
     @property
     def fields(self) -> pl.DataFrame:
-        """All columns: ``name``, ``type`` and ``holds`` (String), ``runs``: how many runs have a value there (UInt32).
+        """All columns: ``name``, ``type`` and ``holds`` (String), ``runs``: the number of runs with a value (UInt32).
 
-        ``type`` is that of the column; ``holds`` says what the runs wrote: ``int, text`` where they disagree and the
+        ``type`` is that of the column; ``holds`` names what the runs wrote: ``int, text`` where they disagree and the
         column is String for that, ``metric``, ``artifact``.
         """
-        _, schema = self._look()
-        return _table(schema, schema.polars)
+        _, schema = self._scan()
+        return _fields_frame(schema, schema.polars)
 
     @property
     def searchable(self) -> pl.DataFrame:
         """The columns whose values a query can ask for, as ``fields`` has them."""
-        _, schema = self._look()
-        return _table(schema, schema.metadata.keys() - schema.artifacts.keys())
+        _, schema = self._scan()
+        return _fields_frame(schema, schema.metadata.keys() - schema.artifacts.keys())
 
     @property
     def problems(self) -> list[Problem]:
-        """What cannot be read: of the metadata as it is now, of metric files those that this reader has opened."""
-        census, schema = self._look()
-        return [*census.problems, *schema.problems, *self._met]
+        """Problems with the metadata as it is now, and with those metric files that this reader has opened."""
+        table, schema = self._scan()
+        return [*table.problems, *schema.problems, *self._problems]
 
     def filter(self, query_string: str = "") -> Runs:
         """Give the runs for which a query holds; all of them for an empty one.
 
         ``reader.filter("info.status == 'COMPLETE' & config.optimizer.lr <= 1.")``; for the language see
-        ``mlxp_core.reader.query.compiler``. Raises QueryError (a ValueError), which points at the place.
+        ``mlxp_core.reader.query.compiler``. Raises QueryError (a ValueError), which points at the fault in the query.
         """
-        census, schema = self._look()
-        frame, now = (frame_of(self._log_dir, schema, self._met, seen) for seen in (None, census))
+        table, schema = self._scan()
+        frame = runs_frame(self._log_dir, schema, self._problems)
+        snapshot = runs_frame(self._log_dir, schema, self._problems, table)
         if query_string.strip():
             condition = compile_query(query_string, schema.polars, untyped=schema.untyped)
-            frame, now = frame.filter(condition), now.filter(condition)
-        return Runs(frame, now, schema, self._met)
+            frame, snapshot = frame.filter(condition), snapshot.filter(condition)
+        return Runs(frame, snapshot, schema, self._problems)
 
-    def _look(self) -> tuple[RunTable, Schema]:
-        census = scan_directory(self._log_dir)
-        return census, take_schema(census)
+    def _scan(self) -> tuple[RunTable, Schema]:
+        table = scan_directory(self._log_dir)
+        return table, infer_schema(table)
 
 
-def _table(schema: Schema, names: Collection[str]) -> pl.DataFrame:
+def _fields_frame(schema: Schema, names: Collection[str]) -> pl.DataFrame:
     rows = [
-        (name, str(dtype), schema.holds[name], schema.runs_with[name])
+        (name, str(dtype), schema.contents[name], schema.run_counts[name])
         for name, dtype in schema.polars.items()
         if name in names
     ]

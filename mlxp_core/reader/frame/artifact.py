@@ -1,4 +1,4 @@
-"""References to artifacts: where they are, and how to load one when somebody asks for it. Loads nothing by itself."""
+"""References to artifacts, which are loaded only when a caller asks for it."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from mlxp_core.runs.artifacts import artifact_type
 
 @dataclass(frozen=True)
 class Artifact:
-    """One file that a run left. ``load`` opens it; nothing else does."""
+    """A file that a run saved as an artifact: type, name, absolute path. Only ``load`` opens it."""
 
     type: str
     name: str
     path: str
 
     def load(self) -> Any:
-        """Load it, in the way of its type. Loading a pickle runs what its writer put there: only if you trust the run.
+        """Load the artifact as its type is loaded. A pickle can run its writer's code: trust the run first.
 
-        How a type of your own is loaded never comes from the log directory: register it first, with
+        The log directory never says how a type of your own is loaded: register it first, with
         ``mlxp_core.artifacts.register_artifact_type``. Raises ArtifactError, and ArtifactNotFoundError (a
         FileNotFoundError) where the file is gone.
         """
-        kind = artifact_type(self.type)
+        artifact_kind = artifact_type(self.type)
         try:
-            return kind.load(self.path)
+            return artifact_kind.load(self.path)
         except FileNotFoundError as error:
             raise ArtifactNotFoundError(f"there is no artifact {self.path} any more") from error
         except ImportError as error:

@@ -1,7 +1,8 @@
-"""A predicate is taken apart into what metadata can answer and what needs metrics. Pure: Polars expressions only."""
+"""Split predicates into what metadata can answer and what needs metrics. Pure: Polars expressions only."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Collection, Iterator
 from functools import reduce
 
@@ -9,15 +10,15 @@ import polars as pl
 
 
 def split(predicate: pl.Expr, metrics: Collection[str]) -> tuple[pl.Expr | None, pl.Expr | None]:
-    """Give the part of a predicate that names no metric, and the rest; a row passes if it passes both.
+    """Return the part of a predicate that names no metric, and the rest; a row passes if it passes both.
 
-    Only what is joined by ``&`` can be told apart; a predicate that cannot be is all rest, or all metadata.
+    Only conjuncts, joined by ``&``, can be separated; None stands for a part without any.
     """
-    free: list[pl.Expr] = []
-    bound: list[pl.Expr] = []
+    on_metadata: list[pl.Expr] = []
+    on_metrics: list[pl.Expr] = []
     for part in _conjuncts(predicate):
-        (free if set(metrics).isdisjoint(part.meta.root_names()) else bound).append(part)
-    return _joined(free), _joined(bound)
+        (on_metadata if set(metrics).isdisjoint(part.meta.root_names()) else on_metrics).append(part)
+    return _joined(on_metadata), _joined(on_metrics)
 
 
 def _conjuncts(predicate: pl.Expr) -> Iterator[pl.Expr]:
@@ -33,4 +34,4 @@ def _conjuncts(predicate: pl.Expr) -> Iterator[pl.Expr]:
 
 
 def _joined(parts: list[pl.Expr]) -> pl.Expr | None:
-    return reduce(lambda one, other: one & other, parts) if parts else None
+    return reduce(operator.and_, parts) if parts else None

@@ -1,4 +1,4 @@
-"""The runs that passed a filter: as a frame, one by one, and in groups. Reads a metric only when asked for it."""
+"""Runs that passed a filter: as a frame, one by one, and in groups. Metrics are read only when asked for."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import polars as pl
 
 from mlxp_core.errors import QueryError, StoreError
 from mlxp_core.reader.frame.artifact import Artifact
-from mlxp_core.reader.frame.scan_runs import column_of, load_lines
+from mlxp_core.reader.frame.scan_runs import load_lines, metric_values
 from mlxp_core.reader.frame.schema import Schema
 from mlxp_core.reader.load.fields import path_of
 from mlxp_core.reader.load.problem import Problem
 from mlxp_core.reader.query.suggest import unknown_column
 from mlxp_core.reader.statistics.aggregations import Aggregation
 
-_ALL = "all"  # a key column where there are none; no column of a log directory but id and path lacks a dot
+_ALL = "all"  # the key column of a single group; no column of a log directory but id and path lacks a dot
 
 LAZYDATA = "LAZYDATA"  # stands for a metric that was not read
 
 
-class Run(Mapping[str, Any]):
-    """One run: column name to value. ``run["train.loss"]`` reads that metric file, every time; the rest is there.
+class RunView(Mapping[str, Any]):
+    """Mapping of column names to the values of one run. ``run["train.loss"]`` reads that metric file, every time.
 
     A metric is a list of one value a line, an artifact a reference with ``load``; None if the run has none. A column
-    that does not exist is a KeyError.
+    that does not exist is a KeyError. Users import it as ``mlxp_core.reader.Run``.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Run(Mapping[str, Any]):
         self._columns = list(schema.polars) if columns is None else columns
 
     def __getitem__(self, name: str) -> Any:
-        """Give the value of a column."""
+        """Give the value of a column. Raises KeyError, and StoreError for a metric where the run folder is gone."""
         if name not in self._columns:
             raise KeyError(unknown_column(name, self))
         column = self._schema.metrics.get(name)
@@ -55,7 +55,7 @@ class Run(Mapping[str, Any]):
         if not os.path.isdir(path):  # noqa: PTH112
             raise StoreError(f"cannot read {name}: the run folder {path} is gone")
         lines = load_lines(path, column.log_name, self._report)
-        return None if lines is None else column_of(lines, column, path, self._report)
+        return None if lines is None else metric_values(lines, column, path, self._report)
 
     def __iter__(self) -> Iterator[str]:
         """Go through the names of all columns."""
@@ -72,32 +72,32 @@ class Run(Mapping[str, Any]):
 
     def _artifact(self, name: str) -> Artifact | None:
         path = self._metadata[name]
-        kind, _, file = self._schema.artifacts[name].partition("/")
-        return None if path is None else Artifact(kind, file, path_of(path))
+        type_name, _, file = self._schema.artifacts[name].partition("/")
+        return None if path is None else Artifact(type_name, file, path_of(path))
 
 
-class Runs(Sequence[Run]):
-    """The runs that passed a filter.
+class Runs(Sequence[RunView]):
+    """Sequence of the runs that passed a filter.
 
-    ``lazy()`` and ``collect()`` read the directory as it is when they are collected. Length, items, groups, what is
-    aggregated and what is printed are the runs at the time of the filter, so that ``runs[i]`` stays the same run;
-    filter again for a new look. Metrics are read when they are asked for.
+    ``lazy()`` and ``collect()`` read the directory as it is when they are collected. Length, items, groups, aggregates
+    and what is printed are the runs at the time of the filter, so that ``runs[i]`` stays the same run; filter again for
+    the present ones. Metrics are read when they are asked for.
     """
 
     def __init__(
         self,
         frame: pl.LazyFrame,
-        first: pl.LazyFrame,
+        snapshot: pl.LazyFrame,
         schema: Schema,
         report: Callable[[Problem], None],
         columns: Sequence[str] | None = None,
     ) -> None:
-        """``frame`` holds the columns of ``schema`` of these runs, ``first`` the same as they were when filtered.
+        """``frame`` holds the columns of ``schema`` of these runs, ``snapshot`` the same at the time of the filter.
 
         ``columns`` are those to show, or all.
         """
         self._frame = frame
-        self._first = first
+        self._snapshot = snapshot
         self._schema = schema
         self._report = report
         self._columns = list(schema.polars) if columns is None else list(columns)
@@ -113,9 +113,9 @@ class Runs(Sequence[Run]):
         return list(self._columns)
 
     def lazy(self) -> pl.LazyFrame:
-        """One row a run, as ``scan_runs`` has them."""
-        everything = self._columns == list(self._schema.polars)
-        return self._frame if everything else self._frame.select(self._columns)
+        """Give a frame of one row a run, as ``scan_runs`` has them."""
+        all_columns = self._columns == list(self._schema.polars)
+        return self._frame if all_columns else self._frame.select(self._columns)
 
     def collect(self) -> pl.DataFrame:
         """Read all columns of all runs, metrics included."""
@@ -133,34 +133,35 @@ class Runs(Sequence[Run]):
         return self.collect().to_pandas(**options)
 
     def select(self, *names: str | Iterable[str]) -> Runs:
-        """The same runs with these columns only: names, or lists of names. Raises QueryError for one that is not there.
+        """Keep these columns only: names, or lists of names. Raises QueryError for a column that does not exist.
 
-        They can still be grouped, sorted and aggregated by the others.
+        The runs can still be grouped, sorted and aggregated by the others.
         """
-        wanted = [name for one in names for name in ([one] if isinstance(one, str) else one)]
+        wanted = [name for entry in names for name in ([entry] if isinstance(entry, str) else entry)]
         for name in wanted:
             if name not in self._schema.polars:
                 raise QueryError(unknown_column(name, self._schema.polars))
-        return Runs(self._frame, self._first, self._schema, self._report, list(dict.fromkeys(wanted)))
+        return Runs(self._frame, self._snapshot, self._schema, self._report, list(dict.fromkeys(wanted)))
 
     def sort(self, by: str | Sequence[str], *, descending: bool | Sequence[bool] = False) -> Runs:
-        """The same runs ordered by metadata columns; missing values last. Raises QueryError."""
+        """Order the runs by metadata columns, missing values last. Raises QueryError for any other column."""
         names = self._metadata_columns(by, "sort", "sorted")
-        frame, first = (
+        frame, snapshot = (
             frame.sort(names, descending=descending, nulls_last=True, maintain_order=True)
-            for frame in (self._frame, self._first)
+            for frame in (self._frame, self._snapshot)
         )
-        return Runs(frame, first, self._schema, self._report, self._columns)
+        return Runs(frame, snapshot, self._schema, self._report, self._columns)
 
     def diff(self, start_key: str = "config") -> dict[str, list[Any]]:
-        """Name the columns that start so and are not the same in all runs, each with its values, missing ones as None.
+        """Give the columns whose names start with ``start_key`` and whose values differ between the runs.
 
-        Values are in the order in which the runs have them. By default, what the configurations differ in.
+        Maps each to its distinct values, in the order of the runs, a missing one as None. By default, the differences
+        between the configurations.
         """
         metadata = self.metadata
         names = [name for name in self._schema.metadata if name.startswith(start_key)]
         values = {name: metadata[name].unique(maintain_order=True).to_list() for name in names}
-        return {name: several for name, several in values.items() if len(several) > 1}
+        return {name: distinct for name, distinct in values.items() if len(distinct) > 1}
 
     def group_by(self, keys: str | Sequence[str]) -> GroupedRuns:
         """Group by the values of one or several metadata columns; a missing value is a value like others.
@@ -173,29 +174,29 @@ class Runs(Sequence[Run]):
     groupBy = group_by  # noqa: N815  (as the paper has it)
 
     def aggregate(self, aggregations: Aggregation | Sequence[Aggregation]) -> pl.LazyFrame:
-        """One row for all of these runs: the columns of each aggregation. See GroupedRuns.aggregate."""
-        return aggregate(self._first, self._schema.polars, [], aggregations)
+        """Aggregate all of these runs into one row: the columns of each aggregation. See GroupedRuns.aggregate."""
+        return aggregate(self._snapshot, self._schema.polars, [], aggregations)
 
     def where(self, condition: pl.Expr) -> Runs:
-        """Give those of these runs for which a Polars expression is true."""
-        frame, first = self._frame.filter(condition), self._first.filter(condition)
-        return Runs(frame, first, self._schema, self._report, self._columns)
+        """Keep the runs for which a Polars expression is true."""
+        frame, snapshot = self._frame.filter(condition), self._snapshot.filter(condition)
+        return Runs(frame, snapshot, self._schema, self._report, self._columns)
 
     @cached_property
     def metadata(self) -> pl.DataFrame:
         """All columns but the metrics, as at the time of the filter."""
-        return self._first.select(pl.col(list(self._schema.metadata))).collect()
+        return self._snapshot.select(pl.col(list(self._schema.metadata))).collect()
 
     def __len__(self) -> int:
         """Count the runs."""
         return self.metadata.height
 
     @overload
-    def __getitem__(self, index: int) -> Run: ...
+    def __getitem__(self, index: int) -> RunView: ...
     @overload
     def __getitem__(self, index: slice) -> Runs: ...
-    def __getitem__(self, index: Any) -> Run | Runs:
-        """Give the run at a place, or those at a slice of places."""
+    def __getitem__(self, index: Any) -> RunView | Runs:
+        """Give the run at an index, or those of a slice. Raises IndexError."""
         if isinstance(index, slice):
             return self._slice(range(len(self))[index])
         if isinstance(index, str):
@@ -204,71 +205,71 @@ class Runs(Sequence[Run]):
             )
         if not -len(self) <= index < len(self):
             raise IndexError(f"there is no run {index}: these are {len(self)} runs")
-        return Run(self.metadata.row(index, named=True), self._schema, self._report, self._columns)
+        return RunView(self.metadata.row(index, named=True), self._schema, self._report, self._columns)
 
-    def _slice(self, places: range) -> Runs:
+    def _slice(self, indices: range) -> Runs:
         paths = self.metadata["path"]
-        some = self.where(pl.col("path").is_in([paths[place] for place in places]))
-        if places.step > 0:
-            return some
-        frame, first = some._frame.reverse(), some._first.reverse()  # noqa: SLF001
-        return Runs(frame, first, self._schema, self._report, self._columns)
+        selected = self.where(pl.col("path").is_in([paths[index] for index in indices]))
+        if indices.step > 0:
+            return selected
+        frame, snapshot = selected._frame.reverse(), selected._snapshot.reverse()  # noqa: SLF001
+        return Runs(frame, snapshot, self._schema, self._report, self._columns)
 
     def __repr__(self) -> str:
         """Show the metadata as a data frame, with LAZYDATA for metrics."""
-        return str(self._shown())
+        return str(self._table())
 
     def _repr_html_(self) -> str:
         """Show the same in a notebook."""
-        html: str = self._shown()._repr_html_()
+        html: str = self._table()._repr_html_()
         return html
 
-    def _shown(self) -> pl.DataFrame:
-        lazy = [pl.lit(LAZYDATA).alias(name) for name in self._schema.metrics]
-        return self.metadata.with_columns(lazy).select(self._columns)
+    def _table(self) -> pl.DataFrame:
+        placeholders = [pl.lit(LAZYDATA).alias(name) for name in self._schema.metrics]
+        return self.metadata.with_columns(placeholders).select(self._columns)
 
-    def _metadata_columns(self, keys: str | Sequence[str], what: str, done: str) -> list[str]:
+    def _metadata_columns(self, keys: str | Sequence[str], method: str, participle: str) -> list[str]:
         names = list(keys) if isinstance(keys, Iterable) and not isinstance(keys, str) else [keys]
         if not names:
-            raise QueryError(f"{what} needs at least one column")
+            raise QueryError(f"{method} needs at least one column")
         if not all(isinstance(name, str) for name in names):
-            raise QueryError(f"{what} takes names of columns, and not {keys}: for expressions see lazy()")
+            raise QueryError(f"{method} takes names of columns, and not {keys}: for expressions see lazy()")
         for name in names:
             if name in self._schema.metrics:
-                raise QueryError(f"{name} is a metric: runs are {done} by columns of config and info")
+                raise QueryError(f"{name} is a metric: runs are {participle} by columns of config and info")
             if name not in self._schema.metadata:
                 raise QueryError(unknown_column(name, self._schema.metadata))
         return list(dict.fromkeys(names))
 
 
 class GroupedRuns(Mapping[tuple[Any, ...], Runs]):
-    """Runs by the values of the key columns: a mapping of a tuple of values, in the order of the keys, to Runs.
+    """Mapping of the values of the key columns, as a tuple in the order of the keys, to Runs.
 
     Groups are ordered by their values, missing ones last. A list value is a tuple in the mapping's key.
     """
 
     def __init__(self, runs: Runs, keys: Sequence[str], chosen: Collection[tuple[Any, ...]] | None = None) -> None:
-        """``keys`` are names of metadata columns; ``chosen`` the groups that are left, or None for all there are."""
+        """``keys`` are names of metadata columns; ``chosen`` the groups to keep, None for all."""
         self._runs = runs
         self._schema = runs._schema  # noqa: SLF001
         self._keys = list(keys)
         self._chosen = chosen
 
     def aggregate(self, aggregations: Aggregation | Sequence[Aggregation]) -> pl.LazyFrame:
-        """One row a group: the key columns, then those of each aggregation; ordered by the keys, missing ones last.
+        """Aggregate each group into one row: the key columns, then those of each aggregation; ordered by the keys.
 
-        Nothing but the columns needed is read, once for all aggregations, when the frame is collected.
+        Missing keys come last. Only the columns needed are read, once for all aggregations, at ``collect``.
         Raises QueryError for a column that an aggregation cannot use, and for two columns of one name.
         """
-        frame = self._runs._first  # noqa: SLF001
-        if self._chosen is not None:  # one condition, which is pushed down, and so one look at the directory
+        frame = self._runs._snapshot  # noqa: SLF001
+        if self._chosen is not None:  # one condition, which is pushed down, and so one scan of the directory
             frame = frame.filter(pl.any_horizontal(pl.lit(value=False), *map(self._is, self._groups.values())))
         return aggregate(frame, self._schema.polars, self._keys, aggregations)
 
     def select(self, groups: pl.DataFrame | pl.LazyFrame | Iterable[Any]) -> GroupedRuns:
-        """Give some of the groups: those whose key values are the rows of a frame, or in a list of key values.
+        """Keep the groups whose key values are the rows of a frame, or in a list of key values.
 
-        The frame may have other columns, too: the winners among the rows of ``aggregate``, for example.
+        The frame may have other columns, too: the best rows of ``aggregate``, for example.
         Raises QueryError for a frame without the key columns, and KeyError for a group that is not there.
         """
         if isinstance(groups, (pl.DataFrame, pl.LazyFrame)):
@@ -290,18 +291,18 @@ class GroupedRuns(Mapping[tuple[Any, ...], Runs]):
         return groups if self._chosen is None else {key: row for key, row in groups.items() if key in self._chosen}
 
     def __getitem__(self, group: Any) -> Runs:
-        """Give the runs of one group: a tuple of the values of the keys, or the value itself where there is one key."""
+        """Give the runs of one group: a tuple of key values, or the value itself where there is one key."""
         row = self._groups[_as_key(group if isinstance(group, tuple) else (group,))]
         return self._runs.where(self._is(row))
 
     def _is(self, row: tuple[Any, ...]) -> pl.Expr:
-        """The condition that a run is of the group with these values of the keys."""
+        """Give the condition that a run is of the group with these key values."""
         types = self._schema.polars
         values = (pl.lit(value, dtype=types[key]) for key, value in zip(self._keys, row, strict=True))
         return pl.all_horizontal(pl.col(key).eq_missing(value) for key, value in zip(self._keys, values, strict=True))
 
     def __contains__(self, group: object) -> bool:
-        """Whether there is such a group."""
+        """Return True if there is such a group."""
         return _as_key(group if isinstance(group, tuple) else (group,)) in self._groups
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
@@ -320,23 +321,23 @@ class GroupedRuns(Mapping[tuple[Any, ...], Runs]):
 def aggregate(
     runs: pl.LazyFrame, schema: pl.Schema, keys: Sequence[str], aggregations: Aggregation | Sequence[Aggregation]
 ) -> pl.LazyFrame:
-    """One row a group, or one for all where there are no keys."""
-    one_only = isinstance(aggregations, str) or not isinstance(aggregations, Iterable)
-    several: list[Any] = [aggregations] if one_only else list(aggregations)  # type: ignore[arg-type]
-    for one in several:
-        if isinstance(one, type) or not hasattr(one, "over_groups"):
-            raise QueryError(f"{one!r} is no aggregation: write AvgStd({one!r}), say")
-    names = [*keys, *(name for aggregation in several for name in aggregation.columns)]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise QueryError(f"two columns of the result would be named {', '.join(twice)}: aggregate them separately")
-    if not keys:  # all are one group, and that is there without any run, too
+    """Aggregate each group into one row, or all runs where there are no keys. Raises QueryError."""
+    is_single = isinstance(aggregations, str) or not isinstance(aggregations, Iterable)
+    checked: list[Any] = [aggregations] if is_single else list(aggregations)  # type: ignore[arg-type]
+    for aggregation in checked:
+        if isinstance(aggregation, type) or not hasattr(aggregation, "over_groups"):
+            raise QueryError(f"{aggregation!r} is no aggregation: write AvgStd({aggregation!r}), say")
+    names = [*keys, *(name for aggregation in checked for name in aggregation.columns)]
+    duplicates = sorted({name for name in names if names.count(name) > 1})
+    if duplicates:
+        raise QueryError(f"two columns of the result would be named {', '.join(duplicates)}: aggregate them separately")
+    if not keys:  # one group, also without any run
         runs, by = runs.with_columns(pl.lit(0).alias(_ALL)), [_ALL]
         result = pl.LazyFrame({_ALL: [0]}, schema={_ALL: pl.Int32})
     else:
         by = list(keys)
         result = runs.select(pl.col(by)).unique()
-    for aggregation in several:
+    for aggregation in checked:
         columns = aggregation.over_groups(runs, by, schema)
         # left, so that a group without a value stays, with nulls
         result = result.join(columns, on=by, how="left", nulls_equal=True)
@@ -346,6 +347,6 @@ def aggregate(
 def _as_key(row: Iterable[Any]) -> tuple[Any, ...]:
     # no dictionary takes a list, and NaN is equal to itself only where it is the same object
     return tuple(
-        _as_key(one) if isinstance(one, (list, tuple)) else math.nan if one != one else one  # noqa: PLR0124
-        for one in row
+        _as_key(value) if isinstance(value, (list, tuple)) else math.nan if value != value else value  # noqa: PLR0124
+        for value in row
     )

@@ -1,4 +1,4 @@
-"""Which columns a log directory has, and of which types: found once, when a frame is built."""
+"""Columns of a log directory and their types, inferred when a frame is built."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlxp_core.reader.load.run import STATUS
 
 @dataclass(frozen=True)
 class MetricColumn:
-    """Where the values of a metric column lie."""
+    """A metric column: a key of a log; ``numeric`` if it holds numbers only."""
 
     log_name: str
     key: str
@@ -24,7 +24,7 @@ class MetricColumn:
 
     @property
     def dtype(self) -> pl.DataType:
-        """One value a line of the metric file."""
+        """Type of the column: a list with one value a line of the metric file."""
         return pl.List(pl.Float64 if self.numeric else pl.String)
 
 
@@ -34,13 +34,13 @@ class Schema:
 
     metadata: dict[str, pl.DataType]
     metrics: dict[str, MetricColumn]
-    # String columns that are not so because all their values are strings
+    # String columns whose values are not all strings
     untyped: frozenset[str] = frozenset()
-    runs_with: dict[str, int] = field(default_factory=dict)
+    run_counts: dict[str, int] = field(default_factory=dict)
     # column -> "<type>/<name>" of the file that it refers to; they are among ``metadata``, too
     artifacts: dict[str, str] = field(default_factory=dict)
-    # what the values of a column are, in words
-    holds: dict[str, str] = field(default_factory=dict)
+    # types of the values of a column, in words
+    contents: dict[str, str] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
 
     @property
@@ -50,60 +50,58 @@ class Schema:
 
 
 @dataclass
-class _Found:
-    """What is known of a column after some of the runs."""
+class _ColumnStats:
+    """Kinds of the values of a field, and the number of runs that have one."""
 
     kinds: set[Kind] = field(default_factory=set)
     runs: int = 0
 
 
-_MOST_KEPT = 4
-_kept: list[tuple[RunTable, Schema]] = []
+_MAX_CACHED = 4
+_schemas: list[tuple[RunTable, Schema]] = []  # the latest first
 
 
-def take_schema(census: RunTable) -> Schema:
-    """Find all columns; the same object as before where the runs are."""
-    for before, schema in _kept:
-        if before is census:
+def infer_schema(table: RunTable) -> Schema:
+    """Find all columns; the same object for the same table.
+
+    Where two columns claim a name (log ``a.b`` with key ``c`` and log ``a`` with key ``b.c``; log ``config``), metadata
+    comes before metrics and then the shorter log name; the other is left out, and a problem says so.
+    """
+    for cached_table, schema in _schemas:
+        if cached_table is table:
             return schema
-    schema = _take_schema(census)
-    _kept.insert(0, (census, schema))
-    del _kept[_MOST_KEPT:]
+    schema = _infer_schema(table)
+    _schemas.insert(0, (table, schema))
+    del _schemas[_MAX_CACHED:]
     return schema
 
 
-def _take_schema(census: RunTable) -> Schema:
-    """Find all columns.
-
-    Where two columns claim a name (log ``a.b`` with key
-    ``c`` and log ``a`` with key ``b.c``; log ``config``), metadata comes before metrics and then the shorter log name;
-    the other is left out, and a problem says so.
-    """
-    fields = _metadata_columns(census)
-    artifacts, problems = _artifact_columns(census)
+def _infer_schema(table: RunTable) -> Schema:
+    fields = _metadata_columns(table)
+    artifacts, problems = _artifact_columns(table)
     reserved = fields.keys() | artifacts.keys() | {"id", "path", STATUS}
-    metrics, metric_problems = _metric_columns(census, reserved=reserved)
-    types = {name: column_type(found.kinds) for name, found in fields.items()}
+    metrics, metric_problems = _metric_columns(table, reserved=reserved)
+    types = {name: column_type(stats.kinds) for name, stats in fields.items()}
     types |= dict.fromkeys(artifacts, pl.String())
     return Schema(
         metadata={"id": pl.Int64(), "path": pl.String(), STATUS: pl.String()} | types,
         metrics={name: column for name, (column, _) in metrics.items()},
         untyped=frozenset(
-            name for name, found in fields.items() if types[name] == pl.String and not is_one_type(found.kinds)
+            name for name, stats in fields.items() if types[name] == pl.String and not is_one_type(stats.kinds)
         ),
         artifacts={name: file for name, (file, _) in artifacts.items()},
-        holds={
+        contents={
             **dict.fromkeys(("path", STATUS), "text"),
             "id": "int",
-            **{name: in_words(found.kinds) for name, found in fields.items()},
+            **{name: in_words(stats.kinds) for name, stats in fields.items()},
             **dict.fromkeys(artifacts, "artifact"),
             **dict.fromkeys(metrics, "metric"),
         },
-        runs_with={
-            "id": _number_of(census.ids()),
-            "path": len(census),
-            STATUS: _number_of(census.statuses(STATUS)),
-            **{name: found.runs for name, found in fields.items()},
+        run_counts={
+            "id": _count_values(table.ids()),
+            "path": len(table),
+            STATUS: _count_values(table.statuses(STATUS)),
+            **{name: stats.runs for name, stats in fields.items()},
             **{name: count for name, (_, count) in artifacts.items()},
             **{name: count for name, (_, count) in metrics.items()},
         },
@@ -111,31 +109,31 @@ def _take_schema(census: RunTable) -> Schema:
     )
 
 
-def _metadata_columns(census: RunTable) -> dict[str, _Found]:
-    """Collect kinds and counts of all fields, in the order they are met: those of info, then those of config."""
-    columns: dict[str, _Found] = {}
-    for shape, count in (*census.count_shared("info"), *census.count_shared("config")):
-        for name, kind in shape.items:
-            found = columns.setdefault(name, _Found())
-            found.kinds.add(kind)
-            found.runs += count if kind != "null" else 0
+def _metadata_columns(table: RunTable) -> dict[str, _ColumnStats]:
+    """Collect kinds and counts of all fields, in the order of the runs: those of info, then those of config."""
+    columns: dict[str, _ColumnStats] = {}
+    for schema, count in (*table.count_shared("info"), *table.count_shared("config")):
+        for name, kind in schema.items:
+            stats = columns.setdefault(name, _ColumnStats())
+            stats.kinds.add(kind)
+            stats.runs += count if kind != "null" else 0
     return columns
 
 
-def _number_of(column: pl.Series) -> int:
+def _count_values(column: pl.Series) -> int:
     return len(column) - column.null_count()
 
 
-def _artifact_columns(census: RunTable) -> tuple[dict[str, tuple[str, int]], list[Problem]]:
-    """``artifact.<type>.<name>`` for each file that any run has, and how many have it."""
+def _artifact_columns(table: RunTable) -> tuple[dict[str, tuple[str, int]], list[Problem]]:
+    """Map ``artifact.<type>.<name>``, for each file that any run has, to that file and how many runs have it."""
     columns: dict[str, tuple[str, int]] = {}
     problems: list[Problem] = []
     counts: Counter[str] = Counter()
-    for files, count in census.count_shared("artifacts"):
+    for files, count in table.count_shared("artifacts"):
         counts.update(dict.fromkeys(files, count))
     for file, count in counts.items():
         name = artifact_column(file)
-        if name in columns:  # as with everything that two places claim, one counts and the other is named
+        if name in columns:  # one counts, the other is reported
             problems.append(Problem(name, f"the name is taken: artifact {valid_text(file)} is in no column"))
             continue
         columns[name] = (file, count)
@@ -143,31 +141,31 @@ def _artifact_columns(census: RunTable) -> tuple[dict[str, tuple[str, int]], lis
 
 
 def artifact_column(file: str) -> str:
-    """Name of the column of an artifact, which is given as ``<type>/<name>``."""
-    kind, _, name = file.partition("/")
-    return valid_text(f"artifact.{kind}.{name}")
+    """Give the name of the column of an artifact, which is given as ``<type>/<name>``."""
+    type_name, _, name = file.partition("/")
+    return valid_text(f"artifact.{type_name}.{name}")
 
 
-def take_metrics(census: RunTable) -> list[tuple[MetricColumn, int]]:
-    """Every key of every log, whatever its column is called, by log, keys in their order; and how many runs have it."""
+def list_metrics(table: RunTable) -> list[tuple[MetricColumn, int]]:
+    """List every key of every log, by log, keys in their order, with the number of runs that have it."""
     numeric: dict[tuple[str, str], bool] = {}
     counts: dict[tuple[str, str], int] = {}
-    for logs, count in census.count_shared("logs"):
+    for logs, count in table.count_shared("logs"):
         for log_name, keys in logs:
             for key, is_number in keys:
-                place = (log_name, key)
-                numeric[place] = numeric.get(place, True) and is_number
-                counts[place] = counts.get(place, 0) + count
-    in_order = sorted(numeric.items(), key=lambda item: item[0][0])  # stable
-    return [(MetricColumn(*place, is_number), counts[place]) for place, is_number in in_order]
+                metric = (log_name, key)
+                numeric[metric] = numeric.get(metric, True) and is_number
+                counts[metric] = counts.get(metric, 0) + count
+    by_log = sorted(numeric.items(), key=lambda item: item[0][0])  # stable
+    return [(MetricColumn(*metric, is_number), counts[metric]) for metric, is_number in by_log]
 
 
 def _metric_columns(
-    census: RunTable, *, reserved: set[str]
+    table: RunTable, *, reserved: set[str]
 ) -> tuple[dict[str, tuple[MetricColumn, int]], list[Problem]]:
     problems: list[Problem] = []
     columns: dict[str, tuple[MetricColumn, int]] = {}
-    for column, count in take_metrics(census):
+    for column, count in list_metrics(table):
         log_name, key = column.log_name, column.key
         name = valid_text(f"{log_name}.{key}")
         if name in reserved or name in columns:

@@ -1,4 +1,4 @@
-r"""The query language: text in, Polars expression out. Pure; the grammar is in query.lark.
+r"""Compile queries: text in, Polars expression out. Pure; the grammar is in query.lark.
 
 ``== != < > <= >=``, ``in [..]``, ``not in [..]``, ``is null``, ``is not null``, joined by ``~ & |`` (or ``not and
 or``) and parentheses; comparisons bind tightest, then ``~``, ``&``, ``|``. Values are numbers (``1``, ``1.``, ``.5``,
@@ -6,11 +6,11 @@ or``) and parentheses; comparisons bind tightest, then ``~``, ``&``, ``|``. Valu
 Columns are written as they are, or in backticks if they hold other characters than letters, digits, ``_ - .``; a
 backtick in a name is then written twice.
 
-What holds of a run that lacks the field: every comparison with it is false, ``!=`` and ``not in`` as well, and so the
-negation of any comparison is true. ``x == null`` is ``x is null``, ``x != null`` is ``x is not null``. Of a field that
-is NaN: nothing but ``!=`` and ``not in`` is true, as everywhere else.
+For a run that lacks the field every comparison with it is false, ``!=`` and ``not in`` as well, and so the negation of
+any comparison is true. ``x == null`` is ``x is null``, ``x != null`` is ``x is not null``. For a field that
+is NaN, nothing but ``!=`` and ``not in`` is true, as everywhere else.
 
-What may be compared: numbers with numbers, strings with strings (by code point), true and false for equality. Anything
+Numbers compare with numbers, strings with strings (by code point), true and false for equality. Anything
 else is an error, not an empty answer. Only for a field whose values are of several types (``untyped``), the number or
 string of the query is compared with the numbers or strings among them; its strings that read as numbers count as both,
 but have no order with text.
@@ -44,8 +44,8 @@ _OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge,
 }
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", "'": "'", '"': '"'}
-# how the parser's names of what could have come next are said to a person
-_SAID = {
+# the parser's terminals, in words for an error
+_TERMINAL_NAMES = {
     "OPERATOR": "== != < > <= >=",
     "IN": "in",
     "IS": "is",
@@ -70,11 +70,11 @@ _SAID = {
     "$END": "the end",
 }
 
-# how numbers, true and false, and lists stand in a column of several types; text that reads like one counts as one
+# numbers, true and false, and lists in a column of several types; text that reads like one counts as one
 _READS_AS_NO_TEXT = r"^(?:-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|NaN|-?Infinity|true|false|[\[{].*)$"
-# whole numbers of other types than the reader's own: of a frame of the user's
+# of integer types that only a user's own frame has
 _RANGES: Mapping[Any, tuple[int, int]] = {pl.UInt64: (0, 2**64 - 1), pl.Int128: (-(2**127), 2**127 - 1)}
-_LONGEST_INT = 400  # above, int() refuses some day and float() says inf
+_MAX_INT_DIGITS = 400  # with more, int() may refuse and float() is inf
 _COMPARABLE = {"numbers", "true or false", "text", "values of several types"}
 Given = bool | int | float | str  # a value of the query that a field can be compared with
 
@@ -86,16 +86,16 @@ def compile_query(query: str, schema: Mapping[str, pl.DataType], *, untyped: Col
     that are String because the runs disagree on the type. An empty query is true for all runs.
 
     Raises QueryError (a ValueError) for what cannot be parsed, a column that does not exist, and a comparison between
-    types that do not compare; the text points at the place.
+    types that do not compare; the message points at the fault.
     """
-    if not query.strip():  # does without the parser, which takes a while to make
+    if not query.strip():  # without the parser, which takes a while to make
         return _always(schema, value=True)
     query = query.rstrip()
     return _Compiler(query, schema, untyped).start(_parse(query))
 
 
 def _always(names: Iterable[str], *, value: bool) -> pl.Expr:
-    """The same for every run: a literal alone would be one row, whatever it stands beside."""
+    """Give an expression that is the same for every run: a literal alone would be one row."""
     for name in names:
         return (pl.col(name).is_null() | True) if value else (pl.col(name).is_null() & False)
     return pl.lit(value)
@@ -124,29 +124,29 @@ def _syntax_error(query: str, start: int, length: int, expected: Collection[str]
         return _error(query, start, 1, f"this {rest} is never closed")
     if rest == "=":
         return _error(query, start, 1, "no comparison: equality is ==")
-    said = list(dict.fromkeys(said for name, said in _SAID.items() if name in expected))
+    words = list(dict.fromkeys(word for name, word in _TERMINAL_NAMES.items() if name in expected))
     what = f"{rest!r} is not understood here" if rest else "the query ends too early"
     hint = ", and text is written in quotes" if "STRING" in expected and rest[:1].isalpha() else ""
-    return _error(query, start, length, f"{what}: expected {' or '.join(said)}{hint}")
+    return _error(query, start, length, f"{what}: expected {' or '.join(words)}{hint}")
 
 
 def _error(query: str, start: int, length: int, what: str) -> QueryError:
-    """Make an error that shows the line of the query and underlines the place."""
+    """Make an error that shows the line of the query and underlines the fault."""
     line_start = query.rfind("\n", 0, start) + 1
     line = query[line_start:].split("\n", 1)[0]
     before, marked = line[: start - line_start], query[start : start + max(length, 1)] or " "
-    pad = "".join(one if one == "\t" else " " * _width(one) for one in before)
+    pad = "".join("\t" if character == "\t" else " " * _width(character) for character in before)
     return QueryError(f"{what}\n    {line}\n    {pad}{'^' * sum(map(_width, marked))}")
 
 
 def _width(character: str) -> int:
-    """How many places of a terminal a character takes."""
+    """Give the number of terminal columns that a character takes."""
     return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
 
 
 @dataclass(frozen=True)
 class _Compiler:
-    """Turns each rule of the grammar into an expression."""
+    """Compiles each rule of the grammar to an expression."""
 
     query: str
     schema: Mapping[str, pl.DataType]
@@ -185,7 +185,7 @@ class _Compiler:
             return pl.col(name).is_not_null() & ~self._equal(name, value, token)
         if value is None:
             raise self._error_at(token, f"null has no order; `{name} is null` asks for it")
-        return self._holds(name, str(operation), value, token)
+        return self._compare(name, str(operation), value, token)
 
     def _membership(self, column: lark.Token, negated: lark.Token | None, *tokens: lark.Token | None) -> pl.Expr:
         name = self._comparable(column)
@@ -198,11 +198,11 @@ class _Compiler:
         return field.is_not_null() if negated else field.is_null()
 
     def _equal(self, name: str, value: Given | None, token: lark.Token) -> pl.Expr:
-        return pl.col(name).is_null() if value is None else self._holds(name, "==", value, token)
+        return pl.col(name).is_null() if value is None else self._compare(name, "==", value, token)
 
-    def _holds(self, name: str, operation: str, value: Given, token: lark.Token) -> pl.Expr:
-        """Compare a column with a value, after a look at the types of both. False where the field is missing."""
-        field, holds, given = pl.col(name), self._sort_of_column(name), _sort_of_value(value)
+    def _compare(self, name: str, operation: str, value: Given, token: lark.Token) -> pl.Expr:
+        """Compare a column with a value, as their types allow. False where the field is missing. Raises QueryError."""
+        field, holds, given = pl.col(name), self._category_of_column(name), _category_of_value(value)
         if holds not in {given, "values of several types"}:
             hint = f"; in quotes, '{token}' is text" if holds == "text" else ""
             raise self._error_at(token, f"{name} holds {holds}, which does not compare with {token}{hint}")
@@ -211,7 +211,7 @@ class _Compiler:
 
         if given == "numbers":
             if holds == given and self.schema[name].is_integer():
-                return _of_whole_numbers(field, self.schema[name], operation, value)
+                return _compare_integers(field, self.schema[name], operation, value)
             if holds != given:
                 field = field.cast(pl.Float64, strict=False)  # null for what is no number
             result: pl.Expr = _OPERATORS[operation](field, pl.lit(_as_float(value)))
@@ -225,7 +225,7 @@ class _Compiler:
             result &= ~field.str.contains(_READS_AS_NO_TEXT)  # numbers have no order with text
         return result.fill_null(value=False)
 
-    def _sort_of_column(self, name: str) -> str:
+    def _category_of_column(self, name: str) -> str:
         dtype = self.schema[name]
         if dtype.is_numeric():
             return "numbers"
@@ -243,7 +243,7 @@ class _Compiler:
 
     def _comparable(self, column: lark.Token) -> str:
         name = self._name(column)
-        holds = self._sort_of_column(name)
+        holds = self._category_of_column(name)
         if holds not in _COMPARABLE:
             what = f"{name} holds {holds}: a query knows only whether it is null; Polars can do more, with .lazy()"
             raise self._error_at(column, what)
@@ -257,7 +257,7 @@ class _Compiler:
                 return token.type == "TRUE"
             case "STRING":
                 return self._unescaped(token)
-        return int(token) if token.lstrip("+-").isdecimal() and len(token) < _LONGEST_INT else float(token)
+        return int(token) if token.lstrip("+-").isdecimal() and len(token) < _MAX_INT_DIGITS else float(token)
 
     def _unescaped(self, token: lark.Token) -> str:
         def character(match: re.Match[str]) -> str:
@@ -270,14 +270,14 @@ class _Compiler:
 
         text = re.sub(r"\\(u[0-9a-fA-F]{4}|.)", character, token[1:-1], flags=re.DOTALL)
         pairs = re.compile("[\ud800-\udbff][\udc00-\udfff]")  # as JSON writes what is beyond 16 bits
-        return valid_text(pairs.sub(lambda one: one[0].encode("utf-16", "surrogatepass").decode("utf-16"), text))
+        return valid_text(pairs.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), text))
 
     def _error_at(self, token: lark.Token, what: str) -> QueryError:
         return _error(self.query, token.start_pos or 0, len(token), what)
 
 
-def _of_whole_numbers(field: pl.Expr, dtype: pl.DataType, operation: str, value: Any) -> pl.Expr:
-    """Compare as whole numbers where that can be: as floats, large neighbours are the same."""
+def _compare_integers(field: pl.Expr, dtype: pl.DataType, operation: str, value: Any) -> pl.Expr:
+    """Compare as integers where possible: as floats, large neighbours are the same."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     least, most = _RANGES.get(dtype, (-(2**63), 2**63 - 1))
@@ -295,7 +295,7 @@ def _as_float(value: Any) -> float:
         return math.inf if value > 0 else -math.inf
 
 
-def _sort_of_value(value: Given) -> str:
+def _category_of_value(value: Given) -> str:
     if isinstance(value, bool):
         return "true or false"
     return "text" if isinstance(value, str) else "numbers"

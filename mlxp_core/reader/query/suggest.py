@@ -1,4 +1,4 @@
-"""What a mistyped column name was meant to be. The only module that guesses."""
+"""Suggest names for mistyped ones, for error messages."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Iterable
 
 
 def unknown_column(name: str, known: Iterable[str]) -> str:
-    """Say that there is no such column, and which ones are close to it."""
+    """Give the message that there is no such column, with the ones that are close."""
     names = list(known)
-    meant = name.casefold()
+    folded = name.casefold()
     # people drop the prefix more often than they mistype: lr, optimizer.lr
     forms: dict[str, str] = {}
-    for one in names:
-        forms.setdefault(one.casefold(), one)
-        forms.setdefault(one.partition(".")[2].casefold(), one)
-    close = [forms[form] for form in difflib.get_close_matches(meant, forms, n=3, cutoff=0.8)]
-    close += [one for one in names if one.casefold().endswith(f".{meant}")][:3]
+    for column in names:
+        forms.setdefault(column.casefold(), column)
+        forms.setdefault(column.partition(".")[2].casefold(), column)
+    close = [forms[form] for form in difflib.get_close_matches(folded, forms, n=3, cutoff=0.8)]
+    close += [column for column in names if column.casefold().endswith(f".{folded}")][:3]
     close = list(dict.fromkeys(close))
     if close:
         return f"no column {name!r}: did you mean {' or '.join(map(repr, close))}?"
     return f"no column {name!r}; Reader(...).fields lists the {len(names)} there are"
 
 
-def close_to(name: str, known: Iterable[str]) -> str:
-    """Say what a mistyped name was meant to be, or which there are; to be put behind the error."""
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Give the end of an error message: the names that are close to a mistyped one, or else all of them."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     if close:

@@ -1,7 +1,7 @@
-"""Aggregations: what becomes of columns over the runs of a group. Lazy frames in, lazy frames out.
+"""Aggregate columns over the runs of a group. Lazy frames in, lazy frames out.
 
 Each takes a column of numbers, a reduction (Best, Last), or any Polars expression over the columns of a run, and works
-on lists (a metric: step by step) and on scalars. What holds of all of them: missing values are left out, and counted in
+on lists (a metric: step by step) and on scalars. For all of them: missing values are left out, and counted in
 no ``_n``; NaN is a value and makes the result NaN, at its step; where no run of a group has a value all is null.
 """
 
@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 import polars as pl
 
 from mlxp_core.errors import QueryError
-from mlxp_core.reader.statistics.reductions import Reduction, column_of, prefix_keys, prefixed, restore_keys
+from mlxp_core.reader.statistics.reductions import Reduction, check_column, prefix_keys, prefixed, restore_keys
 from mlxp_core.reader.statistics.student_t import two_sided
 
 Ragged = Literal["reached", "truncate", "error"]
@@ -31,7 +31,7 @@ _LONGEST = "longest"
 
 
 class Aggregation(Protocol):
-    """What ``GroupedRuns.aggregate`` takes. Yours need not derive from anything."""
+    """Protocol of what ``GroupedRuns.aggregate`` takes. Your own need not derive from it."""
 
     @property
     def columns(self) -> Sequence[str]:
@@ -46,11 +46,11 @@ class Aggregation(Protocol):
 
 @dataclass(frozen=True)
 class _Statistics:
-    """One or several numbers of the values of each group, step by step where they are lists."""
+    """Base: numbers of the values of each group, step by step where these are lists."""
 
     key: Source
     _: KW_ONLY
-    # of runs of unequal length. "reached": each step is over the runs that reached it; "truncate": no step that not all
+    # for runs of unequal length. "reached": each step is over the runs that reached it; "truncate": only steps that all
     # runs of the group have reached (one that has logged nothing yet has reached none, one without the metric does not
     # count); "error": a QueryError when the result is collected
     ragged: Ragged = "reached"
@@ -69,7 +69,7 @@ class _Statistics:
     @property
     def columns(self) -> list[str]:
         """Names of the columns of the result."""
-        return [name for source in names_of(self.key) for name in self._names(source)]
+        return [name for source in source_names(self.key) for name in self._names(source)]
 
     def over_groups(self, runs: pl.LazyFrame, keys: Sequence[str], schema: Mapping[str, pl.DataType]) -> pl.LazyFrame:
         """Give the key columns and ``columns``; no row for a group where no run has a list.
@@ -77,21 +77,22 @@ class _Statistics:
         Raises QueryError if there is no such column or it holds no numbers.
         """
         result = None
-        for name, source in zip(names_of(self.key), self._sources(schema), strict=True):
+        for name, source in zip(source_names(self.key), self._sources(schema), strict=True):
             values = runs.select(*prefix_keys(keys), source.alias(_VALUE))
-            dtype = column_of(name, {name: values.collect_schema()[_VALUE]}, type(self).__name__)
-            one = self._by_step(name, values, prefixed(keys)) if isinstance(dtype, pl.List) else None
-            if one is None:
-                one = values.group_by(prefixed(keys)).agg(self._of_values(name))
-            one = one.select(*restore_keys(keys), *self._finished(name))
-            result = one if result is None else result.join(one, on=list(keys), how="left", nulls_equal=True)
+            dtype = check_column(name, {name: values.collect_schema()[_VALUE]}, type(self).__name__)
+            if isinstance(dtype, pl.List):
+                groups = self._by_step(name, values, prefixed(keys))
+            else:
+                groups = values.group_by(prefixed(keys)).agg(self._group_exprs(name))
+            groups = groups.select(*restore_keys(keys), *self._result_exprs(name))
+            result = groups if result is None else result.join(groups, on=list(keys), how="left", nulls_equal=True)
         if result is None:
             raise QueryError(f"{type(self).__name__} needs a column")
         return result
 
     def _sources(self, schema: Mapping[str, pl.DataType]) -> list[pl.Expr]:
         if isinstance(self.key, str):
-            column_of(self.key, schema, type(self).__name__)
+            check_column(self.key, schema, type(self).__name__)
             return [pl.col(self.key)]
         return [self.key] if isinstance(self.key, pl.Expr) else self.key.per_run(schema)
 
@@ -111,19 +112,19 @@ class _Statistics:
             steps.explode(_VALUE, _STEP)
             .drop_nulls(_STEP)  # runs without a list, or with an empty one
             .group_by(*keys, _STEP)
-            .agg(self._of_values(name))
+            .agg(self._group_exprs(name))
         )
         return by_step.group_by(keys).agg(pl.all().exclude(_STEP).sort_by(_STEP))
 
     def _names(self, name: str) -> list[str]:
         raise NotImplementedError
 
-    def _of_values(self, name: str) -> list[pl.Expr]:
-        """Expressions over the values of a group, or of a step of a group, named by ``_names``."""
+    def _group_exprs(self, name: str) -> list[pl.Expr]:
+        """Give expressions over the values of a group, or of a step of a group, named by ``_names``."""
         raise NotImplementedError
 
-    def _finished(self, name: str) -> list[pl.Expr]:
-        """Expressions over the columns of the result."""
+    def _result_exprs(self, name: str) -> list[pl.Expr]:
+        """Give expressions over the columns of the result."""
         return [pl.col(column) for column in self._names(name)]
 
 
@@ -133,14 +134,14 @@ class AvgStd(_Statistics):
 
     Of a metric (a list a run) they are taken element by element along the steps: element i of the result (a
     List(Float64), ``_n`` a List(UInt32)) is over those runs that have a value there; see ``ragged`` for other ways with
-    runs of unequal length. Of a scalar field they are plain numbers. ``ddof`` is what the standard deviation takes off
-    the number of values n before dividing, 1 by default; where n - ddof < 1 it is null, as for a single run.
+    runs of unequal length. Of a scalar field they are plain numbers. The standard deviation divides by n - ``ddof``, n
+    the number of values; where n - ddof < 1 it is null, as for a single run.
     """
 
     ddof: int = 1
 
     def __post_init__(self) -> None:
-        """Raises QueryError for a ddof that is none."""
+        """Raises QueryError for an invalid ddof."""
         super().__post_init__()
         if not isinstance(self.ddof, int) or self.ddof < 0:
             raise QueryError(f"ddof={self.ddof!r} of AvgStd: it is 0 or 1, as a rule")
@@ -148,7 +149,7 @@ class AvgStd(_Statistics):
     def _names(self, name: str) -> list[str]:
         return [f"{name}_avg", f"{name}_std", f"{name}_n"]
 
-    def _of_values(self, name: str) -> list[pl.Expr]:
+    def _group_exprs(self, name: str) -> list[pl.Expr]:
         average, deviation, number = self._names(name)
         values = pl.col(_VALUE).cast(pl.Float64)
         return [values.mean().alias(average), values.std(ddof=self.ddof).alias(deviation), _count().alias(number)]
@@ -161,7 +162,7 @@ class Quantiles(_Statistics):
     quantiles: Sequence[float] = (0.25, 0.5, 0.75)
 
     def __post_init__(self) -> None:
-        """Raises QueryError for a quantile that is none."""
+        """Raises QueryError for an invalid quantile."""
         super().__post_init__()
         given = [self.quantiles] if isinstance(self.quantiles, (int, float)) else self.quantiles
         object.__setattr__(self, "quantiles", tuple(given))
@@ -172,9 +173,9 @@ class Quantiles(_Statistics):
     def _names(self, name: str) -> list[str]:
         return [*(f"{name}_q{quantile * 100:g}" for quantile in self.quantiles), f"{name}_q_n"]
 
-    def _of_values(self, name: str) -> list[pl.Expr]:
+    def _group_exprs(self, name: str) -> list[pl.Expr]:
         *names, number = self._names(name)
-        quantiles = [_quantile(one).alias(name) for one, name in zip(self.quantiles, names, strict=True)]
+        quantiles = [_quantile(quantile).alias(name) for quantile, name in zip(self.quantiles, names, strict=True)]
         return [*quantiles, _count().alias(number)]
 
 
@@ -185,7 +186,7 @@ class Median(_Statistics):
     def _names(self, name: str) -> list[str]:
         return [f"{name}_median", f"{name}_median_n"]
 
-    def _of_values(self, name: str) -> list[pl.Expr]:
+    def _group_exprs(self, name: str) -> list[pl.Expr]:
         median, number = self._names(name)
         return [_quantile(0.5).alias(median), _count().alias(number)]
 
@@ -207,7 +208,7 @@ class MeanCI(_Statistics):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Raises QueryError for options that make no interval."""
+        """Raises QueryError for invalid options."""
         super().__post_init__()
         if not 0 < self.level < 1:
             raise QueryError(f"level={self.level!r} of MeanCI: it is between 0 and 1, as 0.95")
@@ -219,7 +220,7 @@ class MeanCI(_Statistics):
     def _names(self, name: str) -> list[str]:
         return [f"{name}_mean", f"{name}_ci_low", f"{name}_ci_high", f"{name}_ci_n", f"{name}_ci_method"]
 
-    def _of_values(self, name: str) -> list[pl.Expr]:
+    def _group_exprs(self, name: str) -> list[pl.Expr]:
         mean, low, high, number, _ = self._names(name)
         values = pl.col(_VALUE).cast(pl.Float64)
         if self.method == "t":
@@ -234,31 +235,33 @@ class MeanCI(_Statistics):
             ]
         return [values.mean().alias(mean), edges[0].alias(low), edges[1].alias(high), _count().alias(number)]
 
-    def _finished(self, name: str) -> list[pl.Expr]:
+    def _result_exprs(self, name: str) -> list[pl.Expr]:
         *names, method = self._names(name)
-        how = f"{self.level * 100:g}%, "
-        how += "Student's t" if self.method == "t" else f"bootstrap of {self.resamples} resamples, seed {self.seed}"
-        return [*(pl.col(column) for column in names), pl.lit(how).alias(method)]
+        description = f"{self.level * 100:g}%, "
+        description += (
+            "Student's t" if self.method == "t" else f"bootstrap of {self.resamples} resamples, seed {self.seed}"
+        )
+        return [*(pl.col(column) for column in names), pl.lit(description).alias(method)]
 
     def _per_root_n(self, counts: pl.Series) -> pl.Series:
-        """What a standard deviation of n values is multiplied with."""
+        """Give for each n the factor of the standard deviation that makes half the interval."""
         factors = [two_sided(self.level, n - 1) / math.sqrt(n) if n > 1 else None for n in counts]
         return pl.Series(counts.name, factors, dtype=pl.Float64)
 
     def _edge(self, edge: float) -> Callable[[pl.Series], pl.Series]:
-        def of(values: pl.Series) -> pl.Series:
+        def quantile_of_means(values: pl.Series) -> pl.Series:
             n = len(values)
-            found = None
+            quantile = None
             if n > 1:
                 means = values.gather(_resampled(n, self.resamples, self.seed)).reshape((self.resamples, n)).arr.mean()
-                found = math.nan if means.is_nan().any() or values.is_nan().any() else means.quantile(edge, "linear")
-            return pl.Series(values.name, [found], dtype=pl.Float64)
+                quantile = math.nan if means.is_nan().any() or values.is_nan().any() else means.quantile(edge, "linear")
+            return pl.Series(values.name, [quantile], dtype=pl.Float64)
 
-        return of
+        return quantile_of_means
 
 
-def names_of(source: Source) -> list[str]:
-    """Names of the columns that an aggregation takes."""
+def source_names(source: Source) -> list[str]:
+    """Give the names of the columns that an aggregation takes."""
     if isinstance(source, str):
         return [source]
     if isinstance(source, pl.Expr):
@@ -278,7 +281,7 @@ def _quantile(quantile: float) -> pl.Expr:
 
 @lru_cache(maxsize=64)
 def _resampled(n: int, resamples: int, seed: int) -> pl.Series:
-    """Places of ``resamples`` samples of n out of n."""
+    """Draw ``resamples`` samples of n indices out of n, one behind the other."""
     draw = random.Random(seed)  # noqa: S311  (statistics)
     return pl.Series(draw.choices(range(n), k=n * resamples), dtype=pl.UInt32)
 

@@ -1,4 +1,4 @@
-"""What becomes of the steps of one run: the best one, the last one. Polars expressions only; nothing is read.
+"""Reduce the steps of one run to one: the best, the last. Polars expressions only; nothing is read.
 
 Pass one to an aggregation, ``AvgStd(Best("val.acc", mode="max", also=["test.acc"]))``, or to ``aggregate`` itself.
 """
@@ -14,12 +14,12 @@ import polars as pl
 from mlxp_core.errors import QueryError
 from mlxp_core.reader.query.suggest import unknown_column
 
-_PLACE = "place"  # which of the runs; every column of a log directory but id and path has a dot
+_POSITION = "position"  # of the run; every column of a log directory but id and path has a dot
 
 
 @runtime_checkable
 class Reduction(Protocol):
-    """What makes plain numbers of the lists of a run. Yours need not derive from anything."""
+    """Protocol of what reduces the lists of a run to plain numbers. Your own need not derive from it."""
 
     @property
     def numbers(self) -> Sequence[str]:
@@ -46,7 +46,7 @@ class Best:
     also: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        """Raises QueryError for a mode that is none."""
+        """Raises QueryError for an invalid mode."""
         if self.mode not in {"min", "max"}:
             raise QueryError(f"mode={self.mode!r} of Best: it is 'min' or 'max'")
         object.__setattr__(self, "also", (self.also,) if isinstance(self.also, str) else tuple(self.also))
@@ -62,10 +62,10 @@ class Best:
         return [*self.numbers, f"{self.key}_best_id"]
 
     def per_run(self, schema: Mapping[str, pl.DataType]) -> list[pl.Expr]:
-        """Give the best value, its step, and the others there."""
-        dtype = column_of(self.key, schema, "Best")
+        """Give expressions for the best value, its step, and the other metrics at that step."""
+        dtype = check_column(self.key, schema, "Best")
         for other in self.also:
-            column_of(other, schema, "Best", numbers=False)
+            check_column(other, schema, "Best", numbers=False)
         number = pl.element().cast(pl.Float64).fill_nan(None)
         if isinstance(dtype, pl.List):
             values = pl.col(self.key).list.eval(number)
@@ -78,16 +78,16 @@ class Best:
             pl.col(other).list.get(step, null_on_oob=True) if isinstance(schema[other], pl.List) else pl.col(other)
             for other in self.also
         ]
-        return [one.alias(name) for one, name in zip([best, step, *others], self.numbers, strict=True)]
+        return [expression.alias(name) for expression, name in zip([best, step, *others], self.numbers, strict=True)]
 
     def over_groups(self, runs: pl.LazyFrame, keys: Sequence[str], schema: Mapping[str, pl.DataType]) -> pl.LazyFrame:
         """Give the best over the runs of each group. Raises QueryError."""
-        best, of_run = f"{self.key}_best", f"{self.key}_best_id"
-        named = runs.select(*prefix_keys(keys), *self.per_run(schema), pl.col("id").alias(of_run)).with_row_index(
-            _PLACE
+        best, best_id = f"{self.key}_best", f"{self.key}_best_id"
+        named = runs.select(*prefix_keys(keys), *self.per_run(schema), pl.col("id").alias(best_id)).with_row_index(
+            _POSITION
         )
-        named = named.with_columns(pl.when(pl.col(best).is_not_null()).then(of_run))
-        first = pl.all().sort_by(best, _PLACE, descending=[self.mode == "max", False], nulls_last=True)
+        named = named.with_columns(pl.when(pl.col(best).is_not_null()).then(best_id))
+        first = pl.all().sort_by(best, _POSITION, descending=[self.mode == "max", False], nulls_last=True)
         return named.group_by(prefixed(keys)).agg(first.first()).select(*restore_keys(keys), *self.columns)
 
 
@@ -112,8 +112,8 @@ class Last:
         return self.numbers
 
     def per_run(self, schema: Mapping[str, pl.DataType]) -> list[pl.Expr]:
-        """Give the last value."""
-        dtype = column_of(self.key, schema, "Last", numbers=False)
+        """Give the expression for the last value."""
+        dtype = check_column(self.key, schema, "Last", numbers=False)
         value = pl.col(self.key)
         if isinstance(dtype, pl.List):
             value = value.list.drop_nulls().list.last()
@@ -121,34 +121,34 @@ class Last:
 
     def over_groups(self, runs: pl.LazyFrame, keys: Sequence[str], schema: Mapping[str, pl.DataType]) -> pl.LazyFrame:
         """Give the last values of the runs of each group. Raises QueryError."""
-        named = runs.select(*prefix_keys(keys), *self.per_run(schema)).with_row_index(_PLACE)
+        named = runs.select(*prefix_keys(keys), *self.per_run(schema)).with_row_index(_POSITION)
         return (
             named.group_by(prefixed(keys))
-            .agg(pl.col(self.columns).sort_by(_PLACE))
+            .agg(pl.col(self.columns).sort_by(_POSITION))
             .select(*restore_keys(keys), *self.columns)
         )
 
 
-def column_of(key: str, schema: Mapping[str, pl.DataType], who: str, *, numbers: bool = True) -> pl.DataType:
-    """Give the type of a column. Raises QueryError if there is none, or it holds no numbers."""
+def check_column(key: str, schema: Mapping[str, pl.DataType], caller: str, *, numbers: bool = True) -> pl.DataType:
+    """Return the type of a column. Raises QueryError if there is no such column, or it holds no numbers."""
     if key not in schema:
         raise QueryError(unknown_column(key, schema))
     dtype = schema[key]
     if numbers and not (dtype.inner if isinstance(dtype, pl.List) else dtype).is_numeric():
-        raise QueryError(f"{who} needs a column of numbers: {key} is {dtype}")
+        raise QueryError(f"{caller} needs a column of numbers: {key} is {dtype}")
     return dtype
 
 
 def prefixed(keys: Iterable[str]) -> list[str]:
-    """Names for key columns that no other column has, so that a key can be aggregated, too."""
+    """Give names for the key columns that no other column has, so that a key can be aggregated, too."""
     return [f"key {key}" for key in keys]
 
 
 def prefix_keys(keys: Iterable[str]) -> list[pl.Expr]:
-    """Select the key columns under those names."""
+    """Select the key columns under their prefixed names."""
     return [pl.col(key).alias(f"key {key}") for key in keys]
 
 
 def restore_keys(keys: Iterable[str]) -> list[pl.Expr]:
-    """Select them under their own names again."""
+    """Select the prefixed key columns under their own names."""
     return [pl.col(f"key {key}").alias(key) for key in keys]

@@ -10,7 +10,7 @@ import math
 from functools import lru_cache
 
 
-def within(angle: float, freedom: int) -> float:
+def probability_within(angle: float, freedom: int) -> float:
     """Give the probability that ``|t|`` is at most ``sqrt(freedom) * tan(angle)``."""
     sine, cosine = math.sin(angle), math.cos(angle)
     odd = freedom % 2
@@ -24,10 +24,10 @@ def within(angle: float, freedom: int) -> float:
 
 @lru_cache(maxsize=4096)
 def two_sided(level: float, freedom: int) -> float:
-    """Give the t that ``|t|`` stays below with probability ``level``; by bisection, to the last digits of a float."""
+    """Give the t that ``|t|`` stays below with probability ``level``, by bisection to the precision of a float."""
     low, high = 0.0, math.pi / 2
     while low < (middle := (low + high) / 2) < high:
-        if within(middle, freedom) < level:
+        if probability_within(middle, freedom) < level:
             low = middle
         else:
             high = middle

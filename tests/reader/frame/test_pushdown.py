@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from mlxp_core.reader import AvgStd, Reader, scan_runs
 from mlxp_core.reader.directory import scan_directory
 from mlxp_core.reader.frame.predicate import split
-from mlxp_core.reader.frame.scan_runs import _Source
-from mlxp_core.reader.frame.schema import take_schema
+from mlxp_core.reader.frame.scan_runs import _RunSource
+from mlxp_core.reader.frame.schema import infer_schema
 
 ENGINES = ("in-memory", "streaming")
 
 
 def source_of(logs):
     """Get what Polars would call."""
-    schema = take_schema(scan_directory(str(logs.path)))
-    return _Source(str(logs.path), schema, report=lambda problem: None)
+    schema = infer_schema(scan_directory(str(logs.path)))
+    return _RunSource(str(logs.path), schema, report=lambda problem: None)
 
 
 @pytest.fixture

@@ -66,6 +66,12 @@ def test_a_slice_of_runs_is_runs(four):
     assert runs[:2].aggregate(AvgStd("config.seed")).collect()["config.seed_n"].to_list() == [2]
 
 
+def test_a_run_is_known_by_its_public_name(four):
+    """Bug: `isinstance(run, mlxp_core.reader.Run)` of a user that fails because the class has moved."""
+    assert "Run" in mlxp_core.reader.__all__
+    assert isinstance(Reader(four.path).filter()[0], mlxp_core.reader.Run)
+
+
 def test_a_run_is_a_mapping_of_all_its_columns(four):
     """Catches: a metric missing among the keys, or read as something else than a list; an error without a guess."""
     run = Reader(four.path).filter("id == 4")[0]

@@ -89,13 +89,13 @@ def test_a_predicate_over_columns_that_are_not_asked_for_is_right(three, engine)
 
 def test_the_source_itself_limits_before_the_predicate(logs):
     """Bug: head(5).filter(...), which Polars 2.1 asks for as both, gives five that pass; a batch that loses lines."""
-    from mlxp_core.reader.frame.scan_metrics import _LongSource
+    from mlxp_core.reader.frame.scan_metrics import _MetricSource
     from mlxp_core.reader.frame.schema import MetricColumn
 
     for number in range(1, 5):
         logs.run(number, metrics={"train": [{"n": step} for step in range(3)]})
     types = {"id": pl.Int64(), "path": pl.String(), "line": pl.UInt32(), "step": pl.UInt32(), "n": pl.Float64()}
-    source = _LongSource(str(logs.path), "train", {"n": MetricColumn("train", "n", numeric=True)}, types)
+    source = _MetricSource(str(logs.path), "train", {"n": MetricColumn("train", "n", numeric=True)}, types)
     batches = list(source(["id"], pl.col("n") > 0, 5, 1))
     assert [batch["id"].to_list() for batch in batches] == [[1, 1], [2]]
 
