@@ -167,7 +167,8 @@ class _RunSource:
         used = list(dict.fromkeys([*wanted, *root_columns(on_metrics)]))
         has_metrics = not self.schema.metrics.keys().isdisjoint(used)
 
-        metadata = _metadata_of(self.table or scan_directory(self.log_dir), self.schema)
+        table = scan_directory(self.log_dir) if self.table is None else self.table  # one without runs is false
+        metadata = _metadata_of(table, self.schema)
         positions = metadata.positions(on_metadata, n_rows)
         if positions is None and wanted and not has_metrics and on_metrics is None and batch_size is None:
             yield pl.DataFrame(metadata.columns(wanted))

@@ -116,6 +116,14 @@ def test_runs_stay_the_same_once_they_were_looked_at(four):
     assert runs.collect()["id"].to_list() == [2, 4, 3000, None]
 
 
+def test_the_runs_of_an_empty_directory_stay_none(logs):
+    """Bug: a table without runs that is taken for none, so that runs appear which came after the filter."""
+    runs = Reader(logs.path).filter()
+    logs.run(1)
+    assert len(runs) == 0
+    assert runs.lazy().collect()["id"].to_list() == [1]
+
+
 def test_runs_print_as_a_table_with_metrics_left_lazy(four):
     """Catches: a representation that reads metrics or shows an address."""
     with pl.Config(tbl_cols=20, tbl_width_chars=200):
