@@ -25,7 +25,7 @@ def scan_directory(log_dir: str) -> RunTable:
 
 
 def count_runs(log_dir: str) -> int:
-    """Count the runs without reading them. Raises StoreError."""
+    """Count the runs without reading them. Raises StoreError where the directory cannot be read."""
     with open_directory(log_dir) as folder:
         return sum(_is_run(name, folder) for name in _names(folder))
 
@@ -40,7 +40,7 @@ def _is_run(name: str, folder: int) -> bool:
 
 @contextmanager
 def open_directory(log_dir: str) -> Iterator[int]:
-    """Open the log directory. Raises StoreError, also where it cannot be read in the block."""
+    """Open a log directory and give its descriptor. Raises StoreError, also for an OSError inside the ``with``."""
     try:
         folder = os.open(log_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

@@ -44,17 +44,17 @@ class _ValueLayout(NamedTuple):
 class Digest:
     """The digest of one run."""
 
-    def __init__(self, path: str, own: dict[str, Any], shared: Sequence[str], *, ascii_only: bool) -> None:
-        """``own`` is the first line, parsed, ``shared`` the others; ``ascii_only``: the text of ``own`` is ASCII."""
+    def __init__(self, path: str, entries: dict[str, Any], shared: Sequence[str], *, ascii_only: bool) -> None:
+        """``entries`` is the first line, parsed, ``shared`` the others; ``ascii_only``: the first line is ASCII."""
         self._path = path
-        self._own = own
+        self._entries = entries
         self._config, self._info, self._logs, self._artifacts = shared
         self._ascii_only = ascii_only
 
     @property
     def unscripted(self) -> bool:
         """True if there is no script.sh, so that there is neither a submission nor an exit code."""
-        return self._own.get("script") is False
+        return self._entries.get("script") is False
 
     def document(
         self, part: str, stamp: Signature, raw_keys: tuple[str, ...] = (), hidden: str = ""
@@ -64,7 +64,7 @@ class Digest:
         ``raw_keys`` are keys whose values are given as they are, too; ``hidden`` is one that becomes no field.
         """
         try:
-            entry = self._own[part]
+            entry = self._entries[part]
             # elsewhere than where it was written, after a copy, the stamps are others
             written = entry["stamp"]
             if written != [*stamp] and (written[1] != stamp[1] or entry["checksum"] != self._checksum(part)):
@@ -87,7 +87,7 @@ class Digest:
     def submission(self) -> Document | None:
         """Give submission.yaml, without fields; None where the file has changed since."""
         try:
-            entry = self._own["submission"]
+            entry = self._entries["submission"]
             if entry["stamp"] != [*stamp_at(f"{self._path}/{_SUBMISSION}")]:
                 return None
             return Document(raw={key: value for key, value in entry["facts"].items() if isinstance(value, SCALARS)})
@@ -97,14 +97,14 @@ class Digest:
     def logs(self, stamp: Signature) -> Logs | None:
         """Give the logs and their keys; None unless the folder ``metrics``, which has ``stamp`` now, is unchanged."""
         try:
-            return _logs(self._logs) if self._own["metrics"] == [*stamp] else None
+            return _logs(self._logs) if self._entries["metrics"] == [*stamp] else None
         except (LookupError, TypeError, ValueError, RecursionError):
             return None
 
     def artifacts(self, stamp: Signature) -> tuple[str, ...] | None:
         """Give the artifacts; None unless ``artifacts``, which has ``stamp`` now, and its folders are unchanged."""
         try:
-            folders = self._own["artifacts"]
+            folders = self._entries["artifacts"]
             for folder, written in folders:
                 if written != [*(stamp if folder == _ARTIFACTS else stamp_at(f"{self._path}/{folder}"))]:
                     return None
@@ -121,12 +121,12 @@ def load_digest(path: str, name: str, folder: int) -> Digest | None:
     try:
         content = load_bytes(f"{name}/{_DIGEST}", folder=folder, most=_MAX_BYTES)
         first, *shared, end = content.decode("utf-8").split("\n")
-        own = _parse(first)[0]
+        entries = _parse(first)[0]
     except (OSError, ValueError, RecursionError):
         return None
-    if end or len(shared) != _SHARED_LINES or type(own) is not dict or own.get("version") != VERSION:
+    if end or len(shared) != _SHARED_LINES or type(entries) is not dict or entries.get("version") != VERSION:
         return None
-    return Digest(path, own, shared, ascii_only="\\u" not in first and first.isascii())
+    return Digest(path, entries, shared, ascii_only="\\u" not in first and first.isascii())
 
 
 @lru_cache(maxsize=1000)  # thousands of runs have the same

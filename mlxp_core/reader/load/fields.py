@@ -90,10 +90,10 @@ class FieldLayout:
     def fields(self, values: tuple[Any, ...], *, ascii_only: bool) -> Fields:
         """Give the fields with these values, which JSON has words for; ``ascii_only``: all text in them is."""
         types = tuple(map(type, values))
-        known = self._schemas.get(types) if ascii_only else None
-        if known is None:
+        cached = self._schemas.get(types) if ascii_only else None
+        if cached is None:
             return self._fields(values, types)
-        schema, integers = known
+        schema, integers = cached
         for position in integers:
             if not -(2**63) <= values[position] < 2**63:
                 return self._fields(values, types)

@@ -57,19 +57,19 @@ def read_run(path: str, name: str, signature: Signature, folder: int) -> RunReco
 
     ``signature`` is the run folder's. What cannot be read becomes a problem of the record.
     """
-    known = _load_parts(path, name, signature, folder)
-    info = known.info or _document(_info_files, f"{path}/{INFO}")
+    parts = _load_parts(path, name, signature, folder)
+    info = parts.info or _document(_info_files, f"{path}/{INFO}")
     if info is None:
         return None
-    config = known.config or _document(_config_files, f"{path}/{_CONFIG}") or _absent(f"{path}/{_CONFIG}")
+    config = parts.config or _document(_config_files, f"{path}/{_CONFIG}") or _absent(f"{path}/{_CONFIG}")
     submission, exit_code = _EMPTY, None
-    if not known.unscripted:
-        submission = known.submission or _document(_submission_files, f"{path}/{_SUBMISSION}") or _EMPTY
+    if not parts.unscripted:
+        submission = parts.submission or _document(_submission_files, f"{path}/{_SUBMISSION}") or _EMPTY
         exit_code = _exit_code(name, folder)
     status = _status(info.raw, exit_code, submission.raw) if info.readable else None
     problems = [*info.problems, *config.problems, *submission.problems]
     in_reach = not (info.out_of_reach or config.out_of_reach or submission.out_of_reach)
-    artifacts, logs = known.artifacts, known.logs
+    artifacts, logs = parts.artifacts, parts.logs
     if artifacts is None:
         artifacts, artifact_problems = _artifacts(path)
         in_reach = in_reach and not artifact_problems

@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Iterable
 
 
-def unknown_column(name: str, known: Iterable[str]) -> str:
+def unknown_column(name: str, columns: Iterable[str]) -> str:
     """Give the message that there is no such column, with the ones that are close."""
-    names = list(known)
+    names = list(columns)
     folded = name.casefold()
     # people drop the prefix more often than they mistype: lr, optimizer.lr
     forms: dict[str, str] = {}
@@ -23,9 +23,9 @@ def unknown_column(name: str, known: Iterable[str]) -> str:
     return f"no column {name!r}; Reader(...).fields lists the {len(names)} there are"
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
+def suggestion(name: str, candidates: Iterable[str]) -> str:
     """Give the end of an error message: the names that are close to a mistyped one, or else all of them."""
-    names = sorted(known)
+    names = sorted(candidates)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     if close:
         return f": did you mean {' or '.join(map(repr, close))}?"
