@@ -19,8 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 from hydra_plugins.mlxp import _omegaconf
 from hydra_plugins.mlxp._dead_workers import watch_workers
 from hydra_plugins.mlxp._job_exit_hook import watch_endings
+from hydra_plugins.mlxp._names import LAUNCHER, MAIN
 from hydra_plugins.mlxp._run_dirs import choose_run_dir, resolve_sweep_dir
-from hydra_plugins.mlxp.config import LAUNCHER, MAIN
 from mlxp_core.atomic_files import write_atomic
 from mlxp_core.errors import ConfigurationChangedError, MlxpError, SnapshotError, StoreError
 from mlxp_core.recording import current

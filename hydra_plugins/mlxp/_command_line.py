@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from hydra._internal.utils import get_args_parser
 
+from hydra_plugins.mlxp._names import MAIN
 from hydra_plugins.mlxp._run_dirs import quote
-from hydra_plugins.mlxp.config import MAIN
 from mlxp_core.runs.layout import RunDir, is_run_id
 
 if TYPE_CHECKING:

@@ -21,10 +21,10 @@ from hydra_plugins.mlxp import _mlxpsub_program, _omegaconf
 from hydra_plugins.mlxp._code_version import freeze, snapshot_options
 from hydra_plugins.mlxp._composer import Job
 from hydra_plugins.mlxp._keyboard_interrupt import without_traceback
+from hydra_plugins.mlxp._names import RUN_ID, SWEEPER
 from hydra_plugins.mlxp._payload import PickledTask, program_of
 from hydra_plugins.mlxp._progress import shown
 from hydra_plugins.mlxp._run_dirs import log_dir_of, resolve_sweep_dir
-from hydra_plugins.mlxp.config import RUN_ID, SWEEPER
 from mlxp_core import __version__
 from mlxp_core.errors import ConfigurationError, JobFailedError
 from mlxp_core.jobs import directives, reuse, run_script, spec, submit, write

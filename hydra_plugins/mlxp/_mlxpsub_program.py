@@ -23,6 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, flag_override
 
 from hydra_plugins.mlxp import _omegaconf
+from hydra_plugins.mlxp._names import LAUNCHER
 from mlxp_core.jobs.template import Template
 from mlxp_core.mlxpsub import job_template
 from mlxp_core.mlxpsub.instrument import COMMAND, IN_A_JOB, SESSION, STARTERS
@@ -261,8 +262,6 @@ def _asks_to_run_here() -> bool:
 
 
 def _is_launched_by_us(hydra: Hydra, config_name: str | None, overrides: list[str], **_: Any) -> bool:
-    from hydra_plugins.mlxp.config import LAUNCHER  # noqa: PLC0415  (which imports this)
-
     config = hydra.compose_config(
         config_name=config_name, overrides=overrides, run_mode=RunMode.MULTIRUN, with_log_configuration=False
     )

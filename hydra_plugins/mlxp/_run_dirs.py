@@ -12,8 +12,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf, flag_override
 
+from hydra_plugins.mlxp._names import ID, LAUNCHER, LOG_DIR, RUN_ID
 from hydra_plugins.mlxp._omegaconf import raw
-from hydra_plugins.mlxp.config import ID, LAUNCHER, LOG_DIR, RUN_ID
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.runs.allocation import RunAllocator
 from mlxp_core.runs.layout import LogDir, RunDir

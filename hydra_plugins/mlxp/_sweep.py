@@ -16,10 +16,10 @@ from omegaconf import OmegaConf
 
 from hydra_plugins.mlxp import _mlxpsub_program
 from hydra_plugins.mlxp._composer import Composer, Job
+from hydra_plugins.mlxp._names import CALLBACK
 from hydra_plugins.mlxp._points import load_points
 from hydra_plugins.mlxp._progress import shown
 from hydra_plugins.mlxp._run_dirs import log_dir_of, resolve_sweep_dir
-from hydra_plugins.mlxp.config import CALLBACK
 from hydra_plugins.mlxp.launcher import MlxpLauncher
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.jobs.launch_journal import fingerprint
