@@ -38,19 +38,19 @@ def _in_order(value: Any) -> Any:
 
 
 def leaves(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
-    """Each value that is neither a mapping nor a list, with its place."""
-    if isinstance(value, (dict, list)):
+    """Each value that is neither a mapping nor a list, or is an empty one, with its place."""
+    if isinstance(value, (dict, list)) and (value or not path):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             yield from leaves(item, (*path, key))
     else:
         yield path, value
 
 
-def value_at(config: Any, path: Sequence[Any]) -> Any:
-    """What is at a place; None where there is none."""
+def value_at(config: Any, path: Sequence[Any], default: Any = None) -> Any:
+    """The value at a place; the default where there is none."""
     for key in path:
         try:
             config = config[key]
         except (LookupError, TypeError):
-            return None
+            return default
     return config

@@ -11,11 +11,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, base, flag_override, grammar_parser
 from omegaconf.errors import OmegaConfBaseException
 
-from mlxp_core.nested import to_builtins
+from mlxp_core.nested import KeyPath, leaves, to_builtins, value_at
 
 Plain = dict[str, Any]
-_Path = tuple[Any, ...]
 _ABSENT = object()
+# an attribute of a multirun's configuration, outside of its nodes: what its jobs will resolve
+_DEFERRED = "_mlxp_deferred"
 
 
 def application(config: DictConfig) -> DictConfig:
@@ -42,13 +43,13 @@ def resolved(config: DictConfig) -> Plain:
     return as_resolved(application(config))
 
 
-def as_resolved(part: DictConfig, left: Collection[_Path] = ()) -> Plain:
+def as_resolved(part: DictConfig, for_job: Collection[KeyPath] = ()) -> Plain:
     """A configuration with every interpolation that can be resolved in it; the others keep their text.
 
-    So do those at the places ``left``.
+    So do those at the places ``for_job``.
     """
     values = container(part)
-    texts = {path: text for path, text in _interpolations(values) if path in left}
+    texts = {path: text for path, text in _interpolations(values) if path in for_job}
     with _parsed_once():
         try:
             for path, _ in _interpolations(values):  # few, while OmegaConf would look at each value
@@ -81,9 +82,9 @@ def pin(config: DictConfig, submitted: Plain) -> list[str]:
     part = application(config)
     changed = []
     for path, text in _interpolations(container(part)):
-        value = _get(submitted, path)
-        settled = value is not _ABSENT and not (isinstance(value, str) and "${" in value)
-        if settled and to_builtins(_resolve(part, path, text)) != value:
+        value = value_at(submitted, path, _ABSENT)
+        was_resolved = value is not _ABSENT and not (isinstance(value, str) and "${" in value)
+        if was_resolved and to_builtins(_resolve(part, path, text)) != value:
             holder = _holder(config, path)
             with flag_override(holder, ["struct", "readonly"], [False, False]):
                 holder[path[-1]] = value
@@ -92,7 +93,7 @@ def pin(config: DictConfig, submitted: Plain) -> list[str]:
 
 
 def raw(config: DictConfig, holder: str, key: str) -> Any:
-    """What a node holds, which may be an interpolation: ``raw(config, "hydra.run", "dir")``."""
+    """The value of a node, which may be an interpolation: ``raw(config, "hydra.run", "dir")``."""
     return container(OmegaConf.select(config, holder))[key]
 
 
@@ -102,21 +103,19 @@ def defer_to_jobs(config: DictConfig, holder: str, keys: Sequence[str]) -> None:
     Hydra resolves all of a launcher before it makes it. A job's configuration is composed anew, and has it.
     """
     node = OmegaConf.select(config, holder)
+    deferred = vars(config).setdefault(_DEFERRED, {})
     for key in keys:
         try:
             OmegaConf.to_container(OmegaConf.create([node[key]]), resolve=True)
         except OmegaConfBaseException:
-            _left_to_jobs[key] = container(node)[key]
+            deferred[key] = container(node)[key]
             _set(node, key, None if key == "header" else [])
 
 
 def restore_deferred(config: DictConfig, holder: str) -> None:
     """Put it in again, once the launcher is made: Hydra 1.4 refuses a job with another launcher than the multirun."""
-    while _left_to_jobs:
-        _set(OmegaConf.select(config, holder), *_left_to_jobs.popitem())
-
-
-_left_to_jobs: Plain = {}
+    for key, text in vars(config).pop(_DEFERRED, {}).items():
+        _set(OmegaConf.select(config, holder), key, text)
 
 
 def _set(node: DictConfig, key: str, value: Any) -> None:
@@ -132,7 +131,7 @@ def overrides(config: DictConfig, kind: str) -> list[str]:
 
 def differences(before: Plain, after: Plain) -> list[str]:
     """Where two configurations differ, a line each: ``optimizer.lr: 0.1 -> 0.2``."""
-    first, second = dict(_leaves(before)), dict(_leaves(after))
+    first, second = dict(leaves(before)), dict(leaves(after))
     lines = []
     for path in [*first, *(path for path in second if path not in first)]:
         old, new = first.get(path, _ABSENT), second.get(path, _ABSENT)
@@ -163,7 +162,7 @@ def container(config: Any) -> Any:
     return OmegaConf.to_container(config, resolve=False, enum_to_str=True)
 
 
-def _resolve(config: DictConfig, path: _Path, text: str) -> Any:
+def _resolve(config: DictConfig, path: KeyPath, text: str) -> Any:
     """Resolve one node; give its text where that cannot be done."""
     try:
         return _resolved_at(config, path)
@@ -171,42 +170,33 @@ def _resolve(config: DictConfig, path: _Path, text: str) -> Any:
         return text
 
 
-def _resolved_at(config: DictConfig, path: _Path) -> Any:
+def _resolved_at(config: DictConfig, path: KeyPath) -> Any:
     value = _holder(config, path)[path[-1]]
     if OmegaConf.is_config(value):
         return OmegaConf.to_container(value, resolve=True, enum_to_str=True)
     return value.name if isinstance(value, Enum) else value
 
 
-def _holder(values: Any, path: _Path) -> Any:
+def _holder(values: Any, path: KeyPath) -> Any:
     for part in path[:-1]:
         values = values[part]
     return values
 
 
-def _interpolations(values: Any) -> list[tuple[_Path, str]]:
-    return [(path, value) for path, value in _leaves(values) if isinstance(value, str) and "${" in value]
+def _interpolations(values: Any) -> list[tuple[KeyPath, str]]:
+    return [(path, value) for path, value in leaves(values) if isinstance(value, str) and "${" in value]
 
 
-def _leaves(value: Any, path: _Path = ()) -> Iterator[tuple[_Path, Any]]:
-    items: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    if items and value:
-        for key, item in items:
-            yield from _leaves(item, (*path, key))
-    elif path:
-        yield path, value
+def interpolates(value: Any) -> bool:
+    """Whether there is an interpolation in a plain value, also in a key."""
+    if isinstance(value, dict):
+        return any(interpolates(key) or interpolates(item) for key, item in value.items())
+    if isinstance(value, list):
+        return any(map(interpolates, value))
+    return isinstance(value, str) and "${" in value
 
 
-def _get(value: Any, path: _Path) -> Any:
-    for part in path:
-        try:
-            value = value[part]
-        except (KeyError, IndexError, TypeError):
-            return _ABSENT
-    return value
-
-
-def _dotted(path: _Path) -> str:
+def _dotted(path: KeyPath) -> str:
     return ".".join(str(part) for part in path)
 
 
