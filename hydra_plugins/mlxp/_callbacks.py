@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.mlxp import _omegaconf
+from hydra_plugins.mlxp import _mlxpsub_state, _omegaconf
 from hydra_plugins.mlxp._dead_workers import watch_workers
 from hydra_plugins.mlxp._job_exit_hook import watch_endings
 from hydra_plugins.mlxp._names import LAUNCHER, MAIN
@@ -120,16 +120,14 @@ def _single(config: DictConfig) -> str | None:
 @_remembers_failure
 def on_multirun_start(config: DictConfig) -> None:
     """Choose the log directory; have what only the jobs' own configurations can say of the launcher wait for them."""
-    from hydra_plugins.mlxp import _mlxpsub_program  # noqa: PLC0415  (not for runs)
-
     resolve_sweep_dir(config)
     if config.hydra.launcher.get("_target_") != LAUNCHER:  # whose jobs are not children of this process
         with _ending_the_program():
             watch_workers(Path(config.hydra.runtime.cwd, str(config.hydra.sweep.dir)))
         return
     _omegaconf.defer_to_jobs(config, "hydra.launcher", ("header", "setup"))
-    if _mlxpsub_program.is_dry():
-        _mlxpsub_program.redirect(config)
+    if (program := _mlxpsub_state.current()) is not None and program.session.dry_run:
+        program.redirect(config)
 
 
 @_remembers_failure

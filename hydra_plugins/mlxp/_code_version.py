@@ -1,4 +1,4 @@
-"""Which code the jobs of a launch run: asked for, frozen, and checked to compose what was composed here."""
+"""The code that the jobs of a launch run: asked for, frozen, and checked to compose what was composed here."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
-from hydra_plugins.mlxp import _mlxpsub_program, _omegaconf
-from hydra_plugins.mlxp._composer import Composer, Job
-from hydra_plugins.mlxp._payload import PickledTask, program_of
+from hydra_plugins.mlxp import _mlxpsub_state, _omegaconf
+from hydra_plugins.mlxp._command_line import Program
+from hydra_plugins.mlxp._composer import Composer
+from hydra_plugins.mlxp._context import JobCode, LaunchContext
+from hydra_plugins.mlxp._job import Job
+from hydra_plugins.mlxp._payload import PickledTask
+from hydra_plugins.mlxp.config import LauncherConf
 from mlxp_core import terminal
 from mlxp_core.errors import ConfigurationError, SnapshotError
 from mlxp_core.runs.layout import LogDir
@@ -25,16 +28,12 @@ from mlxp_core.versioning.snapshot import (
     NONE,
     WORKTREE,
     CodeVersion,
+    DecisionPrompt,
     FrozenCode,
     SnapshotOptions,
     describe_version,
     freeze_code,
 )
-
-if TYPE_CHECKING:
-    from hydra_plugins.mlxp._command_line import Program
-    from hydra_plugins.mlxp.config import LauncherConf
-    from hydra_plugins.mlxp.launcher import MlxpLauncher
 
 log = logging.getLogger(__name__)
 
@@ -46,21 +45,32 @@ def snapshot_options(options: LauncherConf) -> SnapshotOptions:
     )
 
 
-def freeze(launcher: MlxpLauncher, jobs: Sequence[Job], log_dir: LogDir) -> None:
-    """Settle the launcher's code and version, once: all batches of a sweep run the same."""
-    if launcher.code is not None or launcher.version is not None:
-        return
-    config, options = launcher.config, launcher.options
-    program = program_of(launcher)
+def job_code(context: LaunchContext, jobs: Sequence[Job], log_dir: LogDir) -> JobCode:
+    """The code that the jobs run, frozen when it is first asked for: all batches of a sweep run the same."""
+    if context.code is None:
+        context.code = freeze(context, jobs, log_dir)
+    return context.code
+
+
+def freeze(context: LaunchContext, jobs: Sequence[Job], log_dir: LogDir) -> JobCode:
+    """Freeze the code as the options say. Raises ConfigurationError where it composes other jobs than these."""
+    options, program = context.options, context.program
     if options.snapshot == NONE:
-        launcher.version = _in_place(program, log_dir)
-        return
-    ask = _mlxpsub_program.once(prompt.prompt_for_decision) if terminal.can_answer() else None
-    place = Path(config.hydra.runtime.cwd, os.path.expanduser(options.code_dir)) if options.code_dir else None  # noqa: PTH111
+        return JobCode(None, _in_place(program, log_dir))
+    ask: DecisionPrompt | None = prompt.prompt_for_decision if terminal.can_answer() else None
+    if ask is not None and (mlxpsub := _mlxpsub_state.current()) is not None:
+        ask = mlxpsub.ask_once(ask)
+    place = Path(context.launch_dir, os.path.expanduser(options.code_dir)) if options.code_dir else None  # noqa: PTH111
     code = freeze_code(program.file, log_dir, snapshot_options(options), place=place, ask=ask)
+    _warn_of_changes(code, is_automatic=options.snapshot == AUTO and ask is None)
+    _check_configuration(context, jobs, code)
+    return JobCode(code, code.version)
+
+
+def _warn_of_changes(code: FrozenCode, *, is_automatic: bool) -> None:
     version = code.version
     changes = "\n  ".join(str(change) for change in version.changes)
-    if version.snapshot == WORKTREE and options.snapshot == AUTO and ask is None:
+    if version.snapshot == WORKTREE and is_automatic:
         log.warning(
             "the jobs run the work tree %s as it is now, with these changes, which are not committed (git keeps it as "
             "%s under refs/mlxp; hydra.launcher.snapshot=commit runs the last commit):\n  %s",
@@ -75,12 +85,10 @@ def freeze(launcher: MlxpLauncher, jobs: Sequence[Job], log_dir: LogDir) -> None
             version.repo,
             changes,
         )
-    _check_configuration(launcher, jobs, code)
-    launcher.code, launcher.version = code, version
 
 
 def _in_place(program: Program | PickledTask, log_dir: LogDir) -> CodeVersion | None:
-    """What is known of the files that jobs will find without a copy; they may be others when a job starts."""
+    """Describe the files that jobs will find without a copy, as far as they are known; they may change till then."""
     try:
         known = describe_version(program.file, log_dir, COMMIT)
         return known and replace(known, snapshot=NONE)
@@ -89,21 +97,23 @@ def _in_place(program: Program | PickledTask, log_dir: LogDir) -> CodeVersion | 
         return None
 
 
-def _check_configuration(launcher: MlxpLauncher, jobs: Sequence[Job], code: FrozenCode) -> None:
+def _check_configuration(context: LaunchContext, jobs: Sequence[Job], code: FrozenCode) -> None:
     """Refuse what every job would refuse hours later: a configuration that the frozen code does not compose."""
     repo, version = code.version.repo, code.version
-    search_path = copy.deepcopy(launcher.hydra_context.config_loader.get_search_path())
+    search_path = copy.deepcopy(context.hydra_context.config_loader.get_search_path())
     changed = [repo / change.path for change in version.excluded_changes]
     changed += [repo / change.path for change in version.ignored if change.path.endswith((".yaml", ".yml"))]
-    concerned = False
+    is_concerned = False
     for element in search_path.get_path():
         folder = Path(element.path.removeprefix("file://"))
         if folder.is_absolute():
-            concerned |= any(path.is_relative_to(folder) or folder.is_relative_to(path) for path in changed)
+            is_concerned |= any(path.is_relative_to(folder) or folder.is_relative_to(path) for path in changed)
             element.path = f"file://{code.map_path(folder)}"
-    if not concerned:
+    if not is_concerned:
         return
-    composer = Composer(ConfigLoaderImpl(config_search_path=search_path), launcher.config)
+    composer = Composer(
+        ConfigLoaderImpl(config_search_path=search_path), context.config, _mlxpsub_state.is_job_variable
+    )
     for job in jobs:
         try:
             different = _omegaconf.differences(job.unresolved, composer.compose(job.overrides).unresolved)

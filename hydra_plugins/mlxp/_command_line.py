@@ -19,12 +19,12 @@ from hydra_plugins.mlxp._run_dirs import quote
 from mlxp_core.runs.layout import RunDir, is_run_id
 
 if TYPE_CHECKING:
-    from hydra_plugins.mlxp._composer import Job
+    from hydra_plugins.mlxp._job import Job
 
 log = logging.getLogger(__name__)
 
 _WITH_A_VALUE = frozenset({"-W", "-X", "--check-hash-based-pycs"})  # of the interpreter's options, in the next word
-# decided at the submission, and said anew on a job's command line or of no meaning there
+# decided at the submission: given anew on a job's command line, or of no meaning there
 _NOT_PASSED_ON = re.compile(r"[+~]*hydra\.(launcher|sweeper|sweep|run\.dir|mode|job\.num|job\.id)(?=[.=@]|$)")
 
 
@@ -36,23 +36,23 @@ class Program:
     file: Path  # absolute, of the script or the module
     module: str | None  # of `python -m`; None for a script
     flags: tuple[tuple[str, str], ...]  # --config-name, --config-path, --config-dir
-    function_hash: ClassVar[None] = None  # what it does is a matter of its files
+    function_hash: ClassVar[None] = None  # its files say what it does
 
     @property
     def called(self) -> str:
-        """What stands on a command line for it: the script's file name, or the module's name."""
+        """Its word on a command line: the script's file name, or the module's name."""
         return self.module or self.file.name
 
-    def words(self, python: str, place: Callable[[Path], Path]) -> list[str]:
-        """The command up to the overrides; ``place`` says where a file lies in the code that the job runs."""
-        what = ["-m", self.module] if self.module else [str(place(self.file))]
+    def words(self, python: str, map_path: Callable[[Path], Path]) -> list[str]:
+        """The command up to the overrides; ``map_path`` says where a file lies in the code that the job runs."""
+        target = ["-m", self.module] if self.module else [str(map_path(self.file))]
         flags = []
         for flag, value in self.flags:
             path = Path(value)
             if flag == "--config-dir":
                 path = Path.cwd() / path  # relative to the launch directory
-            flags += [flag, str(place(path)) if path.is_absolute() else value]
-        return [python, *self.options, *what, *flags]
+            flags += [flag, str(map_path(path)) if path.is_absolute() else value]
+        return [python, *self.options, *target, *flags]
 
     def arguments(self, given: Sequence[str], job: Job, run: RunDir) -> list[str]:
         """The overrides of one job; ``given`` are those of Hydra's own configuration."""
@@ -60,7 +60,7 @@ class Program:
 
     @staticmethod
     def environment(main: int) -> dict[str, str]:
-        """What a job of the ``main``th main function must know, to run none of the others that the program calls."""
+        """Variables by which a job runs the ``main``th main function alone of those that the program calls."""
         return {MAIN: str(main)}
 
 
@@ -73,12 +73,12 @@ def find_program(overrides: Sequence[str]) -> Program | None:
     head = sys.orig_argv[1 : len(sys.orig_argv) - len(arguments)]
     added = ("hydra.mode=", "hydra.sweep.")  # by Hydra for -m, and by our callback
     given = {override for override in overrides if not override.startswith(added)}
-    whole = sys.orig_argv[len(sys.orig_argv) - len(arguments) :] == arguments and given <= set(arguments)
-    options, rest = _options_first(head)
-    found = _file_and_module(rest)
-    if found is None or not whole:
+    is_whole = sys.orig_argv[len(sys.orig_argv) - len(arguments) :] == arguments and given <= set(arguments)
+    options, rest = _split_options(head)
+    target = _file_and_module(rest)
+    if target is None or not is_whole:
         return None
-    file, module = found
+    file, module = target
     runner = rest[: -2 if module else -1]
     if runner:
         log.warning("the jobs run `python %s`, without %s", f"-m {module}" if module else rest[-1], shlex.join(runner))
@@ -91,15 +91,15 @@ def find_program(overrides: Sequence[str]) -> Program | None:
     return Program(options, file, module, tuple((flag, value) for flag, value in flags if value is not None))
 
 
-def _options_first(head: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
-    """The interpreter's own options; and what it runs, with ``-m`` as a word of its own."""
+def _split_options(head: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+    """Split off the interpreter's own options; in the rest, ``-m`` is a word of its own."""
     options: list[str] = []
     rest = list(head)
     while rest and rest[0].startswith("-"):
         word = rest.pop(0)
-        if found := re.fullmatch(r"-(\w*?)m(.*)", word):
-            options += [f"-{found[1]}"] if found[1] else []
-            return tuple(options), ["-m", *([found[2]] if found[2] else []), *rest]
+        if match := re.fullmatch(r"-(\w*?)m(.*)", word):
+            options += [f"-{match[1]}"] if match[1] else []
+            return tuple(options), ["-m", *([match[2]] if match[2] else []), *rest]
         options.append(word)
         if word in _WITH_A_VALUE and rest:
             options.append(rest.pop(0))

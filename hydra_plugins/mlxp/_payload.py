@@ -20,46 +20,40 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
 from hydra.core.utils import run_job, setup_globals
-from hydra.types import HydraContext
+from hydra.types import HydraContext, TaskFunction
 from omegaconf import flag_override
 
-from hydra_plugins.mlxp import _omegaconf
-from hydra_plugins.mlxp._command_line import Program, find_program
 from mlxp_core.atomic_files import write_atomic
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.runs.layout import LogDir, RunDir
 
 if TYPE_CHECKING:
-    from hydra_plugins.mlxp._composer import Job
-    from hydra_plugins.mlxp.launcher import MlxpLauncher
-    from mlxp_core.versioning.snapshot import FrozenCode
+    from hydra_plugins.mlxp._job import Job
 
 _MODULE = "hydra_plugins.mlxp._payload"
 
 
 class PickledTask:
-    """A task function on its way; it is asked what a Program is asked."""
+    """A pickled task function, with the interface of a Program."""
 
     module, called = _MODULE, _MODULE
 
-    def __init__(self, launcher: MlxpLauncher) -> None:
+    def __init__(self, function: TaskFunction, context: HydraContext, launch_dir: Path) -> None:
         """Pickle the function. Raises ConfigurationError where that cannot be done."""
         from hydra_plugins.mlxp._callbacks import program_file  # noqa: PLC0415
 
-        self._function = _pickled(launcher.task_function, "the task function")
-        self.function_hash: str = _hash_of(launcher.task_function)
-        context = launcher.hydra_context
+        self._function = _pickled(function, "the task function")
+        self.function_hash: str = _hash_of(function)
         loader: Any = context.config_loader
         self._shared = _pickled(
             {
                 "function": self._function,
                 "state": Singleton.get_state(),
-                "context": HydraContext(config_loader=getattr(loader, "hydras", loader), callbacks=context.callbacks),
+                "context": HydraContext(config_loader=getattr(loader, "original", loader), callbacks=context.callbacks),
             },
             "what Hydra knows, such as a resolver or a callback,",
         )
-        launch_dir = Path(launcher.config.hydra.runtime.cwd)
-        file = program_file(launcher.task_function, launch_dir)
+        file = program_file(function, launch_dir)
         # by which its repository is found: a notebook's, where it is a package's function or has no file at all
         self.file = file if any((folder / ".git").exists() for folder in file.parents) and file.exists() else launch_dir
 
@@ -73,13 +67,12 @@ class PickledTask:
 
     @staticmethod
     def environment(_: int) -> dict[str, str]:
-        """Nothing: such a job runs its function alone."""
+        """No variable: such a job runs its function alone."""
         return {}
 
-    def write(self, jobs: Sequence[tuple[Job, RunDir]], log_dir: LogDir, code: FrozenCode | None) -> None:
-        """Leave what the jobs need, once their folders are there."""
-        place = code.map_path if code else Path
-        path = [str(place(Path(entry or Path.cwd()))) for entry in sys.path]
+    def write(self, jobs: Sequence[tuple[Job, RunDir]], log_dir: LogDir, map_path: Callable[[Path], Path]) -> None:
+        """Write what the jobs need, into their folders; ``map_path`` says where a file lies in the code they run."""
+        path = [str(map_path(Path(entry or Path.cwd()))) for entry in sys.path]
         name = f"{hashlib.sha256(self._shared).hexdigest()[:32]}.pkl"
         log_dir.payloads.mkdir(parents=True, exist_ok=True)
         if not (log_dir.payloads / name).exists():
@@ -88,23 +81,15 @@ class PickledTask:
             config = job.config()
             with flag_override(config.hydra, ["struct", "readonly"], [False, False]):
                 config.hydra.sweep.dir = str(run.path.parent)
-            mine = {"config": _pickled(config, "the configuration"), "shared": name, "path": path}
-            write_atomic(run.payload, pickle.dumps(mine))
+            payload = {"config": _pickled(config, "the configuration"), "shared": name, "path": path}
+            write_atomic(run.payload, pickle.dumps(payload))
 
 
-def program_of(launcher: MlxpLauncher) -> Program | PickledTask:
-    """What the jobs of a launcher run: the command line of this program, or its task function."""
-    if launcher.program is None:
-        given = [*_omegaconf.overrides(launcher.config, "hydra"), *_omegaconf.overrides(launcher.config, "task")]
-        launcher.program = find_program(given) or PickledTask(launcher)
-    return launcher.program
-
-
-def _pickled(what: Any, name: str) -> bytes:
+def _pickled(value: Any, name: str) -> bytes:
     import cloudpickle  # noqa: PLC0415  (for those that need it)
 
     try:
-        data: bytes = cloudpickle.dumps(what)
+        data: bytes = cloudpickle.dumps(value)
     except Exception as error:
         raise ConfigurationError(
             f"{name} cannot be sent to a job, because cloudpickle cannot pickle it: {type(error).__name__}: {error}. "
@@ -122,10 +107,10 @@ def _hash_of(function: Any) -> str:
     import cloudpickle  # noqa: PLC0415
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-        def reducer_override(self, what: Any) -> Any:
-            if isinstance(what, CodeType):
-                return str, (_in_plain(what),)
-            return super().reducer_override(what)
+        def reducer_override(self, value: Any) -> Any:
+            if isinstance(value, CodeType):
+                return str, (_described(value),)
+            return super().reducer_override(value)
 
     file = io.BytesIO()
     Pickler(file).dump(function)
@@ -133,11 +118,15 @@ def _hash_of(function: Any) -> str:
     return hashlib.sha256(re.sub(rb"[0-9a-f]{32}", b"", file.getvalue())).hexdigest()
 
 
-def _in_plain(code: CodeType) -> str:
-    """What a code object does, in words that are the same in another process."""
+def _described(code: CodeType) -> str:
+    """A code object as text that is the same in another process."""
     constants = [
-        _in_plain(one) if isinstance(one, CodeType) else sorted(map(repr, one)) if isinstance(one, frozenset) else one
-        for one in code.co_consts
+        _described(value)
+        if isinstance(value, CodeType)
+        else sorted(map(repr, value))
+        if isinstance(value, frozenset)
+        else value
+        for value in code.co_consts
     ]
     names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
     counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
@@ -145,14 +134,14 @@ def _in_plain(code: CodeType) -> str:
 
 
 def main() -> None:
-    """Be a job: take up what was sent, and do what Hydra does for a job of a multirun."""
+    """Run a job: load what was sent, and do what Hydra does for a job of a multirun."""
     run = RunDir(Path(sys.argv[1]))
-    mine = pickle.loads(_own(run.payload))  # noqa: S301  (of this very job, and of its user)
-    sys.path += [entry for entry in mine["path"] if entry not in sys.path]
-    shared = pickle.loads(_own(LogDir(run.path.parent).payloads / mine["shared"]))  # noqa: S301
+    payload = pickle.loads(_own(run.payload))  # noqa: S301  (of this very job, and of its user)
+    sys.path += [entry for entry in payload["path"] if entry not in sys.path]
+    shared = pickle.loads(_own(LogDir(run.path.parent).payloads / payload["shared"]))  # noqa: S301
     setup_globals()
     Singleton.set_state(shared["state"])
-    config = pickle.loads(mine["config"])  # noqa: S301
+    config = pickle.loads(payload["config"])  # noqa: S301
     function = pickle.loads(shared["function"])  # noqa: S301
     from hydra_plugins.mlxp._callbacks import take_values_over  # noqa: PLC0415
 
@@ -169,7 +158,7 @@ def main() -> None:
 
 
 def _own(path: Path) -> bytes:
-    """A pickle can run anything, so another user's is not loaded."""
+    """Read a pickle of the user's own: it can run anything, so another user's is not loaded."""
     with path.open("rb") as file:
         owner = os.fstat(file.fileno()).st_uid
         if owner != os.geteuid():

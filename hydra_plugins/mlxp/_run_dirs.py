@@ -1,4 +1,4 @@
-"""Which folder a run gets: what ``{log_dir}`` and ``{id}`` stand for in hydra.run.dir, hydra.sweep.dir and subdir."""
+"""The folders of runs: what ``{log_dir}`` and ``{id}`` stand for in hydra.run.dir, hydra.sweep.dir and subdir."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from mlxp_core.runs.allocation import RunAllocator
 from mlxp_core.runs.layout import LogDir, RunDir
 
 if TYPE_CHECKING:
-    from hydra_plugins.mlxp._composer import Job
+    from hydra_plugins.mlxp._job import Job
 
 
 def choose_run_dir(config: DictConfig) -> Path:
-    """Settle ``hydra.run.dir`` of a single run: a new id where it ends in ``{id}``, else where the user says."""
+    """Resolve ``hydra.run.dir`` of a single run: a new id where it ends in ``{id}``, else where the user says."""
     path = Path(config.hydra.runtime.cwd, _with_log_dir(config, str(config.hydra.run.dir)))
     if path.name == ID:
         path = _allocate(path.parent).path
@@ -32,7 +32,7 @@ def choose_run_dir(config: DictConfig) -> Path:
     return path
 
 
-def run_dir_as_sweep(config: DictConfig) -> list[str]:
+def sweep_overrides(config: DictConfig) -> list[str]:
     """A ``hydra.run.dir`` of the user's own as overrides that give the one job of a multirun that folder."""
     if raw(config, "hydra.run", "dir") == f"{LOG_DIR}/{ID}":
         return []
@@ -40,20 +40,20 @@ def run_dir_as_sweep(config: DictConfig) -> list[str]:
     return [f"hydra.sweep.dir={quote(str(path.parent))}", f"hydra.sweep.subdir={quote(path.name)}"]
 
 
-def say_as_sweep(overrides: Any, parsed: Any) -> None:
-    """Say ``hydra.run.dir``, which a multirun has no use for, in the words of one, in the lists that Hydra goes by.
+def rewrite_run_dir(overrides: Any, parsed: Any) -> None:
+    """Replace ``hydra.run.dir``, which a multirun has no use for, by what it has, in the lists that Hydra goes by.
 
     Hydra 1.4 has ``parsed``, too, in step with the other.
     """
-    for at, override in enumerate(overrides if isinstance(overrides, list) else ()):
-        found = re.fullmatch(r"\+{0,2}hydra\.run\.dir=(['\"]?)([^'\"]+)\1", override)
-        if found and "${" not in found[2]:
-            parent, _, name = found[2].rstrip("/").rpartition("/")
-            parent = parent or ("/" if found[2].startswith("/") else ".")
-            said = [f"hydra.sweep.dir={quote(parent)}", *([] if name == ID else [f"hydra.sweep.subdir={quote(name)}"])]
+    for index, override in enumerate(overrides if isinstance(overrides, list) else ()):
+        match = re.fullmatch(r"\+{0,2}hydra\.run\.dir=(['\"]?)([^'\"]+)\1", override)
+        if match and "${" not in match[2]:
+            parent, _, name = match[2].rstrip("/").rpartition("/")
+            parent = parent or ("/" if match[2].startswith("/") else ".")
+            lines = [f"hydra.sweep.dir={quote(parent)}", *([] if name == ID else [f"hydra.sweep.subdir={quote(name)}"])]
             if isinstance(parsed, list) and len(parsed) == len(overrides):
-                parsed[at : at + 1] = OverridesParser.create().parse_overrides(said)
-            overrides[at : at + 1] = said
+                parsed[index : index + 1] = OverridesParser.create().parse_overrides(lines)
+            overrides[index : index + 1] = lines
         elif override.lstrip("+").startswith("hydra.run.dir="):
             raise SystemExit(
                 f"ConfigurationError: {override}: under mlxpsub a program is a multirun, whose runs lie in "
@@ -62,23 +62,23 @@ def say_as_sweep(overrides: Any, parsed: Any) -> None:
 
 
 def resolve_sweep_dir(config: DictConfig) -> None:
-    """Settle ``hydra.sweep.dir`` of a multirun, and have each of its jobs ask for an id when it starts.
+    """Resolve ``hydra.sweep.dir`` of a multirun, and have each of its jobs ask for an id when it starts.
 
-    A job's configuration is composed anew, from the overrides of the multirun's, so what is settled is added to these.
+    A job's configuration is composed anew, from the overrides of the multirun's, so the values are added to these.
     """
-    settled = {}
+    values = {}
     directory = raw(config, "hydra.sweep", "dir")
     if LOG_DIR not in directory:  # so that interpolations stay, which may come to something else in each job
         directory = str(config.hydra.sweep.dir)
     if LOG_DIR in directory:
-        settled["dir"] = _with_log_dir(config, directory)
+        values["dir"] = _with_log_dir(config, directory)
     if raw(config, "hydra.sweep", "subdir") == ID:
-        settled["subdir"] = RUN_ID
+        values["subdir"] = RUN_ID
     with flag_override(config.hydra, ["struct", "readonly"], [False, False]):
-        for key, value in settled.items():
+        for key, value in values.items():
             config.hydra.sweep[key] = value
-            said = value if value == RUN_ID else QuotedString(text=value, quote=Quote.single).with_quotes()
-            config.hydra.overrides.hydra.append(f"hydra.sweep.{key}={said}")
+            text = value if value == RUN_ID else QuotedString(text=value, quote=Quote.single).with_quotes()
+            config.hydra.overrides.hydra.append(f"hydra.sweep.{key}={text}")
 
 
 def log_dir_of(config: DictConfig, jobs: Sequence[Job]) -> LogDir:
@@ -124,5 +124,5 @@ def _with_log_dir(config: DictConfig, path: str) -> str:
 
 
 def _allocate(log_dir: Path) -> RunDir:
-    with RunAllocator(log_dir) as store:
-        return store.allocate()
+    with RunAllocator(log_dir) as allocator:
+        return allocator.allocate()

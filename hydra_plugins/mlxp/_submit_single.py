@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from hydra_plugins.mlxp import _omegaconf
 from hydra_plugins.mlxp._replace_run import replace_run
-from hydra_plugins.mlxp._run_dirs import run_dir_as_sweep
+from hydra_plugins.mlxp._run_dirs import sweep_overrides
 
 
 def submit_single(single: DictConfig, config_name: str | None) -> None:
@@ -29,10 +29,10 @@ def _submit(
     if hydra is None:
         raise RuntimeError("there is no Hydra whose program this is")
     task = [*_omegaconf.overrides(config, "task")]
-    given = [one for one in _omegaconf.overrides(config, "hydra") if not one.startswith("hydra.mode=")]
+    given = [line for line in _omegaconf.overrides(config, "hydra") if not line.startswith("hydra.mode=")]
     multi = hydra.compose_config(
         config_name=config_name,
-        overrides=[*given, *run_dir_as_sweep(config), *task, "hydra.mode=MULTIRUN"],
+        overrides=[*given, *sweep_overrides(config), *task, "hydra.mode=MULTIRUN"],
         with_log_configuration=True,
         run_mode=RunMode.MULTIRUN,
     )

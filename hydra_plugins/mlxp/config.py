@@ -157,6 +157,6 @@ def resolve(what: str, *, _root_: DictConfig) -> str:
 
 register()
 if "MLXP_SUB" in os.environ:  # set by mlxpsub
-    from hydra_plugins.mlxp import _mlxpsub_program
+    from hydra_plugins.mlxp import _mlxpsub_hooks
 
-    _mlxpsub_program.watch()
+    _mlxpsub_hooks.watch()

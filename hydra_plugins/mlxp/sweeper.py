@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from hydra.errors import CompactHydraException
 from hydra.plugins.sweeper import Sweeper
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.mlxp.config import SweeperConf
-from mlxp_core.errors import ConfigurationError, MlxpError
+from mlxp_core.errors import MlxpError
 
 if TYPE_CHECKING:
     from hydra.plugins.launcher import Launcher
@@ -31,18 +28,6 @@ class MlxpSweeper(Sweeper):
         """Take the fields of SweeperConf; their types are checked at the sweep."""
         self._given = options
 
-    @cached_property
-    def options(self) -> SweeperConf:
-        """The options. Raises ConfigurationError for a value of another type than its field's."""
-        try:
-            checked = OmegaConf.merge(OmegaConf.structured(SweeperConf), self._given)
-            return cast("SweeperConf", OmegaConf.to_object(checked))
-        except OmegaConfBaseException as error:
-            key = (error.full_key or "?").split(".", 1)[0]
-            raise ConfigurationError(
-                f"hydra.sweeper.{key}={self._given.get(key)}: {str(error.msg).splitlines()[0]}"
-            ) from error
-
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what Hydra gives, and make the launcher."""
         from hydra.core.plugins import Plugins  # noqa: PLC0415
@@ -56,10 +41,19 @@ class MlxpSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the jobs of a command line."""
-        from . import _sweep  # noqa: PLC0415
+        from ._options import checked  # noqa: PLC0415
+        from ._sweep import sweep  # noqa: PLC0415
 
         try:
-            return _sweep.sweep(self, arguments)
+            options = checked(SweeperConf, self._given, "hydra.sweeper")
+            return sweep(
+                self.config,
+                options,
+                self.launcher,
+                hydra_context=self.hydra_context,
+                task_function=self.task_function,
+                arguments=arguments,
+            )
         except (MlxpError, OSError) as error:
             if isinstance(error, CompactHydraException):
                 raise

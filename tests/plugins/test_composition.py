@@ -22,6 +22,7 @@ from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
 from hydra_plugins.mlxp import _omegaconf
 from hydra_plugins.mlxp._composer import Composer
+from mlxp_core.scheduler.variables import is_of_a_job
 
 
 class Norm(enum.Enum):
@@ -140,7 +141,7 @@ class Application:
     def __init__(self, name: str, *more: str) -> None:
         self.loader = GlobalHydra.instance().config_loader()
         self.master = self.loader.load_configuration(name, list(more), RunMode.MULTIRUN)
-        self.composer = Composer(self.loader, self.master)
+        self.composer = Composer(self.loader, self.master, is_of_a_job)
 
     def check(self, overrides: Sequence[str]) -> bool:
         """Compare; tell whether it was composed the fast way."""
@@ -148,7 +149,7 @@ class Application:
         expected = outcome(lambda: self.loader.load_sweep_config(self.master, list(overrides)))
         assert outcome(lambda: self.composer.compose(given).config()) == expected
         assert given == list(overrides)
-        quick = self.composer._quickly(given)
+        quick = self.composer._compose_fast(given)
         if quick is None:
             return False
         config = self.loader.load_sweep_config(self.master, list(overrides))
@@ -156,7 +157,7 @@ class Application:
         assert described(quick.config()) == described(quick.config()) == expected
         assert quick.raw("runtime.choices") == OmegaConf.to_container(config.hydra.runtime.choices)
         assert quick.raw("overrides") == OmegaConf.to_container(config.hydra.overrides)
-        if "job.override_dirname" in quick.settled:
+        if "job.override_dirname" in quick.late_values:
             held = OmegaConf.to_container(config.hydra.job)["override_dirname"]
             assert quick.raw("job.override_dirname") == held
         return True
@@ -340,7 +341,7 @@ def test_what_the_multirun_has_resolved_is_not_resolved_anew(folder: Path) -> No
 def test_a_job_knows_itself(application: Application) -> None:
     """Bug: ${hydra:…} of another job; a number that is not the job's."""
     job = application.composer.take(["db=postgresql", "lr=2"], 7)
-    job.settled["sweep.subdir"] = "x"
+    job.late_values["sweep.subdir"] = "x"
     assert job.config().hydra.job.num == 7
     assert job.resolved()["choice"] == "postgresql"
     assert job.resolved()["name"] == "run-2"

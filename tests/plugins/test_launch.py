@@ -591,7 +591,7 @@ def test_a_folder_in_which_a_run_goes_on_is_not_given_to_another(project: Projec
 
 def test_the_value_of_a_job_that_was_left_cannot_be_taken_for_a_number() -> None:
     """Bug: a sweeper that optimises over handles."""
-    from hydra_plugins.mlxp._launch import SubmittedJob
+    from hydra_plugins.mlxp._results import SubmittedJob
     from mlxp_core.runs.layout import RunDir
 
     handle = SubmittedJob(RunDir(Path("/logs/3")), "slurm", "42", 3)
