@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from support import ROOT
+from support import ROOT, Project
 
 PACKAGES = ("mlxp_core", "hydra_plugins")
 
@@ -175,6 +175,26 @@ def test_the_readers_floors_import_only_lower_ones() -> None:
     assert wrong == []
 
 
+def test_no_modules_of_the_plugins_import_each_other() -> None:
+    """Bug: as above; a function whose argument is filled in by the functions that it is handed to."""
+    assert circles(sources("hydra_plugins")) == []
+
+
+def test_the_plugins_import_of_the_core_what_they_may() -> None:
+    """Bug: Polars loaded by every launch; a launch that loads mlxpsub outside of it; a plugin that prints tables."""
+    wrong = []
+    for path in sources("hydra_plugins"):
+        name = path.stem
+        allowed = {"__init__", *GROUND, "runs", "recording", "scheduler", "versioning", "jobs", "sweeps"}
+        allowed |= {"reader"} if name == "_job_filter" else set()
+        # the state is what the others ask: it is loaded where nothing of mlxpsub is
+        allowed |= {"mlxpsub"} if name.startswith("_mlxpsub_") and name != "_mlxpsub_state" else set()
+        for line, module, imported in imported_packages(path):
+            if imported not in allowed:
+                wrong.append(f"{path.relative_to(ROOT)}:{line} imports {module}")
+    assert wrong == []
+
+
 def test_the_core_knows_nothing_of_hydra() -> None:
     """Bug: a DictConfig where a plain dict is expected; a reader that needs Hydra."""
     assert offences(sources("mlxp_core"), "hydra", "omegaconf", "hydra_plugins") == []
@@ -253,6 +273,28 @@ def test_hydras_scan_of_the_plugins_has_nothing_to_warn_of(tmp_path: Path) -> No
     command = [sys.executable, "-W", "always", "-c", scan]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert "mlxp" not in done.stderr
+
+
+PROGRAM = """
+import atexit, sys, hydra
+
+@hydra.main(version_base=None, config_path="conf", config_name="config")
+def main(config): pass
+
+if __name__ == "__main__":
+    atexit.register(lambda: print("loaded:", *sys.modules))
+    main()
+"""
+
+
+def test_a_launch_outside_of_mlxpsub_loads_nothing_of_it(project: Project) -> None:
+    """Bug: 18 ms of CPU that every launch pays for modules that it has no use for."""
+    project.write(**{"main.py": PROGRAM})
+    project.commit()
+    done = project.run("-m", "hydra/launcher=mlxp_local", "hydra/sweeper=mlxp", "seed=1,2", "hydra.sweeper.skip=failed")
+    modules = set(done.stdout.rpartition("loaded: ")[2].split())
+    assert {"mlxp_core.jobs.submit", "hydra_plugins.mlxp._launch", "hydra_plugins.mlxp._sweep"} <= modules
+    assert {name for name in modules if "mlxpsub" in name} == {"hydra_plugins.mlxp._mlxpsub_state"}
 
 
 def test_the_package_itself_loads_nothing_until_it_is_asked(tmp_path: Path) -> None:
