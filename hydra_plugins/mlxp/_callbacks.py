@@ -1,4 +1,4 @@
-"""What the callback does: opens the run of a Hydra job, and closes it."""
+"""The recording of a Hydra job, by its callback: its run is opened, and closed."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_mains = itertools.count(1)  # the main functions that this job comes to
+_mains = itertools.count(1)  # the main functions of this job's program, as they begin
 _open: list[Run] = []  # the runs that on_job_start has opened, in this process
 _Hook = TypeVar("_Hook", bound=Callable[..., None])
 
 
 def _remembers_failure(hook: _Hook) -> _Hook:
-    """Hydra turns an exception of a callback into a warning and goes on; current_run() raises it again."""
+    """Have current_run() raise an exception of a callback again, which Hydra turns into a warning."""
 
     @functools.wraps(hook)
     def wrapped(*args: Any) -> None:
@@ -58,7 +58,7 @@ def _remembers_failure(hook: _Hook) -> _Hook:
 
 @contextmanager
 def _ending_the_program() -> Iterator[None]:
-    """Hydra turns other exceptions into a warning and goes on, here with a folder that it cannot make either."""
+    """End the program where Hydra would only warn, and go on with a folder that it cannot make either."""
     try:
         yield
     except StoreError as error:
@@ -66,21 +66,21 @@ def _ending_the_program() -> Iterator[None]:
 
 
 @functools.cache
-def _own_main() -> int:
-    """Which of its program's main functions this job is of; no matter of what it starts."""
+def _job_main() -> int:
+    """The number of the main function that this job is to run; programs that it starts are not told."""
     return int(os.environ.pop(MAIN, "1"))
 
 
 def watch() -> None:
-    """See the ends that Hydra does not report."""
+    """Watch for the ends of jobs that Hydra does not report."""
     watch_endings(_close)
 
 
 @_remembers_failure
 def on_run_start(config: DictConfig, config_name: str | None = None) -> None:
-    """Choose the folder; in a launched job take over what was decided at its submission."""
+    """Choose the folder; in a launched job, take over the decisions of its submission."""
     single = _single(config)
-    is_job = not OmegaConf.is_missing(config.hydra.job, "id")  # which its command says; it would submit itself
+    is_job = not OmegaConf.is_missing(config.hydra.job, "id")  # set by its command; it would submit itself
     if single == "submit" and not is_job:
         from hydra_plugins.mlxp._submit_single import submit_single  # noqa: PLC0415
 
@@ -90,7 +90,7 @@ def on_run_start(config: DictConfig, config_name: str | None = None) -> None:
         run = RunDir(choose_run_dir(config))
     if _is_launched(run):
         number = next(_mains)
-        if number == _own_main():
+        if number == _job_main():
             _take_over(config, run)
         else:
             from hydra_plugins.mlxp._replace_run import skip  # noqa: PLC0415
@@ -107,7 +107,7 @@ def on_run_start(config: DictConfig, config_name: str | None = None) -> None:
 
 
 def _single(config: DictConfig) -> str | None:
-    """What a run without -m does that has chosen one of our launchers; None: it has not."""
+    """Tell what a run without -m does that has chosen one of our launchers; None where it has not."""
     launcher = config.hydra.launcher
     if launcher.get("_target_") != LAUNCHER:
         return None
@@ -119,7 +119,7 @@ def _single(config: DictConfig) -> str | None:
 
 @_remembers_failure
 def on_multirun_start(config: DictConfig) -> None:
-    """Choose the log directory; have what only the jobs' own configurations can say of the launcher wait for them."""
+    """Choose the log directory; defer those options of the launcher that only the jobs' configurations can resolve."""
     resolve_sweep_dir(config)
     if config.hydra.launcher.get("_target_") != LAUNCHER:  # whose jobs are not children of this process
         with _ending_the_program():
@@ -156,13 +156,13 @@ def on_job_start(config: DictConfig, task_function: Callable[..., Any] | None, s
 def version_here(
     task_function: Callable[..., Any] | None, launch_dir: Path, log_dir: Path, snapshot: str
 ) -> CodeVersion | None:
-    """Which version the runs of this process are said to run; None where it is not known."""
+    """The code version that is recorded for runs of this process; None where it is not known."""
     return _version(program_file(task_function, launch_dir), log_dir, snapshot)
 
 
 @_remembers_failure
 def on_job_end(job_return: JobReturn) -> None:
-    """Close the run, by what its task function came to."""
+    """Close the run, by the outcome of its task function."""
     value = job_return._return_value  # noqa: SLF001  (the property raises that of a job that failed)
     if job_return.status is JobStatus.COMPLETED:
         _close(None, value)
@@ -176,7 +176,7 @@ def _close(error: BaseException | None, value: Any = None) -> None:
 
 
 def _is_launched(run: RunDir) -> bool:
-    """Whether the folder was made by a launcher of ours, for this job to run in."""
+    """Tell whether a launcher of ours has made the folder, for this job to run in."""
     return "launcher" in load_yaml_or_empty(run.settings)
 
 
@@ -199,7 +199,7 @@ def _take_over(config: DictConfig, run: RunDir) -> None:
 
 
 def take_values_over(config: DictConfig, run: RunDir) -> None:
-    """Have the code and the values that were submitted; interpolations might come to others here."""
+    """Use the code and the values that were submitted; interpolations might resolve to others here."""
     _check_modules(run)
     pinned = _omegaconf.pin(config, load_yaml(run.config))
     if pinned:
@@ -209,13 +209,13 @@ def take_values_over(config: DictConfig, run: RunDir) -> None:
 def _check_modules(run: RunDir) -> None:
     """Refuse to run code that changes while jobs wait: modules that come from the work tree and not from the copy."""
     repo, copy = _frozen(run)
-    wrong = modules_outside_copy(sys.modules, repo, copy) if repo and copy else []
-    if wrong:
+    misplaced = modules_outside_copy(sys.modules, repo, copy) if repo and copy else []
+    if misplaced:
         _refuse(
             run,
             SnapshotError(
                 f"run {run.path} was submitted with the code in {copy}, and Python has loaded these from the work tree:"
-                "\n  " + "\n  ".join(wrong[:20]) + "\nIs there a line in the template, or an installation of the "
+                "\n  " + "\n  ".join(misplaced[:20]) + "\nIs there a line in the template, or an installation of the "
                 "package, that puts them first on sys.path? hydra.launcher.snapshot=none runs the work tree as it is."
             ),
         )
@@ -246,7 +246,7 @@ _versions: dict[tuple[Path, str], CodeVersion | None] = {}  # once for a process
 
 
 def _version(program: Path, log_dir: Path, snapshot: str) -> CodeVersion | None:
-    """Which version of the code runs here, in place; None where that is not known. Never keeps a run from starting."""
+    """The code version that runs here, in place; None where it is not known. Never keeps a run from starting."""
     key = (program, snapshot)
     if key not in _versions:
         _versions[key] = None

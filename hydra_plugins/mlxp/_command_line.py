@@ -30,7 +30,7 @@ _NOT_PASSED_ON = re.compile(r"[+~]*hydra\.(launcher|sweeper|sweep|run\.dir|mode|
 
 @dataclass(frozen=True)
 class Program:
-    """How a Hydra program was started."""
+    """The command line of a Hydra program."""
 
     options: tuple[str, ...]  # the interpreter's, such as -u or -W error
     file: Path  # absolute, of the script or the module

@@ -140,7 +140,7 @@ class Composer:
         return self._parsed[line]
 
     def _needs_hydra(self, override: Override) -> bool:
-        """Whether an override chooses a config group, or is of Hydra's own node."""
+        """Tell whether an override chooses a config group, or is of Hydra's own node."""
         key = override.key_or_group
         if key not in self._groups:
             # its own repository: the search path may be extended by the primary configuration
@@ -208,7 +208,7 @@ class _Base:
         )
 
     def accepts(self, values: Sequence[Override]) -> bool:
-        """Whether these overrides come to the same here, without Hydra's node."""
+        """Tell whether these overrides have the same effect here, without Hydra's node."""
         keys = [override.key_or_group for override in values]
         disjoint = len(keys) < 2 or not any(  # noqa: PLR2004
             after == before or after.startswith(f"{before}.") for before, after in _neighbours(sorted(keys))
@@ -286,8 +286,8 @@ class _ProbingLoader(ConfigLoaderImpl):
         self.__dict__.update(vars(loader))
         self.reads_interpolations = False
 
-    def _compose_config_from_defaults_list(self, *given: Any, **named: Any) -> DictConfig:
-        config = super()._compose_config_from_defaults_list(*given, **named)
+    def _compose_config_from_defaults_list(self, *args: Any, **named: Any) -> DictConfig:
+        config = super()._compose_config_from_defaults_list(*args, **named)
         hydra = _omegaconf.container(config.hydra)
         read = [value_at(hydra, path.split(".")) for path in _READ]
         self.reads_interpolations = any(map(interpolates, read)) or bool(hydra.get("aliases"))

@@ -33,7 +33,7 @@ class JobCode:
         return self.copy.version.commit if self.copy else None
 
     def map_path(self, path: Path) -> Path:
-        """Where a path of the work tree lies in the code that the jobs run."""
+        """The place of a path of the work tree in the code that the jobs run."""
         return self.copy.map_path(path) if self.copy else path
 
     @property

@@ -18,9 +18,9 @@ from mlxp_core.runs.layout import LogDir
 
 
 def watch_workers(log_dir: Path) -> None:
-    """When this process ends by Ctrl-C, close the runs that its dead children have opened from now on."""
-    with RunAllocator(log_dir) as store:
-        first = store.last_id + 1
+    """Close the runs that dead children have opened from now on, when this process ends by Ctrl-C."""
+    with RunAllocator(log_dir) as allocator:
+        first = allocator.last_id + 1
     atexit.register(_close, os.getpid(), LogDir(log_dir), first)
 
 

@@ -1,4 +1,4 @@
-"""Tells the callback of jobs that end by SystemExit or KeyboardInterrupt under Hydra 1.3.
+"""A hook that tells the callback of jobs that end by SystemExit or KeyboardInterrupt under Hydra 1.3.
 
 Hydra 1.3 calls on_job_end when a job returns or raises an Exception, and for nothing else (1.4 always calls it). All
 of a job, on_job_start and the task function, runs inside of one context manager of hydra.core.utils; what passes
@@ -16,7 +16,7 @@ from hydra.core import utils
 
 
 def watch_endings(on_end: Callable[[BaseException], None]) -> None:
-    """Have ``on_end`` called with every such exception, once for each, while it goes its way."""
+    """Call ``on_end`` with every such exception, once for each, while it propagates."""
     if not hydra.__version__.startswith("1.3."):
         return
     original = utils.env_override

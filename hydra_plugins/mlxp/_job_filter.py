@@ -13,12 +13,12 @@ from mlxp_core.reader.load.fields import Kind, kind_of, read_fields
 
 
 def matching(configs: Sequence[Mapping[str, Any]], overrides: Sequence[Mapping[str, Any]], query: str) -> set[int]:
-    """The places of the jobs for which a query holds.
+    """The indices of the jobs for which a query holds.
 
     A query may ask for ``config.…``, as of a run, and for the value of each override by its own key, such as
     the choice of a config group. Raises QueryError.
     """
-    rows = [_cells(config, own) for config, own in zip(configs, overrides, strict=True)]
+    rows = [_cells(config, values) for config, values in zip(configs, overrides, strict=True)]
     names = dict.fromkeys(name for row in rows for name in row)
     schema: dict[str, pl.DataType] = {}
     untyped = set()
@@ -32,12 +32,12 @@ def matching(configs: Sequence[Mapping[str, Any]], overrides: Sequence[Mapping[s
         convert = conversions(dtype)
         columns.append(pl.Series(name, [convert[kind](value) for kind, value in cells], dtype=dtype))
     condition = compile_query(query, schema, untyped=untyped)
-    table = pl.DataFrame(columns).with_row_index("\0place")
-    return set(table.filter(condition)["\0place"].to_list())
+    table = pl.DataFrame(columns).with_row_index("\0index")
+    return set(table.filter(condition)["\0index"].to_list())
 
 
 def _cells(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, tuple[Kind, Any]]:
     fields, _ = read_fields("config", config)
-    own = {key: (kind_of(value), value) for key, value in overrides.items()}
-    names = zip(fields.schema.items, fields.values, strict=True)
-    return own | {name: (kind, value) for (name, kind), value in names}
+    set_values = {key: (kind_of(value), value) for key, value in overrides.items()}
+    names = zip(fields.shape.items, fields.values, strict=True)
+    return set_values | {name: (kind, value) for (name, kind), value in names}

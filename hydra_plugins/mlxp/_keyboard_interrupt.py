@@ -1,4 +1,4 @@
-"""Ctrl-C after which everything has been said: the program ends by it, without a stack trace."""
+"""An end by Ctrl-C without a stack trace, where everything has been said."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import TracebackType
 
 @contextmanager
 def without_traceback() -> Iterator[None]:
-    """Have no stack trace shown of an interrupt that leaves the block; HYDRA_FULL_ERROR=1 shows it, as Hydra's others.
+    """Hide the stack trace of an interrupt that leaves the block; HYDRA_FULL_ERROR=1 shows it, as Hydra's others.
 
     It stays an exception that callers may catch. Python ends by the signal for a KeyboardInterrupt itself, and not for
     a subclass, so that a shell's loop around the program ends, too.
@@ -21,15 +21,15 @@ def without_traceback() -> Iterator[None]:
     except KeyboardInterrupt as error:
         interrupt = KeyboardInterrupt()
         if os.environ.get("HYDRA_FULL_ERROR", "0") == "0":
-            _leave_out(interrupt)
+            _hide_traceback(interrupt)
         raise interrupt from error
 
 
-def _leave_out(interrupt: KeyboardInterrupt) -> None:
-    others = sys.excepthook
+def _hide_traceback(interrupt: KeyboardInterrupt) -> None:
+    original = sys.excepthook
 
     def hook(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
         if value is not interrupt:
-            others(kind, value, trace)
+            original(kind, value, trace)
 
     sys.excepthook = hook

@@ -28,7 +28,7 @@ from mlxp_core.runs.process import is_alive
 
 
 def watch() -> None:
-    """Be asked for the mode of every program; the first question after which a program runs."""
+    """Hook into the question for the mode of a program, the first after which one runs, and into its multirun."""
     if hasattr(Hydra.get_mode, "mlxp_original"):
         return
     get_mode, multirun = Hydra.get_mode, Hydra.multirun
@@ -46,8 +46,8 @@ def watch() -> None:
             _enter(Path(place))
         if mode is not RunMode.MULTIRUN:
             rewrite_run_dir(named.get("overrides"), named.get("parsed_overrides"))
-        if _mlxpsub_state.is_dry() and not run_and_report(lambda: _is_launched_by_us(hydra, *args, **named)):
-            _say_here()
+        if _mlxpsub_state.is_dry() and not run_and_report(lambda: _chooses_our_launcher(hydra, *args, **named)):
+            _report_run_here()
         return RunMode.MULTIRUN
 
     @functools.wraps(multirun)
@@ -75,7 +75,7 @@ def _enter(folder: Path) -> None:
 
 
 def _load(folder: Path) -> Session:
-    """The session; a program that outlives it ends, for nobody would know what it submits."""
+    """Load the session; a program that outlives it ends, for nobody would know what it submits."""
     with contextlib.suppress(OSError):
         session = Session.load(folder)
         if is_alive(session.process) is not False:
@@ -88,7 +88,7 @@ def _asks_to_run_here() -> bool:
     return bool(known.run)
 
 
-def _is_launched_by_us(hydra: Hydra, config_name: str | None, overrides: list[str], **_: Any) -> bool:
+def _chooses_our_launcher(hydra: Hydra, config_name: str | None, overrides: list[str], **_: Any) -> bool:
     config = hydra.compose_config(
         config_name=config_name, overrides=overrides, run_mode=RunMode.MULTIRUN, with_log_configuration=False
     )
@@ -104,7 +104,7 @@ def _stay_out_of_dry_runs(place: str | None) -> None:
         sys.exit(0)
 
 
-def _say_here() -> None:
+def _report_run_here() -> None:
     program = _mlxpsub_state.current()
     if program is not None:
         program.session.emit("here", **program.origin)

@@ -42,13 +42,13 @@ class MlxpsubProgram:
         self.changes = session.changes(self.number, variables)
         self._made_of_a_job = tuple(session.made_of_a_job(self.number, variables))
         self.starters = tuple(shlex.split(variables.get(STARTERS, "")))
-        own = session.user_variables(variables)
+        user_variables = session.user_variables(variables)
         computed = job_template.computed_of_a_job(session.script, self.number, session.variables)
         # what is made of a job's variables, or may be: Hydra looks it up in the job
-        self.job_variables = frozenset((set(variables) - set(own)) | (set(computed) & set(variables)))
+        self.job_variables = frozenset((set(variables) - set(user_variables)) | (set(computed) & set(variables)))
         for name in self.job_variables:
             del os.environ[name]
-        os.environ["PATH"] = own.get("PATH", os.defpath)
+        os.environ["PATH"] = user_variables.get("PATH", os.defpath)
         self._claimed: dict[str, int] = {}  # the number of each launch among those of the script that are the same
         self.origin = {"process": this_process(), "number": self.number, "command": sys.orig_argv}
         # the text of its command, which is its own process's: an `exec` may follow
@@ -92,22 +92,22 @@ class MlxpsubProgram:
         return runs
 
     def submitted(self, identity: str, runs: Sequence[QueuedJob]) -> None:
-        """Tell what has been submitted, and have a later call know it."""
+        """Report the submitted runs, and record them for a later call."""
         self.session.record_submission(identity, self._claimed[identity], runs)
         self.session.emit("submitted", **self.origin, runs=to_plain(runs), before=False)
         self.session.note_programs()  # others have started meanwhile, that could not know of these runs
 
     def submitted_again(self, runs: Sequence[QueuedJob]) -> None:
-        """Tell which runs have been submitted again in their own folders."""
+        """Report the runs that are submitted again in their own folders."""
         self.session.emit("submitted", **self.origin, runs=to_plain(runs), before=False)
 
     def complete(self) -> None:
-        """Tell that nothing is left to be submitted."""
+        """Report that nothing is left to be submitted."""
         self.session.emit("complete", **self.origin)
 
     @contextlib.contextmanager
     def to_its_end(self) -> Iterator[None]:
-        """Tell that it comes to its end, or why not, which the script may have sent into a file."""
+        """Report that it comes to its end, or why not: the script may have sent the message into a file."""
         try:
             yield
         except (Exception, SystemExit) as error:
@@ -120,7 +120,7 @@ class MlxpsubProgram:
     def would_submit(
         self, scheduler: str, template: Template, jobs: Sequence[Sequence[str]], words: Sequence[str]
     ) -> None:
-        """Tell what would be."""
+        """Report jobs that a dry run does not submit."""
         self.session.emit(
             "would",
             **self.origin,

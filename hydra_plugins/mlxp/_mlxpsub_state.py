@@ -24,10 +24,10 @@ def current() -> MlxpsubProgram | None:
 
 
 def is_dry() -> bool:
-    """Whether nothing is to be written."""
+    """Tell whether nothing is to be written."""
     return _program is not None and _program.session.dry_run
 
 
 def is_job_variable(name: str) -> bool:
-    """Whether only a job has a variable: the scheduler's, or what the script makes of them."""
+    """Tell whether only a job has a variable: one of the scheduler's, or one that the script makes of them."""
     return variables.is_of_a_job(name) or (_program is not None and name in _program.job_variables)

@@ -1,4 +1,4 @@
-"""Composed configurations as plain values, compared and pinned. The only module that takes OmegaConf apart."""
+"""Composed configurations as plain values, resolved, compared and pinned."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def overrides(config: DictConfig, kind: str) -> list[str]:
 
 
 def differences(before: Plain, after: Plain) -> list[str]:
-    """Where two configurations differ, a line each: ``optimizer.lr: 0.1 -> 0.2``."""
+    """The differences of two configurations, a line each: ``optimizer.lr: 0.1 -> 0.2``."""
     first, second = dict(leaves(before)), dict(leaves(after))
     lines = []
     for path in [*first, *(path for path in second if path not in first)]:
@@ -188,7 +188,7 @@ def _interpolations(values: Any) -> list[tuple[KeyPath, str]]:
 
 
 def interpolates(value: Any) -> bool:
-    """Whether there is an interpolation in a plain value, also in a key."""
+    """Tell whether there is an interpolation in a plain value, also in a key."""
     if isinstance(value, dict):
         return any(interpolates(key) or interpolates(item) for key, item in value.items())
     if isinstance(value, list):

@@ -32,9 +32,9 @@ def load_points(given: Any, directory: Path, parser: OverridesParser) -> list[Ax
         source, given = str(path), _read(path)
     if not isinstance(given, list) or not given:
         raise ConfigurationError(f"{source} holds no list of points, but {given!r}")
-    points = [_point(one, f"{source}, point {number}", parser) for number, one in enumerate(given, start=1)]
+    points = [_point(point, f"{source}, point {number}", parser) for number, point in enumerate(given, start=1)]
     keys = dict.fromkeys(override.get_key_element() for point in points for override in point)
-    steps = tuple(tuple(str(one.input_line) for one in point) for point in points)
+    steps = tuple(tuple(str(override.input_line) for override in point) for point in points)
     return [Axis(tuple(keys), steps, f"in {option}")]
 
 
@@ -57,16 +57,16 @@ def _read(path: Path) -> Any:
 def _check_header(keys: Sequence[str], path: Path) -> None:
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice or "" in keys:
-        what = f"{twice[0]!r} twice" if twice and twice[0] else "a column without a name"
+        fault = f"{twice[0]!r} twice" if twice and twice[0] else "a column without a name"
         raise ConfigurationError(
-            f"{path} has {what} in its first row: {', '.join(map(repr, keys))}; it holds a key for each column"
+            f"{path} has {fault} in its first row: {', '.join(map(repr, keys))}; it holds a key for each column"
         )
     if len(keys) == 1 and ";" in keys[0]:
         raise ConfigurationError(f"{path}: the cells of {keys[0]!r} must be separated by commas, not by semicolons")
 
 
 def _row(row: Mapping[Any, Any], path: Path, line: int) -> list[str]:
-    """A cell holds what stands behind the = of an override; an empty one leaves its key as it is."""
+    """Make overrides of a row: a cell holds the text behind the =, an empty one leaves its key as it is."""
     if None in row or None in row.values():
         cells = [cell for cell in row.values() if isinstance(cell, str)] + list(row.get(None, []))
         raise ConfigurationError(f"{path}, line {line}: another number of cells than in the first row: {cells}")
@@ -85,9 +85,9 @@ def _point(given: Any, where: str, parser: OverridesParser) -> list[Override]:
         overrides: Sequence[Override] = parser.parse_overrides(list(lines))
     except HydraException as error:
         raise ConfigurationError(f"{where}: {error}") from error
-    for one in overrides:
-        if one.is_sweep_override():
-            raise ConfigurationError(f"{where}: {one.input_line} has several values; quote it if it is one")
+    for override in overrides:
+        if override.is_sweep_override():
+            raise ConfigurationError(f"{where}: {override.input_line} has several values; quote it if it is one")
     return list(overrides)
 
 

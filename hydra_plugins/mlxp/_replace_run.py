@@ -1,4 +1,4 @@
-"""Has something else done in the place of a run that Hydra has announced, and is about to start."""
+"""Replace a run that Hydra has announced, and is about to start, by something else."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-Instead = Callable[[TaskFunction, HydraContext], JobReturn]
+Replacement = Callable[[TaskFunction, HydraContext], JobReturn]
 
 
-def replace_run(announced: DictConfig, do: Instead) -> None:
-    """Have ``do`` called for the run of this very configuration, and give what Hydra's run would give."""
+def replace_run(announced: DictConfig, do: Replacement) -> None:
+    """Call ``do`` for the run of this very configuration; it gives what Hydra's run would give."""
     run_job = utils.run_job
     # whoever starts a run has it by name: Hydra itself, hydra-zen's launch
     spaces = [getattr(module, "__dict__", {}) for module in [*sys.modules.values()]]
@@ -40,5 +40,5 @@ def replace_run(announced: DictConfig, do: Instead) -> None:
 
 
 def skip(announced: DictConfig) -> None:
-    """Have a run not take place; its function returns None, as of a multirun."""
+    """Skip a run; its function returns None, as of a multirun."""
     replace_run(announced, lambda *_: JobReturn(status=JobStatus.COMPLETED))

@@ -80,7 +80,7 @@ def log_submitted(jobs: Sequence[Job], submitted: Sequence[QueuedJob], log_dir: 
 
 
 def _waits(context: LaunchContext) -> bool:
-    """Whether to stay until the jobs have ended: with ``auto``, where the sweeper goes by what they return."""
+    """Tell whether to stay until the jobs have ended: with ``auto``, where the sweeper goes by what they return."""
     wait = context.options.wait
     if isinstance(wait, bool):
         return wait

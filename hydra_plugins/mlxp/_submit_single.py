@@ -1,4 +1,4 @@
-"""Submits the one job of a program that was started without -m: ``hydra.launcher.single=submit``."""
+"""Submit the one job of a program that was started without -m: ``hydra.launcher.single=submit``."""
 
 from __future__ import annotations
 

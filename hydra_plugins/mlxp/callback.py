@@ -28,11 +28,11 @@ class MlxpCallback(Callback):
         self.__dict__.update(state)
         watch()
 
-    def on_run_start(self, config: DictConfig, **more: Any) -> None:
+    def on_run_start(self, config: DictConfig, **given: Any) -> None:
         """Choose the run's folder, before Hydra makes it."""
         from ._callbacks import on_run_start  # noqa: PLC0415
 
-        on_run_start(config, more.get("config_name"))
+        on_run_start(config, given.get("config_name"))
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Choose the log directory, before the sweeper and the launcher look for it."""
@@ -40,14 +40,14 @@ class MlxpCallback(Callback):
 
         on_multirun_start(config)
 
-    def on_job_start(self, config: DictConfig, **more: Any) -> None:
-        """RUNNING."""
+    def on_job_start(self, config: DictConfig, **given: Any) -> None:
+        """Open the run: RUNNING."""
         from ._callbacks import on_job_start  # noqa: PLC0415
 
-        on_job_start(config, more.get("task_function"), self.snapshot)
+        on_job_start(config, given.get("task_function"), self.snapshot)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:  # noqa: ARG002
-        """COMPLETE or FAILED."""
+        """Close the run: COMPLETE or FAILED."""
         from ._callbacks import on_job_end  # noqa: PLC0415
 
         on_job_end(job_return)

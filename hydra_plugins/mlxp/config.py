@@ -1,4 +1,4 @@
-"""What can be set, and its registration with Hydra: a field a line, one comment each."""
+"""The options, and their registration with Hydra: a field a line, one comment each."""
 
 # no `from __future__ import annotations`: with it a dataclass here kills every Hydra 1.3 program of the environment
 import os
@@ -146,10 +146,10 @@ def register() -> None:
     register_resolver("mlxp", resolve, replace=True)
 
 
-def resolve(what: str, *, _root_: DictConfig) -> str:
+def resolve(name: str, *, _root_: DictConfig) -> str:
     """Resolve ``${mlxp:run_id}``: the run's id, allocated the first time that a job of a multirun asks."""
-    if what != "run_id":
-        raise ValueError(f"${{mlxp:{what}}} means nothing: there is ${{mlxp:run_id}}")
+    if name != "run_id":
+        raise ValueError(f"${{mlxp:{name}}} means nothing: there is ${{mlxp:run_id}}")
     from ._run_dirs import run_id_of  # noqa: PLC0415
 
     return run_id_of(_root_)

@@ -10,8 +10,19 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.mlxp._command_line import Program, job_overrides
-from hydra_plugins.mlxp._omegaconf import as_resolved, differences, pin, resolved, unresolved
+from hydra_plugins.mlxp._omegaconf import (
+    as_resolved,
+    defer_to_jobs,
+    differences,
+    pin,
+    resolved,
+    restore_deferred,
+    unresolved,
+)
+from hydra_plugins.mlxp._options import checked
 from hydra_plugins.mlxp._run_dirs import quote
+from hydra_plugins.mlxp.config import LauncherConf, SweeperConf
+from mlxp_core.errors import ConfigurationError
 from mlxp_core.nested import to_builtins
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.scheduler.variables import is_of_a_job
@@ -166,3 +177,33 @@ def test_the_command_of_a_job_starts_as_the_launching_one_did(tmp_path: Path, mo
     module = Program((), tmp_path / "pkg" / "app.py", "pkg.app", (("--config-path", "conf"),))
     assert module.words("/py", place) == ["/py", "-m", "pkg.app", "--config-path", "conf"]
     assert (script.called, module.called) == ("main.py", "pkg.app")
+
+
+def test_what_jobs_resolve_stays_with_its_own_multirun() -> None:
+    """Bug: a multirun whose launcher was never made leaves its header to the next one of the process."""
+    first = config("launcher: {header: '${gpu}', setup: ['${gpu}', x]}")
+    defer_to_jobs(first, "launcher", ("header", "setup"))
+    assert first == {"launcher": {"header": None, "setup": []}}
+    second = config("launcher: {header: 'plain', setup: []}")
+    defer_to_jobs(second, "launcher", ("header", "setup"))
+    restore_deferred(second, "launcher")
+    assert second == {"launcher": {"header": "plain", "setup": []}}
+    restore_deferred(first, "launcher")
+    assert OmegaConf.to_container(first) == {"launcher": {"header": "${gpu}", "setup": ["${gpu}", "x"]}}
+
+
+@pytest.mark.parametrize(
+    ("cls", "given", "message"),
+    [
+        (LauncherConf, {"pack": "two"}, "key.pack=two: Value 'two' of type 'str' could not be converted to Integer"),
+        (LauncherConf, {"setup": [None]}, "key.setup=[None]: Invalid type assigned"),
+        (SweeperConf, {"repeat": {"seed": "x"}}, "key.repeat={'seed': 'x'}: Value 'x' of type 'str'"),
+        (SweeperConf, {"batch": 1}, "key.batch=1: Key 'batch' not in 'SweeperConf'"),
+    ],
+)
+def test_an_option_of_another_type_is_named_with_its_value(cls: type, given: dict[str, Any], message: str) -> None:
+    """Bug: hydra.launcher.setup[0]=None; OmegaConf's own lines about object types."""
+    with pytest.raises(ConfigurationError) as caught:
+        checked(cls, given, "key")
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
