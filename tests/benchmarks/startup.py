@@ -1,9 +1,11 @@
-"""What the pack costs a Hydra program: whole-process CPU of a hello-world, three ways side by side.
+"""The cost of the pack for a Hydra program: whole-process CPU of a hello-world, four ways side by side.
 
-    python tests/benchmarks/startup.py [rounds]
+    python tests/benchmarks/startup.py [rounds] [PYTHON]
 
-without: the pack is not on the path. installed: it is, and not used. callback: hydra/callbacks=mlxp is on. Rounds are
-interleaved; shown are the median and the least of user + system time, and the median ratio to `without`.
+without: the pack is not on the path. installed: it is, and not used. callback: hydra/callbacks=mlxp is on. launch: one
+job is submitted, by a stub of sbatch. With the interpreter of another environment, where another version of the pack is
+installed, callback and launch are also measured there. Rounds are interleaved; shown are the median and the least of
+user + system time, and the median ratio to `without`.
 """
 
 import os
@@ -30,11 +32,16 @@ if __name__ == "__main__":
 HIDING = f"import sys\nsys.path[:] = [entry for entry in sys.path if entry != {str(ROOT)!r}]\n"
 
 
-def cpu(arguments: list[str], folder: Path) -> float:
+SBATCH = "#!/bin/sh\necho 1\n"
+LAUNCH = ["main.py", "-m", "hydra/launcher=mlxp_slurm", "hydra.launcher.snapshot=none"]
+
+
+def cpu(python: str, arguments: list[str], folder: Path) -> float:
     """CPU seconds of a command, its children included."""
     # where byte code is not written, a package that pip has not compiled would be compiled at each start
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    command = [sys.executable, "-W", "ignore", *arguments]
+    environment["PATH"] = os.pathsep.join([str(folder / "bin"), environment["PATH"]])
+    command = [python, "-W", "ignore", *arguments]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     null = subprocess.DEVNULL
     subprocess.run(command, cwd=folder, env=environment, check=True, stdout=null, stderr=null)
@@ -51,18 +58,25 @@ def main() -> None:
         (folder / "conf" / "config.yaml").write_text("lr: 0.1\nmodel: {width: 64, depth: 3}\n")
         (folder / "main.py").write_text(PROGRAM)
         (folder / "hiding.py").write_text(HIDING + PROGRAM)
-        ways = {"without": ["hiding.py"], "installed": ["main.py"], "callback": ["main.py", "hydra/callbacks=mlxp"]}
+        (folder / "bin").mkdir()
+        (folder / "bin" / "sbatch").write_text(SBATCH)
+        (folder / "bin" / "sbatch").chmod(0o755)
+        callback = ["main.py", "hydra/callbacks=mlxp"]
+        own = {"without": ["hiding.py"], "installed": ["main.py"], "callback": callback, "launch": LAUNCH}
+        ways = {way: (sys.executable, arguments) for way, arguments in own.items()}
+        for other in sys.argv[2:]:
+            ways |= {"callback there": (other, callback), "launch there": (other, LAUNCH)}
         seen: dict[str, list[float]] = {way: [] for way in ways}
         for number in range(rounds + 1):
-            for way, arguments in ways.items():
-                seconds = cpu(arguments, folder)
+            for way, (python, arguments) in ways.items():
+                seconds = cpu(python, arguments, folder)
                 if number:  # the first round writes byte code
                     seen[way].append(seconds)
     for way, values in seen.items():
         median = statistics.median(values)
         # neighbours in time are compared: the machine's own speed wanders by more than what is measured
-        ratio = statistics.median(one / other for one, other in zip(values, seen["without"], strict=True))
-        print(f"{way:10} {median * 1000:7.1f} ms CPU  min {min(values) * 1000:7.1f}  ratio {ratio:.3f}")
+        ratio = statistics.median(here / base for here, base in zip(values, seen["without"], strict=True))
+        print(f"{way:14} {median * 1000:7.1f} ms CPU  min {min(values) * 1000:7.1f}  ratio {ratio:.3f}")
 
 
 if __name__ == "__main__":
