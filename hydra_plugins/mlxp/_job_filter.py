@@ -39,5 +39,5 @@ def matching(configs: Sequence[Mapping[str, Any]], overrides: Sequence[Mapping[s
 def _cells(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, tuple[Kind, Any]]:
     fields, _ = read_fields("config", config)
     set_values = {key: (kind_of(value), value) for key, value in overrides.items()}
-    names = zip(fields.shape.items, fields.values, strict=True)
+    names = zip(fields.schema.items, fields.values, strict=True)
     return set_values | {name: (kind, value) for (name, kind), value in names}
