@@ -140,3 +140,14 @@ def test_wheel_and_archive_hold_what_they_should_and_no_more(built: dict[str, Pa
         files = {name.partition("/")[2] for name in archive.getnames()}
     assert {"setup.cfg", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "tests/run.sh"} <= files
     assert {"example_app/main.py", "example_app/run.sh", "example_app/conf/config.yaml"} <= files
+
+
+def test_an_installed_package_brings_its_types(built: dict[str, Path], tmp_path: Path) -> None:
+    """Bug: no py.typed in the wheel, and everything is Any to the mypy of whoever installs it."""
+    environment = Environment(tmp_path / "environment")
+    environment.install(built["wheel"])
+    program = tmp_path / "program.py"
+    shutil.copy(ROOT / "tests" / "typing" / "api.py", program)
+    options = ["--strict", "--config-file", os.devnull, "--cache-dir", tmp_path / "cache"]
+    said = call(environment.python, "-m", "mypy", *options, program, cwd=tmp_path)
+    assert said == "Success: no issues found in 1 source file\n"
