@@ -1,10 +1,17 @@
 #!/usr/bin/env bash
 # Checks the project on a machine that has nothing but Python >= 3.10 and git: lint, format, types, tests.
 #
-#   bash tests/run.sh [--clusters] [pytest arguments…]      paths in the arguments start at the repository
+#   bash tests/run.sh [--clusters] [--coverage] [PACKAGE…] [pytest arguments…]
+#
+#   PACKAGE      tests of one package alone, a folder of tests/: runs, jobs, reader, plugins, …       default: all tests
+#   pytest arguments: paths start at the repository, such as tests/jobs/test_wait.py; or -k 'name', -x, …
 #
 #   --clusters   also the tests against a real Slurm (and TORQUE's commands on it), Grid Engine and OAR, installed and
 #                started here (needs root and Debian or Ubuntu)
+#   --coverage   which lines and branches the tests reach, their subprocesses and jobs included; `.venv/bin/coverage html`
+#                shows them in htmlcov/
+#   --help       this text
+#
 #   PYTHON       the interpreter                     default: python3, or else the first python3.x that is new enough
 #   MLXP_VENV    its virtual environment             default: .venv in the repository
 #   MLXP_HYDRA   a version of hydra-core, for the tests alone, in an environment of its own   default: the newest 1.3
@@ -19,11 +26,23 @@ next_hydra=1.4.0rc3
 side_by_side=(-n "${MLXP_WORKERS:-4}" --dist loadgroup)
 ci=""
 [[ ${CI:-} != true ]] || ci=yes
-clusters=$ci
-if [[ ${1:-} == --clusters ]]; then
-  clusters=yes
+clusters=$ci coverage=""
+while (($#)); do
+  case $1 in
+    --clusters) clusters=yes ;;
+    --coverage) coverage=yes ;;
+    --help | -h) exec sed -n '2,/^#   CI=true/s/^# \{0,1\}//p' tests/run.sh ;;
+    *) break ;;
+  esac
   shift
-fi
+done
+packages=()
+# up to the first option: what follows may be its value
+while [[ ${1:-} && -d tests/$1 && ! -e $1 ]]; do
+  packages+=("tests/$1")
+  shift
+done
+set -- "${packages[@]}" "$@"
 failed="" code=0
 temporary=$(mktemp -d)
 ours=()
@@ -101,6 +120,19 @@ test_with_hydra() { # test_with_hydra VERSION [pytest arguments…]
   make_venv "$venv" "$version" && env -u MLXP_TEST_CLUSTERS "$venv/bin/python" -m pytest "${side_by_side[@]}" -m "$without_clusters" "$@"
 }
 
+run_tests() { # run_tests [pytest arguments…]
+  local answer=0
+  if [[ ! $coverage ]]; then
+    "$venv/bin/python" -m pytest "${side_by_side[@]}" "$@" || answer=$?
+    return "$answer"
+  fi
+  "$venv/bin/python" -m coverage erase
+  "$venv/bin/python" -m coverage run -m pytest "${side_by_side[@]}" "$@" || answer=$?
+  "$venv/bin/python" -m coverage combine --quiet
+  "$venv/bin/python" -m coverage report
+  return "$answer"
+}
+
 start_clusters() { # in the background: they take as long as an environment does
   local name
   for name in slurm sge oar; do
@@ -139,9 +171,9 @@ else
   check mypy "$venv/bin/python" -m mypy
   if [[ $clusters ]]; then
     for name in slurm sge oar; do check "$name" is_up "$name"; done
-    check pytest "$venv/bin/python" -m pytest "${side_by_side[@]}" "$@"
+    check pytest run_tests "$@"
   else
-    check pytest "$venv/bin/python" -m pytest "${side_by_side[@]}" -m "$without_clusters" "$@"
+    check pytest run_tests -m "$without_clusters" "$@"
   fi
   [[ ! $ci ]] || check "pytest with hydra-core $next_hydra" test_with_hydra "$next_hydra" "$@"
 fi
