@@ -30,7 +30,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 
-from prepared import plan
+from composed_runs import plan
 
 from mlxp_core.jobs import submit, write
 from mlxp_core.runs.allocation import RunAllocator

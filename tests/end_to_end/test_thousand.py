@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from prepared import plan
+from composed_runs import plan
 from support import until
 
 from mlxp_core.jobs import cancel, refresh, write
