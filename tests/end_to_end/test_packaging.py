@@ -139,6 +139,7 @@ def test_wheel_and_archive_hold_what_they_should_and_no_more(built: dict[str, Pa
     with tarfile.open(built["archive"]) as archive:
         files = {name.partition("/")[2] for name in archive.getnames()}
     assert {"setup.cfg", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "tests/run.sh"} <= files
+    assert {"CONTRIBUTING.md", "mlxp_core/ARCHITECTURE.md"} <= files  # tests read them
     assert {"example_app/main.py", "example_app/run.sh", "example_app/conf/config.yaml"} <= files
 
 
