@@ -12,9 +12,7 @@ from typing import Any
 from mlxp_core.errors import SnapshotError
 from mlxp_core.runs.state import RunState
 from mlxp_core.versioning.export import export_commit, remove_tree
-from mlxp_core.versioning.git import BYTE_CODE, Repository, find_repository
-
-_LINK = "160000"  # the mode of a submodule's entry
+from mlxp_core.versioning.git import BYTE_CODE, Entry, Repository, find_repository
 
 
 def code_of(one: RunState) -> Mapping[str, Any]:
@@ -28,7 +26,7 @@ def find_version(folder: Path, commit: str) -> Repository:
     if not folder.is_dir():
         raise SnapshotError(f"{folder}, where its repository was, is not there")
     repository = find_repository(folder)
-    if not _has(repository, commit):
+    if not repository.has_commit(commit):
         raise SnapshotError(f"{repository.top} does not have commit {commit[:10]}")
     return repository
 
@@ -52,7 +50,7 @@ def missing_objects_reason(repository: Repository, commit: str, copy: Path | Non
     ``copy`` is the version as it was given before, where there is one: what a filter such as LFS makes of the files is
     no part of git, so these are made again and compared.
     """
-    if not _has(repository, commit):
+    if not repository.has_commit(commit):
         return f"{repository.top} does not have commit {commit[:10]}"
     try:
         # without asking a server for what a partial clone left there
@@ -62,48 +60,40 @@ def missing_objects_reason(repository: Repository, commit: str, copy: Path | Non
     if any(line.startswith("?") for line in listed.splitlines()):
         return f"{repository.top} has lost files of commit {commit[:10]} (git fsck)"
     filtered = False
-    for mode, oid, path in _entries(repository, commit):
-        if mode == _LINK:
-            if why := _why_not_submodule(repository, path, oid, copy / path if copy else None):
+    for entry in repository.tree_entries(commit):
+        if entry.is_submodule:
+            if why := _missing_submodule_reason(repository, entry, copy / entry.path if copy else None):
                 return why
-        elif os.path.basename(path) == ".gitattributes":  # noqa: PTH119
-            filtered |= "filter=" in repository.git("cat-file", "blob", oid)
-    return _why_different(repository, commit, copy) if filtered and copy is not None else ""
+        elif os.path.basename(entry.path) == ".gitattributes":  # noqa: PTH119
+            filtered |= "filter=" in repository.git("cat-file", "blob", entry.oid)
+    return _filter_reason(repository, commit, copy) if filtered and copy is not None else ""
 
 
 def unreferenced_reason(repository: Repository, commit: str) -> str:
     """Why git may throw a version away; empty where a ref holds it, and those of its submodules."""
     if not repository.git("for-each-ref", "--count=1", f"--contains={commit}"):
         return f"no branch, tag or other ref of {repository.top} has commit {commit[:10]}, so git may throw it away"
-    for mode, oid, path in _entries(repository, commit):
-        inside = repository.submodule(path) if mode == _LINK else None
-        if inside is not None and (why := unreferenced_reason(inside, oid)):
+    for entry in repository.tree_entries(commit):
+        submodule = repository.submodule(entry.path) if entry.is_submodule else None
+        if submodule is not None and (why := unreferenced_reason(submodule, entry.oid)):
             return why
     return ""
 
 
-def _has(repository: Repository, commit: str) -> bool:
-    try:
-        repository.git("cat-file", "-e", f"{commit}^{{commit}}")
-    except SnapshotError:
-        return False
-    return True
-
-
-def _why_not_submodule(repository: Repository, path: str, commit: str, copy: Path | None) -> str:
-    inside = repository.submodule(path)
-    if inside is not None:
-        return missing_objects_reason(inside, commit, copy)
+def _missing_submodule_reason(repository: Repository, entry: Entry, copy: Path | None) -> str:
+    submodule = repository.submodule(entry.path)
+    if submodule is not None:
+        return missing_objects_reason(submodule, entry.oid, copy)
     # one that was not there when the copy was made is an empty folder in it
     if copy is not None and copy.is_dir() and any(copy.iterdir()):
         return (
-            f"the submodule {path} of {repository.top} is not checked out any more (git submodule update --init "
+            f"the submodule {entry.path} of {repository.top} is not checked out any more (git submodule update --init "
             "--recursive)"
         )
     return ""
 
 
-def _why_different(repository: Repository, commit: str, copy: Path) -> str:
+def _filter_reason(repository: Repository, commit: str, copy: Path) -> str:
     with tempfile.TemporaryDirectory(prefix="hydra-mlxp-") as folder:
         again = Path(folder, "again")
         try:
@@ -116,36 +106,27 @@ def _why_different(repository: Repository, commit: str, copy: Path) -> str:
     return f"a filter of git, such as LFS, makes something else of {different} now" if different else ""
 
 
-def _difference(one: Path, other: Path) -> str:
+def _difference(first: Path, second: Path) -> str:
     """The first path that two folders do not have alike; byte code and the right to write do not count."""
-    for folder, folders, files in os.walk(one):
-        here = Path(folder)
-        there = other / here.relative_to(one)
-        if sorted({*folders, *files} - {BYTE_CODE}) != sorted(
-            {entry.name for entry in os.scandir(there)} - {BYTE_CODE} if there.is_dir() else ()
-        ):
-            return str(here.relative_to(one))
+    for folder, folders, files in os.walk(first):
+        here = Path(folder).relative_to(first)
+        if {*folders, *files} - {BYTE_CODE} != _names(second / here) - {BYTE_CODE}:
+            return str(here)
         for name in files:
-            mine, theirs = here / name, there / name
-            if mine.is_symlink() or theirs.is_symlink():
-                same = mine.is_symlink() and theirs.is_symlink() and mine.readlink() == theirs.readlink()
-            else:
-                same = filecmp.cmp(mine, theirs, shallow=False) and _runs(mine) == _runs(theirs)
-            if not same:
-                return str(mine.relative_to(one))
+            if not _is_same_file(first / here / name, second / here / name):
+                return str(here / name)
     return ""
 
 
-def _runs(path: Path) -> bool:
+def _names(folder: Path) -> set[str]:
+    return set(os.listdir(folder)) if folder.is_dir() else set()  # noqa: PTH208
+
+
+def _is_same_file(first: Path, second: Path) -> bool:
+    if first.is_symlink() or second.is_symlink():
+        return first.is_symlink() and second.is_symlink() and first.readlink() == second.readlink()
+    return filecmp.cmp(first, second, shallow=False) and _is_executable(first) == _is_executable(second)
+
+
+def _is_executable(path: Path) -> bool:
     return bool(path.stat().st_mode & 0o100)
-
-
-def _entries(repository: Repository, commit: str) -> list[tuple[str, str, str]]:
-    """Mode, object and path of each file and submodule of a commit. Source: git-ls-tree(1)."""
-    entries = []
-    for line in repository.git("ls-tree", "-r", "-z", "--full-tree", commit).split("\0"):
-        if line:
-            facts, _, path = line.partition("\t")
-            mode, _, oid = facts.split(" ")
-            entries.append((mode, oid, path))
-    return entries

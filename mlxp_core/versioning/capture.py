@@ -1,4 +1,4 @@
-"""Makes a commit of a work tree as it is: with what is not committed and not ignored, and with that of its submodules.
+"""Commit a work tree as it is: with what is not committed and not ignored, and with that of its submodules.
 
 Branch, index and work tree stay as they are: the files are added to a copy of the index, the commit hangs on a ref of
 its own, refs/mlxp/<commit>, so that git keeps it. The same files on the same commit give the same commit again.
@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from mlxp_core.errors import SnapshotError
-from mlxp_core.versioning.git import BYTE_CODE, FileChange, Repository
+from mlxp_core.versioning.git import BYTE_CODE, Entry, FileChange, Repository
 
 REFS = "refs/mlxp"
-_GITLINK = "160000"  # the mode of a submodule's entry
 _NOBODY = {
     f"GIT_{who}_{what}": value
     for who in ("AUTHOR", "COMMITTER")
@@ -25,25 +24,25 @@ _NOBODY = {
 
 
 def commit_work_tree(repository: Repository, head: str | None, leave_out: Sequence[Path] = ()) -> str:
-    """Give the commit whose files are those of the work tree: ``head``, where nothing differs; else one that is made.
+    """Return the commit whose files are those of the work tree: ``head`` where nothing differs, else a new one.
 
     ``head`` is the commit that is checked out, None before the first. ``leave_out``: folders that are no part of it.
     Raises SnapshotError.
     """
     with tempfile.TemporaryDirectory(prefix="hydra-mlxp-") as folder:
         index = Path(folder, "index")
-        own = repository.git_dir / "index"
-        if own.exists():
-            shutil.copy2(own, index)  # with its time, by which git tells what may have changed since
+        users_index = repository.git_dir / "index"
+        if users_index.exists():
+            shutil.copy2(users_index, index)  # with its time, by which git tells what may have changed since
         _show_hidden(repository, index)
         _add(repository, index, leave_out)
         for path, commit in submodules(repository, index):
-            inside = repository.submodule(path)
-            if inside is None:
+            submodule = repository.submodule(path)
+            if submodule is None:
                 continue
-            there = commit_work_tree(inside, commit)
-            if there != commit:
-                repository.git("update-index", "--add", "--cacheinfo", f"{_GITLINK},{there},{path}", index=index)
+            captured = commit_work_tree(submodule, commit)
+            if captured != commit:
+                repository.set_submodule(index, path, captured)
         tree = repository.git("write-tree", index=index)
     if head is None:
         return _commit(repository, tree, None, "0")
@@ -53,7 +52,7 @@ def commit_work_tree(repository: Repository, head: str | None, leave_out: Sequen
 
 def hidden_changes(repository: Repository) -> tuple[FileChange, ...]:
     """Files that differ and that `git status` is told not to look at (update-index --assume-unchanged)."""
-    hidden = dict(_hidden(repository))
+    hidden = {entry.path: entry.oid for entry in _hidden(repository)}
     if not hidden:
         return ()
     paths = [path for path in hidden if "\n" not in path]
@@ -63,18 +62,18 @@ def hidden_changes(repository: Repository) -> tuple[FileChange, ...]:
 
 def submodules(repository: Repository, index: Path) -> list[tuple[str, str]]:
     """Path and commit of each submodule in an index, and of each clone that was added to it."""
-    return [(path, oid) for _, mode, oid, path in _entries(repository, index) if mode == _GITLINK]
+    return [(entry.path, entry.oid) for entry in repository.index_entries(index) if entry.is_submodule]
 
 
 def _add(repository: Repository, index: Path, leave_out: Sequence[Path]) -> None:
     top = repository.top.resolve()
-    inside = [path.resolve().relative_to(top) for path in leave_out if path.resolve().is_relative_to(top)]
+    excluded = [path.resolve().relative_to(top) for path in leave_out if path.resolve().is_relative_to(top)]
     if not any(repository.top.iterdir()):
         return
     try:
         repository.git(
             *("add", "--all", "--", "."),
-            *(f":(exclude,top,literal){path}" for path in inside if path.parts),
+            *(f":(exclude,top,literal){path}" for path in excluded if path.parts),
             f":(exclude,top,glob)**/{BYTE_CODE}/**",
             index=index,
         )
@@ -88,29 +87,22 @@ def _add(repository: Repository, index: Path, leave_out: Sequence[Path]) -> None
 
 
 def _show_hidden(repository: Repository, index: Path) -> None:
-    hidden = [path for path, _ in _hidden(repository, index)]
+    hidden = _hidden(repository, index)
     if hidden:
-        names = os.fsencode("".join(f"{path}\0" for path in hidden))
+        names = os.fsencode("".join(f"{entry.path}\0" for entry in hidden))
         repository.git(
             "update-index", "--no-assume-unchanged", "--no-skip-worktree", "-z", "--stdin", index=index, stdin=names
         )
 
 
-def _hidden(repository: Repository, index: Path | None = None) -> Iterator[tuple[str, str]]:
-    """Path and known content of the files that git is told not to look at, and that are there nevertheless."""
-    for tag, _, oid, path in _entries(repository, index):
+def _hidden(repository: Repository, index: Path | None = None) -> list[Entry]:
+    """Files that git is told not to look at, and that are there nevertheless."""
+    return [
+        entry
+        for entry in repository.index_entries(index)
         # a lower-case tag: --assume-unchanged; S: --skip-worktree, also for what a sparse checkout leaves out
-        if (tag.islower() or tag == "S") and (repository.top / path).is_file():
-            yield path, oid
-
-
-def _entries(repository: Repository, index: Path | None) -> Iterator[tuple[str, str, str, str]]:
-    """Tag, mode, object and path of each entry of an index. Source: git-ls-files(1)."""
-    for line in repository.git("ls-files", "--stage", "-v", "-z", index=index).split("\0"):
-        if line:
-            facts, _, path = line.partition("\t")
-            tag, mode, oid, _ = facts.split(" ")
-            yield tag, mode, oid, path
+        if (entry.tag.islower() or entry.tag == "S") and (repository.top / entry.path).is_file()
+    ]
 
 
 def _commit(repository: Repository, tree: str, parent: str | None, time: str) -> str:

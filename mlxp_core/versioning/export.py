@@ -1,4 +1,4 @@
-"""Copies of the code: a commit's files, written aside and published under its name."""
+"""Write the files of a commit: into any folder, or as a copy for jobs, made aside and published under its name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def publish_copy(repository: Repository, commit: str, place: Path) -> Path:
-    """Have the files of a commit under ``place``, in a folder of its name, whole. Raises SnapshotError."""
+    """Put the files of a commit into ``place/<commit>``, unless they are there already. Raises SnapshotError."""
     target = place / commit
     if target.is_dir():
         with contextlib.suppress(PermissionError, FileNotFoundError):  # of another user, who alone may remove it
@@ -45,32 +45,30 @@ def export_commit(repository: Repository, commit: str, folder: Path) -> None:
     try:
         # an index of its own, so that what is staged stays; not `git archive`, which leaves out what is export-ignore
         repository.git("read-tree", commit, index=index)
-        inner = submodules(repository, index)
+        nested = submodules(repository, index)
         # side by side, since git 2.32
         workers = ("-c", f"checkout.workers={min(4, os.cpu_count() or 1)}")
         repository.git(*workers, "checkout-index", "--all", f"--prefix={folder}/", index=index)
     finally:
         index.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)  # an empty commit
-    for path, there in inner:
-        _write_submodule(repository, path, there, folder / path)
+    for path, submodule_commit in nested:
+        _write_submodule(repository, path, submodule_commit, folder / path)
 
 
 def _write_submodule(repository: Repository, path: str, commit: str, folder: Path) -> None:
-    inside = repository.submodule(path)
-    if inside is None:
+    submodule = repository.submodule(path)
+    if submodule is None:
         log.warning("the submodule %s of %s is not checked out, so its folder is empty", path, repository.top)
         folder.mkdir(parents=True, exist_ok=True)
         return
-    try:
-        inside.git("cat-file", "-e", f"{commit}^{{commit}}")
-    except SnapshotError:
+    if not submodule.has_commit(commit):
         raise SnapshotError(
             f"the submodule {path} of {repository.top} does not have its commit {commit[:10]}: "
             "git submodule update --init --recursive"
-        ) from None
+        )
     shutil.rmtree(folder, ignore_errors=True)
-    export_commit(inside, commit, folder)
+    export_commit(submodule, commit, folder)
 
 
 def _make_read_only(top: Path) -> None:
@@ -89,7 +87,7 @@ def _make_read_only(top: Path) -> None:
 
 def remove_tree(folder: Path) -> None:
     """Remove a copy, which is read-only, or what is left of one."""
-    for inner, _, _ in os.walk(folder):
+    for name, _, _ in os.walk(folder):
         with contextlib.suppress(OSError):
-            os.chmod(inner, 0o700)  # noqa: PTH101
+            os.chmod(name, 0o700)  # noqa: PTH101
     shutil.rmtree(folder, ignore_errors=True)

@@ -41,11 +41,13 @@ BYTE_CODE = "__pycache__"
 _ALWAYS = {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C", "LANGUAGE": "C"}
 _OPTIONS = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "advice.addEmbeddedRepo=false")
 
+_SUBMODULE = "160000"  # the mode of a submodule's entry, in a tree and in an index
+
 Runner = Callable[[Sequence[str], Path, Mapping[str, str], bytes], bytes]
 
 
 class FileChange(NamedTuple):
-    """What `git status` says of one path."""
+    """A path that differs, as `git status` lists it."""
 
     state: str  # two letters
     path: str  # relative to the top
@@ -53,6 +55,20 @@ class FileChange(NamedTuple):
     def __str__(self) -> str:
         """As git prints it."""
         return f"{self.state} {self.path}"
+
+
+class Entry(NamedTuple):
+    """A file or a submodule, in a commit or in an index."""
+
+    mode: str
+    oid: str  # the object's full hash; of a submodule its commit
+    path: str  # relative to the top
+    tag: str = ""  # in an index: the letter of `git ls-files -v`
+
+    @property
+    def is_submodule(self) -> bool:
+        """A submodule, or a clone that was added as one."""
+        return self.mode == _SUBMODULE
 
 
 @dataclass(frozen=True)
@@ -74,7 +90,7 @@ class Repository:
 
     @property
     def git_dir(self) -> Path:
-        """Where its index is; of a linked work tree its own."""
+        """The folder of its index; a linked work tree has one of its own."""
         return Path(self.git("rev-parse", "--absolute-git-dir"))
 
     def git(
@@ -84,7 +100,7 @@ class Repository:
         stdin: bytes = b"",
         environment: Mapping[str, str] | None = None,
     ) -> str:
-        """Run git in the top folder and give what it prints, without the last line's end.
+        """Run git in the top folder and return its output, without the last line's end.
 
         File names that are no UTF-8 come with surrogate escapes. Raises SnapshotError with the command and git's words.
         """
@@ -104,6 +120,34 @@ class Repository:
             self.top,
             own,
         )
+
+    def has_commit(self, commit: str) -> bool:
+        """Ask for the commit itself; files of it may be missing all the same."""
+        try:
+            self.git("cat-file", "-e", f"{commit}^{{commit}}")
+        except SnapshotError:
+            return False
+        return True
+
+    def tree_entries(self, commit: str) -> list[Entry]:
+        """Files and submodules of a commit. Source: git-ls-tree(1)."""
+        entries = []
+        for fields, path in _records(self.git("ls-tree", "-r", "-z", "--full-tree", commit)):
+            mode, _, oid = fields
+            entries.append(Entry(mode, oid, path))
+        return entries
+
+    def index_entries(self, index: Path | None = None) -> list[Entry]:
+        """Files and submodules of an index, the user's own unless another one is given. Source: git-ls-files(1)."""
+        entries = []
+        for fields, path in _records(self.git("ls-files", "--stage", "-v", "-z", index=index)):
+            tag, mode, oid, _ = fields
+            entries.append(Entry(mode, oid, path, tag))
+        return entries
+
+    def set_submodule(self, index: Path, path: str, commit: str) -> None:
+        """Have an index name this commit for a submodule."""
+        self.git("update-index", "--add", "--cacheinfo", f"{_SUBMODULE},{commit},{path}", index=index)
 
     def submodule(self, path: str) -> Repository | None:
         """The repository of a submodule, or of a clone within the work tree; None where there is none."""
@@ -133,7 +177,7 @@ def find_repository(folder: Path, run: Runner | None = None) -> Repository:
 def read_status(text: str, top: Path, own: Path | None) -> WorkTreeStatus:
     """Read what `git status --porcelain=v2 --branch -z` prints. Source: git-status(1), Porcelain Format Version 2."""
     head, branch = None, None
-    found: list[FileChange] = []
+    changes: list[FileChange] = []
     entries = iter(text.split("\0"))
     for entry in entries:
         kind, _, rest = entry.partition(" ")
@@ -144,37 +188,42 @@ def read_status(text: str, top: Path, own: Path | None) -> WorkTreeStatus:
                 branch = value if name == "branch.head" else branch
         elif kind in _FIELDS_BEFORE_PATH:
             *fields, path = rest.split(" ", _FIELDS_BEFORE_PATH[kind])
-            found.append(FileChange(fields[0].replace(".", " "), path))
+            changes.append(FileChange(fields[0].replace(".", " "), path))
             if kind == "2":
                 next(entries, None)  # the old name of what was renamed or copied
         elif kind in {"?", "!"} and not (kind == "?" and BYTE_CODE in Path(rest).parts):
-            found.append(FileChange(kind * 2, rest))
+            changes.append(FileChange(kind * 2, rest))
+    ignored = tuple(change for change in changes if change.state == "!!")
+    changes = [change for change in changes if change.state != "!!"]
     if own is not None:
         resolved = own.resolve()
-        found = [
-            change
-            for change in found
-            if change.state == "!!" or not (top / change.path).resolve().is_relative_to(resolved)
-        ]
-    ignored = tuple(change for change in found if change.state == "!!")
-    return WorkTreeStatus(head, branch, tuple(change for change in found if change.state != "!!"), ignored)
+        changes = [change for change in changes if not (top / change.path).resolve().is_relative_to(resolved)]
+    return WorkTreeStatus(head, branch, tuple(changes), ignored)
 
 
 _FIELDS_BEFORE_PATH = {"1": 7, "2": 8, "u": 9}
+
+
+def _records(text: str) -> Iterator[tuple[list[str], str]]:
+    """Fields and path of each record that git ends with a NUL; its paths may hold all other characters."""
+    for record in text.split("\0"):
+        if record:
+            fields, _, path = record.partition("\t")
+            yield fields.split(" "), path
 
 
 def run_git(words: Sequence[str], folder: Path, environment: Mapping[str, str], stdin: bytes) -> bytes:
     """Run git by itself: what GitPython does, without its import. Raises SnapshotError."""
     inherited = {name: value for name, value in os.environ.items() if name not in _LOCAL}
     try:
-        done = subprocess.run(  # noqa: S603  (git, with words of ours)
+        completed = subprocess.run(  # noqa: S603  (git, with words of ours)
             words, cwd=folder, env={**inherited, **environment}, input=stdin, capture_output=True, check=False
         )
     except FileNotFoundError as error:
         raise SnapshotError("there is no program git: install it") from error
-    if done.returncode:
-        raise _failed(words, done.returncode, os.fsdecode(done.stderr))
-    return done.stdout
+    if completed.returncode:
+        raise _failed(words, completed.returncode, os.fsdecode(completed.stderr))
+    return completed.stdout
 
 
 def _gitpython() -> Runner:
@@ -184,14 +233,14 @@ def _gitpython() -> Runner:
         raise SnapshotError("there is no program git: install it") from error
 
     def run(words: Sequence[str], folder: Path, environment: Mapping[str, str], stdin: bytes) -> bytes:
-        with _without_local_variables(), TemporaryFile() as given:
-            given.write(stdin)
-            given.seek(0)
+        with _without_local_variables(), TemporaryFile() as stdin_file:
+            stdin_file.write(stdin)
+            stdin_file.seek(0)
             try:
                 code, out, err = git.Git(folder).execute(
                     words,
                     env=environment,
-                    istream=given,
+                    istream=stdin_file,
                     with_extended_output=True,
                     with_exceptions=False,
                     stdout_as_string=False,
@@ -217,12 +266,12 @@ def commit_files(repository: Repository, files: Sequence[str], message: str) -> 
 
 @contextmanager
 def _without_local_variables() -> Iterator[None]:
-    """GitPython adds to the variables of this process, and takes none away."""
-    kept = {name: os.environ.pop(name) for name in _LOCAL if name in os.environ}
+    """Unset what would have git speak of another repository: GitPython can only add to the environment."""
+    saved = {name: os.environ.pop(name) for name in _LOCAL if name in os.environ}
     try:
         yield
     finally:
-        os.environ.update(kept)
+        os.environ.update(saved)
 
 
 def _failed(words: Sequence[str], code: int, stderr: str) -> SnapshotError:
