@@ -27,13 +27,14 @@ from mlxp_core.recording import current
 from mlxp_core.recording.lifecycle import end_recording, finish, start_recording
 from mlxp_core.recording.run import Run
 from mlxp_core.runs import info
+from mlxp_core.runs.code_version import CodeVersion, SnapshotMode
 from mlxp_core.runs.layout import LogDir, RunDir
 from mlxp_core.runs.status import Status
 from mlxp_core.versioning.python_path import modules_outside_copy
 from mlxp_core.yaml_io import load_yaml, load_yaml_or_empty
 
 if TYPE_CHECKING:
-    from mlxp_core.versioning.snapshot import CodeVersion
+    from mlxp_core.versioning.snapshot import WorkTreeVersion
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +145,7 @@ def on_job_start(config: DictConfig, task_function: Callable[..., Any] | None, s
     program = program_file(task_function, launch_dir)
     version = _version(program, run.path.parent, snapshot)
     if version is not None:
-        facts["version_manager"] = version.as_info
+        facts |= version.recorded.as_info
     code = version.repo if version is not None else program.parent
     _open.append(
         start_recording(run, config=full, config_unresolved=raw, facts=facts, code=code, launch_dir=launch_dir)
@@ -155,7 +156,7 @@ def on_job_start(config: DictConfig, task_function: Callable[..., Any] | None, s
 
 def version_here(
     task_function: Callable[..., Any] | None, launch_dir: Path, log_dir: Path, snapshot: str
-) -> CodeVersion | None:
+) -> WorkTreeVersion | None:
     """The code version that is recorded for runs of this process; None where it is not known."""
     return _version(program_file(task_function, launch_dir), log_dir, snapshot)
 
@@ -228,10 +229,8 @@ def _refuse(run: RunDir, error: Exception) -> NoReturn:
 
 def _frozen(run: RunDir) -> tuple[Path | None, Path | None]:
     """The work tree, and the copy of its code, of a launched run."""
-    version = load_yaml_or_empty(run.info).get("version_manager")
-    facts = version if isinstance(version, dict) else {}
-    repo, copy = (facts.get(key) for key in ("repo_path", "copy"))
-    return (Path(repo), Path(copy)) if isinstance(repo, str) and isinstance(copy, str) else (None, None)
+    version = CodeVersion.from_info(load_yaml_or_empty(run.info))
+    return (version.repo_path, version.copy) if version.repo_path and version.copy else (None, None)
 
 
 def program_file(task_function: Callable[..., Any] | None, launch_dir: Path) -> Path:
@@ -242,15 +241,15 @@ def program_file(task_function: Callable[..., Any] | None, launch_dir: Path) -> 
     return file if file.is_file() else launch_dir / "-"  # a notebook's cell
 
 
-_versions: dict[tuple[Path, str], CodeVersion | None] = {}  # once for a process: its modules are loaded once
+_versions: dict[tuple[Path, str], WorkTreeVersion | None] = {}  # once for a process: its modules are loaded once
 
 
-def _version(program: Path, log_dir: Path, snapshot: str) -> CodeVersion | None:
+def _version(program: Path, log_dir: Path, snapshot: str) -> WorkTreeVersion | None:
     """The code version that runs here, in place; None where it is not known. Never keeps a run from starting."""
     key = (program, snapshot)
     if key not in _versions:
         _versions[key] = None
-        if snapshot != "none" and any((folder / ".git").exists() for folder in program.parents):
+        if snapshot != SnapshotMode.NONE and any((folder / ".git").exists() for folder in program.parents):
             from mlxp_core.versioning.snapshot import describe_version  # noqa: PLC0415  (and subprocess, for those that need it)
 
             try:

@@ -20,17 +20,14 @@ from hydra_plugins.mlxp._payload import PickledTask
 from hydra_plugins.mlxp.config import LauncherConf
 from mlxp_core import terminal
 from mlxp_core.errors import ConfigurationError, SnapshotError
+from mlxp_core.runs.code_version import SnapshotMode
 from mlxp_core.runs.layout import LogDir
 from mlxp_core.versioning import prompt
 from mlxp_core.versioning.snapshot import (
-    AUTO,
-    COMMIT,
-    NONE,
-    WORKTREE,
-    CodeVersion,
     DecisionPrompt,
     FrozenCode,
     SnapshotOptions,
+    WorkTreeVersion,
     describe_version,
     freeze_code,
 )
@@ -39,9 +36,13 @@ log = logging.getLogger(__name__)
 
 
 def snapshot_options(options: LauncherConf) -> SnapshotOptions:
-    """The options that say which code is to run."""
-    return SnapshotOptions(
-        options.snapshot, options.on_changes, tuple(options.commit_files), options.commit_message or ""
+    """The options that say which code is to run. Raises ConfigurationError."""
+    return SnapshotOptions.parse(
+        "hydra.launcher",
+        snapshot=options.snapshot,
+        on_changes=options.on_changes,
+        files=options.commit_files,
+        message=options.commit_message,
     )
 
 
@@ -55,14 +56,14 @@ def job_code(context: LaunchContext, jobs: Sequence[Job], log_dir: LogDir) -> Jo
 def freeze(context: LaunchContext, jobs: Sequence[Job], log_dir: LogDir) -> JobCode:
     """Freeze the code as the options say. Raises ConfigurationError where it composes other jobs than these."""
     options, program = context.options, context.program
-    if options.snapshot == NONE:
+    if options.snapshot == SnapshotMode.NONE:
         return JobCode(None, _in_place(program, log_dir))
     ask: DecisionPrompt | None = prompt.prompt_for_decision if terminal.can_answer() else None
     if ask is not None and (mlxpsub := _mlxpsub_state.current()) is not None:
         ask = mlxpsub.ask_once(ask)
     place = Path(context.launch_dir, os.path.expanduser(options.code_dir)) if options.code_dir else None  # noqa: PTH111
     code = freeze_code(program.file, log_dir, snapshot_options(options), place=place, ask=ask)
-    _warn_of_changes(code, is_automatic=options.snapshot == AUTO and ask is None)
+    _warn_of_changes(code, is_automatic=options.snapshot == SnapshotMode.AUTO and ask is None)
     _check_configuration(context, jobs, code)
     return JobCode(code, code.version)
 
@@ -70,7 +71,7 @@ def freeze(context: LaunchContext, jobs: Sequence[Job], log_dir: LogDir) -> JobC
 def _warn_of_changes(code: FrozenCode, *, is_automatic: bool) -> None:
     version = code.version
     changes = "\n  ".join(str(change) for change in version.changes)
-    if version.snapshot == WORKTREE and is_automatic:
+    if version.snapshot is SnapshotMode.WORKTREE and is_automatic:
         log.warning(
             "the jobs run the work tree %s as it is now, with these changes, which are not committed (git keeps it as "
             "%s under refs/mlxp; hydra.launcher.snapshot=commit runs the last commit):\n  %s",
@@ -87,11 +88,11 @@ def _warn_of_changes(code: FrozenCode, *, is_automatic: bool) -> None:
         )
 
 
-def _in_place(program: Program | PickledTask, log_dir: LogDir) -> CodeVersion | None:
+def _in_place(program: Program | PickledTask, log_dir: LogDir) -> WorkTreeVersion | None:
     """Describe the files that jobs will find without a copy, as far as they are known; they may change till then."""
     try:
-        known = describe_version(program.file, log_dir, COMMIT)
-        return known and replace(known, snapshot=NONE)
+        known = describe_version(program.file, log_dir, SnapshotMode.COMMIT)
+        return known and replace(known, snapshot=SnapshotMode.NONE)
     except SnapshotError as error:
         log.debug("which code the jobs will find is not known: %s", error)
         return None

@@ -17,7 +17,8 @@ from hydra_plugins.mlxp._composer import Composer
 from hydra_plugins.mlxp._options import checked
 from hydra_plugins.mlxp._payload import PickledTask
 from hydra_plugins.mlxp.config import LauncherConf
-from mlxp_core.versioning.snapshot import CodeVersion, FrozenCode
+from mlxp_core.runs.code_version import CodeVersion
+from mlxp_core.versioning.snapshot import FrozenCode, WorkTreeVersion
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class JobCode:
     """The code that jobs run."""
 
     copy: FrozenCode | None  # None: they run the files in place
-    version: CodeVersion | None  # None: not known
+    version: WorkTreeVersion | None  # None: not known
 
     @property
     def commit(self) -> str | None:
@@ -37,10 +38,10 @@ class JobCode:
         return self.copy.map_path(path) if self.copy else path
 
     @property
-    def as_info(self) -> dict[str, Any]:
-        """The version_manager fields of info.yaml."""
+    def recorded(self) -> CodeVersion:
+        """The version as info.yaml records it."""
         known = self.copy or self.version
-        return known.as_info if known else {}
+        return known.recorded if known else CodeVersion()
 
 
 @dataclass

@@ -36,11 +36,12 @@ from mlxp_core.jobs.launch_journal import PendingLaunch, record_launch, resume_l
 from mlxp_core.jobs.reconcile import find_queued
 from mlxp_core.runs import attempts
 from mlxp_core.runs.allocation import RunAllocator
+from mlxp_core.runs.code_version import SnapshotMode
 from mlxp_core.runs.layout import LogDir, RunDir
 from mlxp_core.runs.listing import format_runs
 from mlxp_core.runs.lock import exclusive
 from mlxp_core.runs.submission_record import QueuedJob
-from mlxp_core.versioning.snapshot import NONE, check_repository
+from mlxp_core.versioning.snapshot import check_repository
 
 if TYPE_CHECKING:
     from hydra_plugins.mlxp._mlxpsub_program import MlxpsubProgram
@@ -73,7 +74,7 @@ def launch(context: LaunchContext, overrides: Sequence[Sequence[str]], first_num
 def _report_dry_run(mlxpsub: MlxpsubProgram, context: LaunchContext, batch: Batch) -> None:
     """Tell mlxpsub what would be submitted."""
     options, program = context.options, context.program
-    if options.snapshot != NONE:
+    if options.snapshot != SnapshotMode.NONE:
         check_repository(program.file)
     words = program.words(job_interpreter(options), Path)
     for template, jobs in batch.overrides_by_template().items():

@@ -141,14 +141,14 @@ class MlxpsubProgram:
 
     def ask_once(self, ask: DecisionPrompt) -> DecisionPrompt:
         """Ask once for all programs of a script, as for all batches of a sweep. A commit leaves nothing to ask."""
-        from mlxp_core.versioning.snapshot import ADD, Decision  # noqa: PLC0415  (git, which not every program needs)
+        from mlxp_core.versioning.snapshot import Decision, OnChanges  # noqa: PLC0415  (git, which not every program needs)
 
         def asked(repository: Repository, status: WorkTreeStatus) -> Decision:
             top = str(repository.top)
             before = [event["what"] for event in self.session.events("answered") if event["top"] == top]
-            decision = Decision(before[-1]) if before else ask(repository, status)
-            if decision.what != ADD:
-                self.session.emit("answered", top=top, what=decision.what)
+            decision = Decision(OnChanges(before[-1])) if before else ask(repository, status)
+            if decision.action is not OnChanges.COMMIT:
+                self.session.emit("answered", top=top, what=str(decision.action))
             return decision
 
         return asked

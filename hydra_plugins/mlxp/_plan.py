@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from mlxp_core.jobs.launch_journal import fingerprint
 from mlxp_core.jobs.spec import SubmitSpec
 from mlxp_core.jobs.template import Template, add_header, add_setup, read_template
 from mlxp_core.jobs.write import PreparedRun
+from mlxp_core.runs.code_version import CodeVersion
 from mlxp_core.runs.layout import LogDir, RunDir
 from mlxp_core.scheduler import load_scheduler
 from mlxp_core.versioning.python_path import python_path
@@ -73,7 +74,7 @@ def job_interpreter(options: LauncherConf) -> str:
 
 
 def _check_options(options: LauncherConf) -> None:
-    snapshot_options(options).check("hydra.launcher")
+    snapshot_options(options)
     if not isinstance(options.wait, bool) and options.wait != "auto":
         raise ConfigurationError(f"hydra.launcher.wait={options.wait} is none of auto, true, false")
     if options.max_parallel is not None and options.max_parallel < 1:
@@ -181,7 +182,7 @@ class SharedFields:
     hydra_overrides: list[str]
     work_dir: str
     environment: dict[str, str]
-    version: dict[str, Any]
+    version: CodeVersion
     settings: dict[str, Any]
 
     @classmethod
@@ -189,7 +190,6 @@ class SharedFields:
         """The fields of a launch whose jobs run this code."""
         options, program, launch_dir = context.options, context.program, context.launch_dir
         work_dir, mlxpsub = code.map_path(launch_dir), _mlxpsub_state.current()
-        function_hash = {"function_hash": program.function_hash} if program.function_hash else {}
         return cls(
             program=program,
             words=program.words(job_interpreter(options), code.map_path),
@@ -199,7 +199,7 @@ class SharedFields:
             ],
             work_dir=str(work_dir if work_dir.is_dir() else launch_dir),  # else a folder that git does not know
             environment={**_environment(code), **program.environment(context.main)},
-            version={**code.as_info, **function_hash},
+            version=replace(code.recorded, function_hash=program.function_hash),
             settings={
                 "version": __version__,
                 "launcher": {**vars(options), "setup": list(options.setup), "launch_dir": str(launch_dir)},
@@ -229,7 +229,7 @@ def prepare_run(shared: SharedFields, job: Job, run: RunDir, *, template: Templa
             "command": list(command),
             "work_dir": shared.work_dir,
             "hydra": {"job_name": job_name, "overrides": job.overrides},
-            "version_manager": shared.version,
+            **shared.version.as_info,
         },
         settings=shared.settings,
     )

@@ -27,12 +27,12 @@ from hydra_plugins.mlxp.config import SweeperConf
 from hydra_plugins.mlxp.launcher import MlxpLauncher
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.jobs.launch_journal import fingerprint
+from mlxp_core.runs.code_version import SnapshotMode
 from mlxp_core.runs.layout import LogDir, RunDir
 from mlxp_core.runs.listing import format_runs, pluralize
 from mlxp_core.sweeps import axes as combinations
 from mlxp_core.sweeps import existing_runs
 from mlxp_core.sweeps.axes import Axis, Overrides
-from mlxp_core.versioning.snapshot import AUTO, NONE
 
 log = logging.getLogger(__name__)
 
@@ -331,9 +331,9 @@ def _version(parts: _Sweep, jobs: Sequence[Job], log_dir: LogDir) -> tuple[str |
         return job_code(launcher.context, jobs, log_dir).commit, launcher.context.program.function_hash
     from hydra_plugins.mlxp._callbacks import version_here  # noqa: PLC0415
 
-    snapshot = OmegaConf.select(config, "hydra.callbacks.mlxp.snapshot") or AUTO
+    snapshot = OmegaConf.select(config, "hydra.callbacks.mlxp.snapshot") or SnapshotMode.AUTO
     version = version_here(parts.task_function, Path(config.hydra.runtime.cwd), log_dir.path, str(snapshot))
-    return version.commit if version is not None and version.snapshot != NONE else None, None
+    return version.commit if version is not None and version.snapshot is not SnapshotMode.NONE else None, None
 
 
 def _by_reason(reasons: Mapping[RunDir, str]) -> dict[str, str]:

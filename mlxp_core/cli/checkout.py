@@ -38,12 +38,12 @@ def checkout(
     if len(runs) != 1:
         raise typer.BadParameter(f"{name} is more than one run")
     target = (directory or Path(f"code-of-run-{runs[0].path.name}")).absolute()
-    found = checkout_run(runs[0], target, repository=repo.absolute() if repo else None, commit_only=commit_only)
-    if found.not_from_git:
-        print(f"taken from the copy that the jobs run, for git cannot give it: {found.not_from_git}", file=sys.stderr)
-    if found.left_out:
-        print("without these changes, which the run had:\n  " + "\n  ".join(found.left_out), file=sys.stderr)
-    print(found.folder)
-    if found.command:
-        print(f"commit {found.commit}; run it with\n  cd {shlex.quote(str(found.directory))}", file=sys.stderr)
-        print(f"  {found.command}", file=sys.stderr)
+    result = checkout_run(runs[0], target, repository=repo.absolute() if repo else None, commit_only=commit_only)
+    if result.not_from_git:
+        print(f"taken from the copy that the jobs run, for git cannot give it: {result.not_from_git}", file=sys.stderr)
+    if result.lost_changes:
+        print("without these changes, which the run had:\n  " + "\n  ".join(result.lost_changes), file=sys.stderr)
+    print(result.folder)
+    if result.command:
+        print(f"commit {result.commit}; run it with\n  cd {shlex.quote(str(result.directory))}", file=sys.stderr)
+        print(f"  {result.command}", file=sys.stderr)

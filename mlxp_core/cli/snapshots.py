@@ -1,4 +1,4 @@
-"""``mlxp snapshots``: the copies of the code, the runs that use them, and pruning."""
+"""``mlxp snapshots``: list the copies of the code and the runs that use them; prune them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from mlxp_core.jobs.refresh import UnreachableScheduler
     from mlxp_core.runs.layout import LogDir, RunDir
     from mlxp_core.runs.state import RunState
-    from mlxp_core.versioning.prune import CodeCopy
+    from mlxp_core.versioning.copies import CodeCopy
+    from mlxp_core.versioning.prune import PruneResult
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
 
@@ -41,11 +42,11 @@ def snapshots(context: typer.Context, *, as_json: AsJson = False, folder: Folder
         if as_json:
             raise typer.BadParameter("--json is for the list alone")
         return
-    from mlxp_core.versioning.prune import list_copies  # noqa: PLC0415
+    from mlxp_core.versioning.copies import list_copies  # noqa: PLC0415
 
     log_dir = open_log_dir(folder)
-    standings, silences = _refreshed(log_dir)
-    inventory = list_copies(log_dir, standings)
+    states, unreachable = _refreshed(log_dir)
+    inventory = list_copies(log_dir, states)
     if as_json:
         for copy in inventory.copies:
             print(json.dumps(_fields(copy), ensure_ascii=False))
@@ -54,7 +55,7 @@ def snapshots(context: typer.Context, *, as_json: AsJson = False, folder: Folder
     else:
         _print_plain(inventory.copies)
         print(_summary(inventory.copies), file=sys.stderr)
-    _say_silent(silences)
+    _report_unreachable(unreachable)
 
 
 @app.command()
@@ -84,33 +85,36 @@ def prune(
     list_runs(log_dir)  # raises for a folder that is none, before anything is made in it
     # no run is submitted again meanwhile
     with nullcontext() if dry_run else exclusive(log_dir):
-        standings, silences = _refreshed(log_dir)
-        result = prune_copies(log_dir, standings, elsewhere=elsewhere, dry_run=dry_run)
-    verb = "would be removed" if dry_run else "removed"
+        states, unreachable = _refreshed(log_dir)
+        result = prune_copies(log_dir, states, elsewhere=elsewhere, dry_run=dry_run)
+    _report(result, "would be removed" if dry_run else "removed")
+    _report_unreachable(unreachable)
+    if result.failed:
+        raise typer.Exit(1)
+
+
+def _report(result: PruneResult, verb: str) -> None:
     for copy in result.removed:
         print(f"{verb}: {copy.commit[:10]}, {_short_size(copy.size)}, of run {format_runs(copy.runs)}")
     for path in result.leftovers:
         print(f"{verb}: {path.name}, left by what was killed")
-    for copy, why in result.kept.values():
-        reason = f"run {format_runs(copy.needed)} needs it" if copy.needed else why
-        print(f"kept: {copy.commit[:10]}, {_short_size(copy.size)}: {reason}")
+    for copy, reason in result.kept.values():
+        shown = f"run {format_runs(copy.needed)} needs it" if copy.needed else reason
+        print(f"kept: {copy.commit[:10]}, {_short_size(copy.size)}: {shown}")
     freed = _short_size(sum(copy.size for copy in result.removed))
     print(f"{verb}: {_counted(result.removed)}, {freed}; kept: {_counted(result.kept)}", file=sys.stderr)
-    for name, why in result.failed.items():
-        print(f"cannot be removed: {name}: {why}", file=sys.stderr)
-    _say_silent(silences)
-    if result.failed:
-        raise typer.Exit(1)
+    for name, reason in result.failed.items():
+        print(f"cannot be removed: {name}: {reason}", file=sys.stderr)
 
 
 def _refreshed(log_dir: LogDir) -> tuple[list[RunState], list[UnreachableScheduler]]:
     """All runs of a log directory, as their schedulers know them, and the schedulers that did not answer."""
     from mlxp_core.jobs.refresh import refresh  # noqa: PLC0415
     from mlxp_core.runs.state import RunState  # noqa: PLC0415
-    from mlxp_core.versioning.prune import all_runs  # noqa: PLC0415
+    from mlxp_core.versioning.copies import all_runs  # noqa: PLC0415
 
-    standings = [RunState.load(run) for run in all_runs(log_dir)]
-    return standings, refresh(standings)
+    states = [RunState.load(run) for run in all_runs(log_dir)]
+    return states, refresh(states)
 
 
 def _fields(copy: CodeCopy) -> dict[str, object]:
@@ -190,6 +194,6 @@ def _short_size(size: float) -> str:
     return f"{size:.1f} {_STEPS[-1]}"
 
 
-def _say_silent(silences: Sequence[UnreachableScheduler]) -> None:
-    for silence in silences:
-        print(f"{silence.scheduler} has not answered; its runs count as not ended\n{silence.why}", file=sys.stderr)
+def _report_unreachable(unreachable: Sequence[UnreachableScheduler]) -> None:
+    for scheduler in unreachable:
+        print(f"{scheduler.scheduler} has not answered; its runs count as not ended\n{scheduler.why}", file=sys.stderr)

@@ -17,13 +17,14 @@ from mlxp_core.jobs.reconcile import find_queued
 from mlxp_core.jobs.refresh import refresh
 from mlxp_core.jobs.spec import SubmitSpec
 from mlxp_core.jobs.submit import submit
+from mlxp_core.runs.code_version import CodeVersion
 from mlxp_core.runs.layout import LogDir, RunDir
 from mlxp_core.runs.listing import format_runs
 from mlxp_core.runs.lock import exclusive
 from mlxp_core.runs.state import RunState
 from mlxp_core.runs.status import Status, count_starts
 from mlxp_core.runs.submission_record import QueuedJob
-from mlxp_core.versioning.availability import code_of, locate_commit
+from mlxp_core.versioning.availability import locate_commit
 from mlxp_core.versioning.export import publish_copy
 from mlxp_core.yaml_io import write_yaml
 
@@ -127,18 +128,18 @@ def _hindrance(one: RunState, *, dry_run: bool) -> str:
 
 def _code_hindrance(one: RunState, *, dry_run: bool) -> str:
     """Make the copy of the code again where it was pruned; gives why that cannot be done."""
-    facts = code_of(one)
-    copy, work_dir = facts.get("copy"), one.info.get("work_dir")
-    if isinstance(copy, str) and not Path(copy).is_dir():
+    version, work_dir = CodeVersion.from_info(one.info), one.info.get("work_dir")
+    copy = version.copy
+    if copy is not None and not copy.is_dir():
         try:
-            repository = locate_commit(facts)
+            repository = locate_commit(version)
             if not dry_run:
-                publish_copy(repository, str(facts["commit_hash"]), Path(copy).parent)
+                publish_copy(repository, str(version.commit), copy.parent)
         except (SnapshotError, OSError) as error:
             return f"its code is not there any more, and cannot be made again: {copy}: {error}"
         if dry_run:
-            return _link_hindrance(one, Path(copy))
-    if isinstance(copy, str) and (why := _link_hindrance(one, Path(copy))):
+            return _link_hindrance(one, copy)
+    if copy is not None and (why := _link_hindrance(one, copy)):
         return why
     if isinstance(work_dir, str) and not Path(work_dir).is_dir():
         return f"its code is not there any more: {work_dir}"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import signal
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from mlxp_core.runs.code_version import CodeVersion
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.runs.status import Status
 
@@ -41,11 +43,7 @@ def running_info(
 
 def with_requirements(info: Mapping[str, Any], requirements: Sequence[str]) -> dict[str, Any]:
     """Info of a run that has loaded modules of these distributions, by ``name==version``."""
-    known = info.get("version_manager")
-    return {
-        **info,
-        "version_manager": {**(known if isinstance(known, Mapping) else {}), "requirements": [*requirements]},
-    }
+    return {**info, **replace(CodeVersion.from_info(info), requirements=tuple(requirements)).as_info}
 
 
 def ended_info(

@@ -1,28 +1,20 @@
-"""Whether git can still give a version of the code as it was, and whether git will keep it. Changes nothing."""
+"""Find out if git can still give a version of the code as it was, and if it will keep it. Changes nothing."""
 
 from __future__ import annotations
 
 import filecmp
 import os
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from mlxp_core.errors import SnapshotError
-from mlxp_core.runs.state import RunState
+from mlxp_core.runs.code_version import CodeVersion
 from mlxp_core.versioning.export import export_commit, remove_tree
 from mlxp_core.versioning.git import BYTE_CODE, Entry, Repository, find_repository
 
 
-def code_of(one: RunState) -> Mapping[str, Any]:
-    """The version_manager fields of a run; none where it has recorded none."""
-    facts = one.info.get("version_manager")
-    return facts if isinstance(facts, Mapping) else {}
-
-
 def find_version(folder: Path, commit: str) -> Repository:
-    """The repository that a folder lies in, which has this commit. Raises SnapshotError."""
+    """Find the repository that a folder lies in, and this commit in it. Raises SnapshotError."""
     if not folder.is_dir():
         raise SnapshotError(f"{folder}, where its repository was, is not there")
     repository = find_repository(folder)
@@ -31,21 +23,20 @@ def find_version(folder: Path, commit: str) -> Repository:
     return repository
 
 
-def locate_commit(facts: Mapping[str, Any], place: Path | None = None) -> Repository:
-    """The repository that has the version of these facts whole; ``place`` is where it is now. Raises SnapshotError."""
-    place = place or (Path(str(facts["repo_path"])) if facts.get("repo_path") else None)
-    if place is None or not facts.get("commit_hash"):
+def locate_commit(version: CodeVersion, moved_to: Path | None = None) -> Repository:
+    """Find the repository that has all of a version; ``moved_to`` is where it is now. Raises SnapshotError."""
+    folder = moved_to or version.repo_path
+    if folder is None or version.commit is None:
         raise SnapshotError("it is not recorded which commit of which repository it is")
-    commit, copy = str(facts["commit_hash"]), facts.get("copy")
-    repository = find_version(place, commit)
-    before = Path(copy) if isinstance(copy, str) and Path(copy).is_dir() else None
-    if why := missing_objects_reason(repository, commit, before):
-        raise SnapshotError(why)
+    repository = find_version(folder, version.commit)
+    copy = version.copy if version.copy is not None and version.copy.is_dir() else None
+    if reason := missing_objects_reason(repository, version.commit, copy):
+        raise SnapshotError(reason)
     return repository
 
 
 def missing_objects_reason(repository: Repository, commit: str, copy: Path | None = None) -> str:
-    """Why git cannot give all files of a version; empty where it can.
+    """Say why git cannot give all files of a version; empty where it can.
 
     ``copy`` is the version as it was given before, where there is one: what a filter such as LFS makes of the files is
     no part of git, so these are made again and compared.
@@ -62,21 +53,21 @@ def missing_objects_reason(repository: Repository, commit: str, copy: Path | Non
     filtered = False
     for entry in repository.tree_entries(commit):
         if entry.is_submodule:
-            if why := _missing_submodule_reason(repository, entry, copy / entry.path if copy else None):
-                return why
+            if reason := _missing_submodule_reason(repository, entry, copy / entry.path if copy else None):
+                return reason
         elif os.path.basename(entry.path) == ".gitattributes":  # noqa: PTH119
             filtered |= "filter=" in repository.git("cat-file", "blob", entry.oid)
     return _filter_reason(repository, commit, copy) if filtered and copy is not None else ""
 
 
 def unreferenced_reason(repository: Repository, commit: str) -> str:
-    """Why git may throw a version away; empty where a ref holds it, and those of its submodules."""
+    """Say why git may throw a version away; empty where a ref holds it, and those of its submodules."""
     if not repository.git("for-each-ref", "--count=1", f"--contains={commit}"):
         return f"no branch, tag or other ref of {repository.top} has commit {commit[:10]}, so git may throw it away"
     for entry in repository.tree_entries(commit):
         submodule = repository.submodule(entry.path) if entry.is_submodule else None
-        if submodule is not None and (why := unreferenced_reason(submodule, entry.oid)):
-            return why
+        if submodule is not None and (reason := unreferenced_reason(submodule, entry.oid)):
+            return reason
     return ""
 
 

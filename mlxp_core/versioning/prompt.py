@@ -1,4 +1,4 @@
-"""The question at a terminal: which code is to run, when the work tree has changes that are not committed."""
+"""Ask at a terminal which code is to run, when the work tree has changes that are not committed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from mlxp_core.versioning.git import FileChange, Repository, WorkTreeStatus
-from mlxp_core.versioning.snapshot import ADD, CAPTURE, IGNORE, STOP, Decision
+from mlxp_core.versioning.snapshot import Decision, OnChanges
 
 _MOST = 40  # lines of changes shown
 
@@ -33,36 +33,36 @@ def prompt_for_decision(repository: Repository, status: WorkTreeStatus) -> Decis
     try:
         return _choice(lambda prompt: console.input(prompt, markup=False), status)
     except (EOFError, KeyboardInterrupt):
-        return Decision(STOP)
+        return Decision(OnChanges.STOP)
 
 
 def _choice(read: _Input, status: WorkTreeStatus) -> Decision:
-    letters = {"r": CAPTURE, "c": ADD, "i": IGNORE, "s": STOP}
+    letters = {"r": OnChanges.CAPTURE, "c": OnChanges.COMMIT, "i": OnChanges.IGNORE, "s": OnChanges.STOP}
     if not status.head:
         del letters["i"]
     while (letter := read(f"[{'/'.join(letters)}] (r) ").strip().lower() or "r") not in letters:
         pass
-    if letters[letter] != ADD:
+    if letters[letter] is not OnChanges.COMMIT:
         return Decision(letters[letter])
     while (files := parse_selection(status.changes, read("Which of them? Numbers, as in 1,3-5 (all) "))) is None:
         pass
     while not (message := read("Commit message: ").strip()):
         pass
-    return Decision(ADD, files, message)
+    return Decision(OnChanges.COMMIT, files, message)
 
 
 def parse_selection(changes: Sequence[FileChange], text: str) -> tuple[str, ...] | None:
-    """The paths of changes that are named by number, from 1; all for nothing or ``all``; None for what is no number."""
+    """Paths of the changes named by number, from 1; all of them for no text or ``all``; None for what is no number."""
     text = text.strip()
     if text in {"", "all"}:
         return tuple(change.path for change in changes)
     paths: list[str] = []
     for part in text.replace(" ", ",").split(","):
-        found = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
-        if part and not found:
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        if part and not match:
             return None
-        if found:
-            first, last = int(found[1]), int(found[2] or found[1])
+        if match:
+            first, last = int(match[1]), int(match[2] or match[1])
             if not 1 <= first <= last <= len(changes):
                 return None
             paths += [change.path for change in changes[first - 1 : last]]

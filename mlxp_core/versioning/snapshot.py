@@ -1,25 +1,21 @@
-"""The code that jobs run: which version, and a copy of it, at most one for each version, complete or absent."""
+"""Choose the version of the code that jobs run, and freeze it: one copy for each version, complete or absent."""
 
 from __future__ import annotations
 
-import logging
+import enum
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from mlxp_core.atomic_files import write_atomic
 from mlxp_core.errors import ConfigurationError, NoRepositoryError, SnapshotError
+from mlxp_core.runs.code_version import CodeVersion, SnapshotMode
 from mlxp_core.runs.layout import LogDir, RunDir
 from mlxp_core.versioning.capture import commit_work_tree, hidden_changes
 from mlxp_core.versioning.export import publish_copy
 from mlxp_core.versioning.git import FileChange, Repository, WorkTreeStatus, commit_files, find_repository, run_git
-
-log = logging.getLogger(__name__)
-
-AUTO, COMMIT, WORKTREE, NONE = SNAPSHOTS = ("auto", "commit", "worktree", "none")
-ASK, CAPTURE, ADD, IGNORE, STOP = ON_CHANGES = ("ask", "capture", "commit", "ignore", "stop")
 
 _OPT_OUT = "or let the jobs run the files as they are when they start, with hydra.launcher.snapshot=none"
 # of untracked files, in `auto`: a dataset that nobody has told git to ignore is not code
@@ -27,44 +23,75 @@ _MOST_UNTRACKED = 200 << 20
 # of the diff kept with each run; all of it is in git
 _MOST_DIFF = 1 << 20
 
+_Member = TypeVar("_Member", bound=enum.Enum)
+
+
+class OnChanges(str, enum.Enum):
+    """What to do where SnapshotMode.AUTO finds changes that are not committed."""
+
+    ASK = "ask"  # whoever sits at the terminal; capture where nobody does
+    CAPTURE = "capture"  # run the work tree, from a commit that no branch has
+    COMMIT = "commit"  # add and commit them as the user does, and run that commit
+    IGNORE = "ignore"  # run HEAD
+    STOP = "stop"  # run nothing
+
+    def __str__(self) -> str:
+        """Give the bare value, on every Python version."""
+        return self.value
+
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do about changes that are not committed: one of ON_CHANGES, but for ASK."""
+    """What to do about changes that are not committed."""
 
-    what: str
+    action: OnChanges  # but for ASK
     files: tuple[str, ...] = ()  # to commit, paths from the top; none named: all
     message: str = ""
 
 
 @dataclass(frozen=True)
 class SnapshotOptions:
-    """Which code is to run: the options of the launcher that say so."""
+    """Options of a launcher that say which code is to run."""
 
-    snapshot: str = AUTO
-    on_changes: str = ASK  # in AUTO
+    snapshot: SnapshotMode = SnapshotMode.AUTO
+    on_changes: OnChanges = OnChanges.ASK  # in AUTO
     files: tuple[str, ...] = ()
     message: str = ""
 
-    def check(self, key: str) -> None:
-        """Raise ConfigurationError for a value that means nothing; ``key`` is where the options stand."""
-        for name, value, known in (("snapshot", self.snapshot, SNAPSHOTS), ("on_changes", self.on_changes, ON_CHANGES)):
-            if value not in known:
-                raise ConfigurationError(f"{key}.{name}={value} is not one of {', '.join(known)}")
-        if self.on_changes == ADD and not self.message:
-            raise ConfigurationError(f"{key}.on_changes={ADD} needs {key}.commit_message='…'")
+    @classmethod
+    def parse(
+        cls, key: str, *, snapshot: str, on_changes: str, files: Iterable[str] = (), message: str | None = None
+    ) -> SnapshotOptions:
+        """Check options that the user gave under ``key``. Raises ConfigurationError for a value that means nothing."""
+        options = cls(
+            _member(SnapshotMode, snapshot, f"{key}.snapshot"),
+            _member(OnChanges, on_changes, f"{key}.on_changes"),
+            tuple(files),
+            message or "",
+        )
+        if options.on_changes == OnChanges.COMMIT and not options.message:
+            raise ConfigurationError(f"{key}.on_changes={on_changes} needs {key}.commit_message='…'")
+        return options
+
+
+def _member(kind: type[_Member], value: str, key: str) -> _Member:
+    try:
+        return kind(value)
+    except ValueError:
+        known = ", ".join(str(member) for member in kind)
+        raise ConfigurationError(f"{key}={value} is not one of {known}") from None
 
 
 DecisionPrompt = Callable[[Repository, WorkTreeStatus], Decision]
 
 
 @dataclass(frozen=True)
-class CodeVersion:
-    """A version of the user's code."""
+class WorkTreeVersion:
+    """A version of the user's code, with what the work tree has besides."""
 
     repo: Path  # top of the repository's work tree
     commit: str | None  # full hash; None before the first commit of code that runs in place
-    snapshot: str  # COMMIT, WORKTREE (captured: the commit has the changes), NONE (what ran was in place)
+    snapshot: SnapshotMode  # not AUTO
     head: str | None  # what was checked out
     branch: str | None
     changes: tuple[FileChange, ...]  # of the work tree, against HEAD; in the version only where it is a WORKTREE
@@ -74,29 +101,28 @@ class CodeVersion:
     @property
     def excluded_changes(self) -> tuple[FileChange, ...]:
         """Changes of the work tree that the version does not have."""
-        return () if self.snapshot == WORKTREE else self.changes
+        return () if self.snapshot is SnapshotMode.WORKTREE else self.changes
 
     @property
-    def as_info(self) -> dict[str, Any]:
-        """The version_manager fields of info.yaml."""
-        return {
-            "repo_path": str(self.repo),
-            "commit_hash": self.commit,
-            "snapshot": self.snapshot,
-            "head": self.head,
-            "branch": self.branch,
-            "dirty": bool(self.changes),
-            "uncommitted": [str(change) for change in self.changes],
-        }
+    def recorded(self) -> CodeVersion:
+        """What info.yaml has of it."""
+        return CodeVersion.of_work_tree(
+            self.repo,
+            commit=self.commit,
+            snapshot=self.snapshot,
+            head=self.head,
+            branch=self.branch,
+            uncommitted=tuple(map(str, self.changes)),
+        )
 
 
 @dataclass(frozen=True)
 class FrozenCode:
-    """Which code a batch of jobs runs, and where."""
+    """The code that a batch of jobs runs."""
 
-    version: CodeVersion
+    version: WorkTreeVersion
     copy: Path  # the version's files
-    diff: Path | None = field(default=None)  # against HEAD, as text; None where there is none
+    diff: Path | None = None  # against HEAD, as text; None where there is none
 
     @property
     def links(self) -> Path:
@@ -104,22 +130,22 @@ class FrozenCode:
         return self.copy.with_name(f"{self.copy.name}.path")
 
     def map_path(self, path: Path) -> Path:
-        """Where a path of the work tree lies in the copy; a path outside of the repository stays."""
+        """Translate a path of the work tree to the copy; a path outside of the repository stays as it is."""
         path = Path(os.path.abspath(path))  # noqa: PTH100
         # a home is often a link to somewhere else; the last part may be a link that is committed as such, and stays
-        for place in (path, path.parent.resolve() / path.name):
+        for candidate in (path, path.parent.resolve() / path.name):
             for top in (self.version.repo, self.version.repo.resolve()):
-                if place.is_relative_to(top):
-                    return self.copy / place.relative_to(top)
+                if candidate.is_relative_to(top):
+                    return self.copy / candidate.relative_to(top)
         return path
 
     @property
-    def as_info(self) -> dict[str, Any]:
-        """The version_manager fields of info.yaml."""
-        return {**self.version.as_info, "copy": str(self.copy)}
+    def recorded(self) -> CodeVersion:
+        """What info.yaml has of it."""
+        return replace(self.version.recorded, copy=self.copy)
 
     def keep_diff(self, run: RunDir) -> None:
-        """Have a run's metadata show the diff; a thousand runs share one file."""
+        """Link the diff into a run's metadata; a thousand runs share one file."""
         if self.diff is not None:
             try:
                 os.link(self.diff, run.diff)
@@ -130,20 +156,20 @@ class FrozenCode:
 def freeze_code(
     program: Path,
     log_dir: LogDir,
-    wish: SnapshotOptions | None = None,
+    options: SnapshotOptions | None = None,
     *,
     place: Path | None = None,
     ask: DecisionPrompt | None = None,
 ) -> FrozenCode:
     """Publish a version of the code that ``program`` is part of, under the log directory or at ``place``.
 
-    ``ask`` is called where there are changes and ``wish`` does not say what to do about them; without it they are
+    ``ask`` is called where there are changes and ``options`` do not say what to do about them; without it they are
     captured. Raises SnapshotError where there is no repository, nothing to run, or git fails; then nothing is left.
     """
-    wish = wish or SnapshotOptions()
+    options = options or SnapshotOptions()
     try:
         repository = find_repository(program if program.is_dir() else program.parent)
-        version = _choose(repository, log_dir, wish, ask)
+        version = _choose(repository, log_dir, options, ask)
         copy = publish_copy(repository, _commit_of(version), place or log_dir.code)
         diff = _publish_diff(version, copy)
     except NoRepositoryError:
@@ -176,80 +202,87 @@ def _without_repository(program: Path) -> SnapshotError:
     )
 
 
-def describe_version(program: Path, log_dir: LogDir, snapshot: str) -> CodeVersion | None:
-    """Say which version a program runs that runs in place; None outside of a repository, or for NONE.
+def describe_version(program: Path, log_dir: LogDir, snapshot: str) -> WorkTreeVersion | None:
+    """Describe the code of a program that runs in place; None outside of a repository, or for SnapshotMode.NONE.
 
-    Changes are captured unless ``snapshot`` is COMMIT. Raises SnapshotError.
+    Changes are captured unless ``snapshot`` is SnapshotMode.COMMIT. Raises SnapshotError.
     """
     top = next((folder for folder in program.parents if (folder / ".git").exists()), None)
-    if snapshot == NONE or top is None:
+    if snapshot == SnapshotMode.NONE or top is None:
         return None
     repository = Repository(top, run_git)
     status = repository.status(log_dir.path)
-    if snapshot == COMMIT or not status.changes:
-        return _version(repository, status, status.head, COMMIT if not status.changes else NONE)
-    if snapshot == AUTO:
+    if snapshot == SnapshotMode.COMMIT or not status.changes:
+        mode = SnapshotMode.NONE if status.changes else SnapshotMode.COMMIT
+        return _version(repository, status, status.head, mode)
+    if snapshot == SnapshotMode.AUTO:
         _check_size(repository, status)
     return _captured(repository, status, log_dir)
 
 
-def _choose(repository: Repository, log_dir: LogDir, wish: SnapshotOptions, ask: DecisionPrompt | None) -> CodeVersion:
+def _choose(
+    repository: Repository, log_dir: LogDir, options: SnapshotOptions, ask: DecisionPrompt | None
+) -> WorkTreeVersion:
     status = repository.status(log_dir.path)
     status = WorkTreeStatus(status.head, status.branch, (*status.changes, *hidden_changes(repository)), status.ignored)
-    answer = _answer(repository, status, wish, ask)
-    if answer.what == STOP:
-        raise SnapshotError("stopped: there are changes that are not committed\n  " + _listed(status.changes))
-    if answer.what == CAPTURE:
-        if wish.snapshot == AUTO:
+    decision = _decide(repository, status, options, ask)
+    if decision.action is OnChanges.STOP:
+        listed = "\n  ".join(map(str, status.changes))
+        raise SnapshotError(f"stopped: there are changes that are not committed\n  {listed}")
+    if decision.action is OnChanges.CAPTURE:
+        if options.snapshot is SnapshotMode.AUTO:
             _check_size(repository, status)
         return _captured(repository, status, log_dir)
-    if answer.what == ADD:
-        commit_files(repository, answer.files or (".",), answer.message)
+    if decision.action is OnChanges.COMMIT:
+        commit_files(repository, decision.files or (".",), decision.message)
         status = repository.status(log_dir.path)
     if status.head is None:
         raise SnapshotError(f"the repository {repository.top} has no commit yet")
-    return _version(repository, status, status.head, COMMIT)
+    return _version(repository, status, status.head, SnapshotMode.COMMIT)
 
 
-def _answer(
-    repository: Repository, status: WorkTreeStatus, wish: SnapshotOptions, ask: DecisionPrompt | None
+def _decide(
+    repository: Repository, status: WorkTreeStatus, options: SnapshotOptions, ask: DecisionPrompt | None
 ) -> Decision:
-    if wish.snapshot == COMMIT or (wish.snapshot == AUTO and not status.changes):
-        return Decision(IGNORE)
-    if wish.snapshot == WORKTREE:
-        return Decision(CAPTURE)
-    if wish.on_changes != ASK:
-        return Decision(wish.on_changes, wish.files, wish.message)
+    if options.snapshot is SnapshotMode.COMMIT or (options.snapshot is SnapshotMode.AUTO and not status.changes):
+        return Decision(OnChanges.IGNORE)
+    if options.snapshot is SnapshotMode.WORKTREE:
+        return Decision(OnChanges.CAPTURE)
+    if options.on_changes is not OnChanges.ASK:
+        return Decision(options.on_changes, options.files, options.message)
     if ask is not None:
         return ask(repository, status)
-    return Decision(CAPTURE)
+    return Decision(OnChanges.CAPTURE)
 
 
-def _captured(repository: Repository, status: WorkTreeStatus, log_dir: LogDir) -> CodeVersion:
+def _captured(repository: Repository, status: WorkTreeStatus, log_dir: LogDir) -> WorkTreeVersion:
     commit = commit_work_tree(repository, status.head, _written_by_runs(repository, status, log_dir))
     if commit == status.head:
-        return _version(repository, status, commit, COMMIT)
-    return replace(_version(repository, status, commit, WORKTREE), diff=_diff(repository, status.head, commit))
+        return _version(repository, status, commit, SnapshotMode.COMMIT)
+    version = _version(repository, status, commit, SnapshotMode.WORKTREE)
+    return replace(version, diff=_diff(repository, status.head, commit))
 
 
-def _version(repository: Repository, status: WorkTreeStatus, commit: str | None, snapshot: str) -> CodeVersion:
-    return CodeVersion(repository.top, commit, snapshot, status.head, status.branch, status.changes, status.ignored)
+def _version(
+    repository: Repository, status: WorkTreeStatus, commit: str | None, snapshot: SnapshotMode
+) -> WorkTreeVersion:
+    return WorkTreeVersion(repository.top, commit, snapshot, status.head, status.branch, status.changes, status.ignored)
 
 
-def _commit_of(version: CodeVersion) -> str:
+def _commit_of(version: WorkTreeVersion) -> str:
     if version.commit is None:
         raise SnapshotError(f"the repository {version.repo} has no commit yet")
     return version.commit
 
 
 def _written_by_runs(repository: Repository, status: WorkTreeStatus, log_dir: LogDir) -> list[Path]:
-    """What is no part of the code; but for what git ignores anyway, which `git add` does not want to hear of."""
-    own = log_dir.path.resolve()
-    written = [own]
-    if own == repository.top.resolve():
-        written = [log_dir.internal, *(folder for folder in own.iterdir() if RunDir(folder).info.exists())]
+    """Folders that are no part of the code; not those that git ignores, which `git add` refuses to hear of."""
+    top = log_dir.path.resolve()
+    written = [top]
+    if top == repository.top.resolve():
+        written = [log_dir.internal, *(folder for folder in top.iterdir() if RunDir(folder).info.exists())]
     ignored = [(repository.top / change.path).resolve() for change in status.ignored]
-    return [path for path in written if not any(path.is_relative_to(one) for one in ignored)]
+    return [path for path in written if not any(path.is_relative_to(folder) for folder in ignored)]
 
 
 def _check_size(repository: Repository, status: WorkTreeStatus) -> None:
@@ -280,7 +313,7 @@ def _size(path: Path, enough: int) -> int:
     return total
 
 
-def _publish_diff(version: CodeVersion, copy: Path) -> Path | None:
+def _publish_diff(version: WorkTreeVersion, copy: Path) -> Path | None:
     if not version.diff:
         return None
     path = copy.with_name(f"{copy.name}.diff")
@@ -298,7 +331,3 @@ def _diff(repository: Repository, head: str | None, commit: str) -> str:
     if len(text) > _MOST_DIFF:
         return f"{text[:_MOST_DIFF]}\n… {len(text) - _MOST_DIFF} more characters: git {' '.join(words)}\n"
     return f"{text}\n"
-
-
-def _listed(changes: Sequence[FileChange]) -> str:
-    return "\n  ".join(str(change) for change in changes)

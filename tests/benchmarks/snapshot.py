@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from mlxp_core.runs.code_version import SnapshotMode
 from mlxp_core.runs.layout import LogDir
 from mlxp_core.versioning.export import remove_tree
 from mlxp_core.versioning.snapshot import SnapshotOptions, freeze_code
@@ -88,10 +89,10 @@ class Ways:
         git("status", "--porcelain", cwd=self.top, stdout=subprocess.DEVNULL)
 
     def commit(self) -> None:
-        freeze_code(self.top / "main.py", self.logs, SnapshotOptions("commit"))
+        freeze_code(self.top / "main.py", self.logs, SnapshotOptions(SnapshotMode.COMMIT))
 
     def worktree(self) -> None:
-        freeze_code(self.top / "main.py", self.logs, SnapshotOptions("worktree"))
+        freeze_code(self.top / "main.py", self.logs, SnapshotOptions(SnapshotMode.WORKTREE))
 
     def change(self) -> None:
         for path in self.changed:

@@ -13,6 +13,7 @@ import pytest
 from support import git
 
 from mlxp_core.errors import SnapshotError
+from mlxp_core.runs.code_version import SnapshotMode
 from mlxp_core.runs.layout import LogDir
 from mlxp_core.versioning.snapshot import FrozenCode, SnapshotOptions, freeze_code
 
@@ -53,7 +54,7 @@ def repo(tmp_path: Path) -> Path:
 
 
 def freeze(top: Path, wish: str = "worktree", **more: object) -> FrozenCode:
-    return freeze_code(top / "main.py", LogDir(top / "logs"), SnapshotOptions(wish, **more))  # type: ignore[arg-type]
+    return freeze_code(top / "main.py", LogDir(top / "logs"), SnapshotOptions(SnapshotMode(wish), **more))  # type: ignore[arg-type]
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -106,7 +107,7 @@ def test_branch_index_files_and_their_times_stay_as_they_are(repo: Path) -> None
         return [own, times, git("for-each-ref", "refs/heads", cwd=repo), git("stash", "list", cwd=repo)]
 
     before = state()
-    code = freeze_code(repo / "main.py", LogDir(repo.parent / "logs"), SnapshotOptions("worktree"))
+    code = freeze_code(repo / "main.py", LogDir(repo.parent / "logs"), SnapshotOptions(SnapshotMode.WORKTREE))
     assert state() == before
     assert git("for-each-ref", "--format=%(refname)", "refs/mlxp", cwd=repo) == f"refs/mlxp/{code.version.commit}"
 
@@ -140,7 +141,7 @@ def test_a_clean_work_tree_is_its_commit(repo: Path) -> None:
     for wish in ("worktree", "auto"):
         version = freeze(repo, wish).version
         assert version.commit == git("rev-parse", "HEAD", cwd=repo)
-        assert (version.snapshot, version.as_info["dirty"]) == ("commit", False)
+        assert (version.snapshot, version.recorded.dirty) == ("commit", False)
     assert git("for-each-ref", "refs/mlxp", cwd=repo) == ""
 
 
@@ -175,7 +176,7 @@ def test_before_the_first_commit_there_is_a_work_tree(tmp_path: Path) -> None:
     write(top, **{"main.py": "A"})
     code = freeze(top, "auto")
     assert (code.copy / "main.py").read_text() == "A"
-    assert (code.version.head, code.version.as_info["dirty"]) == (None, True)
+    assert (code.version.head, code.version.recorded.dirty) == (None, True)
     assert "+A" in code.diff.read_text() if code.diff else False
     with pytest.raises(SnapshotError, match="no commit yet"):
         freeze(top, "commit")
@@ -335,9 +336,10 @@ def test_variables_of_a_hook_do_not_lead_to_another_repository(repo: Path, tmp_p
     index = (other / ".git" / "index").read_bytes()
     program = (
         "import sys; from pathlib import Path; from mlxp_core.runs.layout import LogDir\n"
+        "from mlxp_core.runs.code_version import SnapshotMode\n"
         "from mlxp_core.versioning.snapshot import SnapshotOptions, freeze_code\n"
         "top = Path(sys.argv[1])\n"
-        "print(freeze_code(top / 'main.py', LogDir(top / 'logs'), SnapshotOptions('worktree')).copy)"
+        "print(freeze_code(top / 'main.py', LogDir(top / 'logs'), SnapshotOptions(SnapshotMode.WORKTREE)).copy)"
     )
     write(repo, **{"main.py": "changed"})
     local = {"GIT_DIR": str(other / ".git"), "GIT_WORK_TREE": str(other), "GIT_INDEX_FILE": str(other / ".git/index")}

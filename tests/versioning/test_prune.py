@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pwd
-import shlex
 import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,98 +16,17 @@ from typing import Any
 import pytest
 import yaml
 from backends import readable_packages
+from code_copies import age, copy_of, edit
 from support import Mlxp, Project, git, read_yaml, until
 
 LOCAL = ("-m", "hydra/launcher=mlxp_local")
 WAIT = (*LOCAL, "hydra.launcher.wait=true")
-
-# what a job says of the files that it runs: the kind of each, whether it is executable, and what it holds
-TREE = """\
-import hashlib
-import os
-
-
-def tree(top):
-    found = {}
-    for folder, folders, files in os.walk(top):
-        folders[:] = [name for name in folders if name not in {"__pycache__", ".git", "logs"}]
-        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
-        for name in [*(name for name in files if name != ".git"), *links]:
-            path = os.path.join(folder, name)
-            if os.path.islink(path):
-                what = ["link", os.readlink(path)]
-            else:
-                with open(path, "rb") as file:
-                    what = ["file", os.access(path, os.X_OK), hashlib.sha256(file.read()).hexdigest()]
-            found[os.path.relpath(path, top)] = what
-    return found
-"""
-
-
-@pytest.fixture(autouse=True)
-def files_of_others(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Git takes no submodule from a local path unless it is told to (CVE-2022-39253)."""
-    told = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "protocol.file.allow", "GIT_CONFIG_VALUE_0": "always"}
-    for name, value in told.items():
-        monkeypatch.setenv(name, value)
-    environment.update(told)
-
-
-@pytest.fixture
-def hostile(project: Project) -> Project:
-    """A project with what a copy may lose, whose program tells which files it runs."""
-    main = (project.dir / "main.py").read_text()
-    main = main.replace("import hydra\n", "import hydra\nimport tree\n", 1)
-    main = main.replace('"code": "A"', '"code": "A", "tree": tree.tree(os.path.dirname(os.path.abspath(__file__)))')
-    project.write(**{"main.py": main, "tree.py": TREE, "sub dir/ünï\tname": "x", "run.sh": "#!/bin/sh\n"})
-    project.write(**{"kept.txt": "kept", "dos.bat": "a\r\nb\r\n", "bytes": "\0\r\n"})
-    project.write(**{".gitattributes": "kept.txt export-ignore\n*.bat text eol=crlf\n"})
-    project.write(**{".gitignore": "logs/\n__pycache__/\n"})
-    (project.dir / "run.sh").chmod(0o755)
-    (project.dir / "to file").symlink_to("main.py")
-    (project.dir / "to folder").symlink_to("sub dir")
-    (project.dir / "to nothing").symlink_to("/nowhere/at all")
-    library = project.dir.parent / "a library"
-    library.mkdir()
-    (library / "lib.py").write_text("lib")
-    git("init", "--quiet", cwd=library)
-    git("add", "--all", cwd=library)
-    git("commit", "--quiet", "--message", "lib", cwd=library)
-    git("submodule", "--quiet", "add", str(library), "third party", cwd=project.dir)
-    project.commit("hostile")
-    return project
-
-
-def edit(project: Project, code: str) -> None:
-    """Have the program call itself otherwise."""
-    text = (project.dir / "main.py").read_text()
-    project.write(**{"main.py": text.replace('"code": "A"', f'"code": "{code}"')})
-
-
-def copy_of(project: Project, run: int) -> Path:
-    """The copy that a run was given."""
-    return Path(project.info(run)["version_manager"]["copy"])
-
-
-def age(*paths: Path, hours: float = 2) -> None:
-    """Have these last been touched that long ago."""
-    moment = time.time() - hours * 3600
-    for path in paths:
-        os.utime(path, (moment, moment), follow_symlinks=False)
 
 
 def listed(mlxp: Mlxp) -> dict[str, dict[str, Any]]:
     """What `mlxp snapshots` says, by version."""
     rows = map(json.loads, mlxp("snapshots", "--json").stdout.splitlines())
     return {row["version"]: row for row in rows}
-
-
-def files(top: Path) -> dict[str, Any]:
-    """As TREE has it."""
-    names: dict[str, Any] = {}
-    exec(TREE, names)
-    found: dict[str, Any] = names["tree"](top)
-    return found
 
 
 def test_versions_are_listed_with_their_size_and_runs(mlxp: Mlxp, project: Project, tmp_path: Path) -> None:
@@ -413,14 +330,16 @@ def open_folder() -> Iterator[Path]:
 PRUNE = """
 import os, sys
 from pathlib import Path
+from mlxp_core.runs.code_version import SnapshotMode
 from mlxp_core.runs.layout import LogDir
 from mlxp_core.versioning.snapshot import SnapshotOptions, freeze_code
-from mlxp_core.versioning.prune import all_runs, prune
+from mlxp_core.versioning.copies import all_runs
+from mlxp_core.versioning.prune import prune
 from mlxp_core.runs.state import RunState
 top = Path(sys.argv[1])
 logs = LogDir(top / "logs")
-code = freeze_code(top / "main.py", logs, SnapshotOptions("commit"))
-info = {"status": "COMPLETE", "attempt": 1, "version_manager": code.as_info}
+code = freeze_code(top / "main.py", logs, SnapshotOptions(SnapshotMode.COMMIT))
+info = {"status": "COMPLETE", "attempt": 1, **code.recorded.as_info}
 (top / "logs" / "1" / "metadata").mkdir(parents=True)
 import yaml
 (top / "logs" / "1" / "metadata" / "info.yaml").write_text(yaml.safe_dump(info))
@@ -473,128 +392,7 @@ def test_a_user_removes_the_users_own_read_only_copies_and_is_told_of_those_of_o
     assert (rest / "full" / "x").exists()
 
 
-@pytest.mark.parametrize("state", ["copy there", "copy pruned", "git has lost it"])
-@pytest.mark.parametrize("dirty", [False, True], ids=["commit", "work tree"])
-def test_a_checkout_is_what_the_job_ran_to_the_byte(mlxp: Mlxp, hostile: Project, state: str, dirty: bool) -> None:
-    """Bug: a mode, a link, an attribute, a submodule or a change that was not committed is lost; or is read-only."""
-    if dirty:
-        hostile.write(**{"new file.py": "new", "third party/lib.py": "changed"})
-        (hostile.dir / "dos.bat").chmod(0o755)
-    hostile.run(*WAIT, "seed=1")
-    copy, ran = copy_of(hostile, 1), hostile.said(1)["tree"]
-    assert ran["to nothing"] == ["link", "/nowhere/at all"]
-    assert ran["to folder"] == ["link", "sub dir"]
-    assert ran["run.sh"][1] is True
-    assert ran["dos.bat"][1] is dirty
-    assert ("new file.py" in ran) is dirty
-    assert {"kept.txt", "third party/lib.py", "sub dir/ünï\tname"} < set(ran)
-    before = git("status", "--porcelain", cwd=hostile.dir)
-    if state == "copy pruned":
-        age(copy)
-        mlxp("snapshots", "prune")
-        assert not copy.exists()
-    if state == "git has lost it":
-        shutil.rmtree(hostile.dir / ".git")
-    done = mlxp("checkout", "1", str(hostile.dir.parent / "else where" / "code"))
-    made = hostile.dir.parent / "else where" / "code"
-    assert done.stdout == f"{made}\n"
-    assert ("taken from the copy" in done.stderr) is (state == "git has lost it")
-    assert files(made) == ran
-    assert not list(made.rglob("__pycache__"))
-    assert all(path.stat().st_mode & 0o200 for path in (made, *made.rglob("*")) if not path.is_symlink())
-    assert os.listdir(made.parent) == ["code"]
-    if state != "git has lost it":
-        assert git("status", "--porcelain", cwd=hostile.dir) == before
-
-
-def test_what_a_checkout_prints_runs_that_code(mlxp: Mlxp, project: Project, tmp_path: Path) -> None:
-    """Bug: the command writes into the run's folder, or imports the package of the work tree, edited since."""
-    main = (project.dir / "main.py").read_text().replace("import hydra\n", "import hydra\nimport mypackage\n", 1)
-    main = main.replace('"code": "A"', '"code": mypackage.CODE').replace('config_path="conf"', 'config_path="../conf"')
-    project.write(**{"app/main.py": main, "src/mypackage/__init__.py": "CODE = 'A'\n"})
-    project.write(**{".gitignore": "logs/\n__pycache__/\n"})
-    project.commit()
-    project.command = [project.command[0], "app/main.py"]
-    project.environment["PYTHONPATH"] = str(project.dir / "src")
-    project.run(*WAIT, "seed=7", "hydra.job.chdir=false")
-    project.write(**{"src/mypackage/__init__.py": "CODE = 'B'\n"})
-    done = mlxp("checkout", "1")
-    folder = project.dir / "code-of-run-1"
-    lines = done.stderr.splitlines()
-    assert lines[0] == f"commit {copy_of(project, 1).name}; run it with"
-    assert lines[1] == f"  cd {shlex.quote(str(folder))}"
-    before = project.info(1)
-    again = subprocess.run(
-        ["bash", "-e", "-c", "\n".join(lines[1:])],
-        env=project.environment,
-        cwd="/",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert again.returncode == 0, again.stderr
-    said = json.loads(again.stdout.splitlines()[-1])
-    assert (said["code"], said["cwd"]) == ("A", str(folder))
-    assert project.info(1) == before
-
-
-def test_a_checkout_is_whole_or_absent_and_touches_no_folder_that_has_something(mlxp: Mlxp, project: Project) -> None:
-    """Bug: files of the user's are mixed with the run's; a half folder after an error."""
-    project.run(*WAIT, "seed=1")
-    (project.dir / "full").mkdir()
-    (project.dir / "full" / "mine").touch()
-    (project.dir / "empty").mkdir()
-    assert "is there already, and not an empty folder" in mlxp("checkout", "1", "full", code=1).stderr
-    assert "is there already" in mlxp("checkout", "1", "main.py", code=1).stderr
-    assert os.listdir(project.dir / "full") == ["mine"]
-    mlxp("checkout", "1", "empty")
-    assert (project.dir / "empty" / "main.py").exists()
-    assert "there is no run 2" in mlxp("checkout", "2", code=1).stderr
-    age(copy_of(project, 1))
-    mlxp("snapshots", "prune")
-    shutil.rmtree(project.dir / ".git")
-    done = mlxp("checkout", "1", "gone", code=1)
-    assert "cannot be recreated" in done.stderr
-    assert "--repo" in done.stderr
-    assert not [name for name in os.listdir(project.dir) if "gone" in name]
-
-
-def test_a_repository_that_has_moved_is_named(mlxp: Mlxp, project: Project, tmp_path: Path) -> None:
-    """Bug: only the path that was recorded counts; or the clone's HEAD is given."""
-    project.run(*WAIT, "seed=1")
-    age(copy_of(project, 1))
-    mlxp("snapshots", "prune")
-    git("clone", "--quiet", str(project.dir), str(tmp_path / "a clone"), cwd=tmp_path)
-    shutil.rmtree(project.dir / ".git")
-    (tmp_path / "a clone" / "main.py").write_text("B")
-    mlxp("checkout", "1", "--repo", str(tmp_path / "a clone"))
-    assert (project.dir / "code-of-run-1" / "main.py").read_bytes() == (project.dir / "main.py").read_bytes()
-
-
-def test_the_code_of_a_plain_run_is_recreated_as_far_as_it_was_kept(mlxp: Mlxp, hostile: Project) -> None:
-    """Bug: the last commit is passed off as what ran."""
-    hostile.write(**{"new file.py": "new"})
-    hostile.run("hydra/callbacks=mlxp")
-    hostile.run("hydra/callbacks=mlxp", "hydra.callbacks.mlxp.snapshot=commit")
-    hostile.run("hydra/callbacks=mlxp", "hydra.callbacks.mlxp.snapshot=none")
-    mlxp("checkout", "1")
-    made = hostile.dir / "code-of-run-1"
-    assert (made / "new file.py").read_text() == "new"
-    # the work tree has in it what was made since
-    shutil.move(made, hostile.dir.parent / "made")
-    shutil.rmtree(hostile.dir / "outputs", ignore_errors=True)
-    assert files(hostile.dir.parent / "made") == files(hostile.dir)
-    refused = mlxp("checkout", "2", code=1)
-    assert f"ran commit {hostile.commit_hash()} with changes that were not kept" in refused.stderr
-    assert "\n  ?? new file.py\n" in refused.stderr
-    assert not (hostile.dir / "code-of-run-2").exists()
-    allowed = mlxp("checkout", "2", "--commit-only")
-    assert "?? new file.py" in allowed.stderr
-    assert not (hostile.dir / "code-of-run-2" / "new file.py").exists()
-    assert "has recorded no version" in mlxp("checkout", "3", code=1).stderr
-
-
-# what an editable install with a package_dir leaves in an environment: see importing.py
+# what an editable install with a package_dir leaves in an environment: see python_path.py
 FINDER = """\
 import sys
 from importlib.util import spec_from_file_location

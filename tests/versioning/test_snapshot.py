@@ -12,6 +12,7 @@ import pytest
 from support import Project, git, until
 
 from mlxp_core.errors import SnapshotError
+from mlxp_core.runs.code_version import SnapshotMode
 from mlxp_core.runs.layout import LogDir
 from mlxp_core.versioning.snapshot import SnapshotOptions, freeze_code
 
@@ -41,7 +42,7 @@ def test_the_copy_is_the_commit_and_not_the_work_tree(repo: Path) -> None:
     (repo / "main.py").write_text("B")
     (repo / "new.py").write_text("new")
     (repo / "ignored").write_text("ignored")
-    code = freeze_code(repo / "main.py", LogDir(repo / "logs"), SnapshotOptions("commit"))
+    code = freeze_code(repo / "main.py", LogDir(repo / "logs"), SnapshotOptions(SnapshotMode.COMMIT))
     assert code.version.commit == commit
     assert code.copy == repo / "logs" / ".mlxp" / "code" / commit
     assert (code.copy / "main.py").read_text() == "A"
@@ -71,7 +72,7 @@ def test_the_users_index_branch_and_files_stay_as_they_are(repo: Path) -> None:
     (repo / "main.py").write_text("changed again")
     index = (repo / ".git" / "index").read_bytes()
     status, refs = git("status", "--porcelain", cwd=repo), git("for-each-ref", cwd=repo)
-    freeze_code(repo / "main.py", LogDir(repo.parent / "logs"), SnapshotOptions("commit"))
+    freeze_code(repo / "main.py", LogDir(repo.parent / "logs"), SnapshotOptions(SnapshotMode.COMMIT))
     assert (repo / ".git" / "index").read_bytes() == index
     assert (git("status", "--porcelain", cwd=repo), git("for-each-ref", cwd=repo)) == (status, refs)
 
@@ -101,10 +102,12 @@ def test_a_commit_is_copied_once(repo: Path) -> None:
 RACER = """
 import sys
 from pathlib import Path
+from mlxp_core.runs.code_version import SnapshotMode
 from mlxp_core.runs.layout import LogDir
 from mlxp_core.versioning.snapshot import SnapshotOptions, freeze_code
 sys.stdin.readline()
-code = freeze_code(Path(sys.argv[1]) / "main.py", LogDir(Path(sys.argv[1]) / "logs"), SnapshotOptions(sys.argv[2]))
+top, options = Path(sys.argv[1]), SnapshotOptions(SnapshotMode(sys.argv[2]))
+code = freeze_code(top / "main.py", LogDir(top / "logs"), options)
 print((code.copy / "main.py").read_text(), len(list(code.copy.iterdir())))
 """
 
@@ -194,7 +197,7 @@ def test_without_a_repository_or_a_commit_the_error_says_what_to_do(tmp_path: Pa
         freeze_code(tmp_path / "main.py", LogDir(tmp_path / "logs"))
     git("init", "--quiet", cwd=tmp_path)
     with pytest.raises(SnapshotError, match=r"(?s)no commit yet.*snapshot=none"):
-        freeze_code(tmp_path / "main.py", LogDir(tmp_path / "logs"), SnapshotOptions("commit"))
+        freeze_code(tmp_path / "main.py", LogDir(tmp_path / "logs"), SnapshotOptions(SnapshotMode.COMMIT))
 
 
 def test_without_the_program_git_the_error_says_so(tmp_path: Path) -> None:
@@ -216,7 +219,7 @@ def test_a_program_that_is_not_committed_is_refused_before_its_jobs_fail(repo: P
     """Bug: a sweep of `python: can't open file`."""
     (repo / "new.py").touch()
     with pytest.raises(SnapshotError, match=r"new\.py is not in the version"):
-        freeze_code(repo / "new.py", LogDir(repo / "logs"), SnapshotOptions("commit"))
+        freeze_code(repo / "new.py", LogDir(repo / "logs"), SnapshotOptions(SnapshotMode.COMMIT))
 
 
 def test_a_linked_work_tree_is_a_repository_too(repo: Path, tmp_path: Path) -> None:

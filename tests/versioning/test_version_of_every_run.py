@@ -307,11 +307,12 @@ def test_copies_cannot_be_written_by_jobs(open_folder: Path, environment: dict[s
     program = """
 import os, sys
 from pathlib import Path
+from mlxp_core.runs.code_version import SnapshotMode
 from mlxp_core.runs.layout import LogDir
 from mlxp_core.versioning.export import remove_tree
 from mlxp_core.versioning.snapshot import SnapshotOptions, freeze_code
 top = Path(sys.argv[1])
-code = freeze_code(top / "main.py", LogDir(top / "logs"), SnapshotOptions("commit"))
+code = freeze_code(top / "main.py", LogDir(top / "logs"), SnapshotOptions(SnapshotMode.COMMIT))
 for name in ("new.txt", "lib.py", "sub/x"):
     try:
         (code.copy / name).parent.mkdir(exist_ok=True)
