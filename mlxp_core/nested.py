@@ -1,4 +1,4 @@
-"""Nested mappings and lists of plain values: converted, compared, walked through."""
+"""Nested mappings and lists of plain values: convert them, compare them, walk through them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ KeyPath = tuple[Any, ...]  # keys and indices
 
 
 def to_builtins(value: Any) -> Any:
-    """The same value in what YAML and JSON have words for: anything else as its text."""
+    """Convert to the types that YAML and JSON have words for: anything else becomes its text."""
     if value is None or isinstance(value, (bool, int, float, str)):
         # exactly these types: a subclass (a str enum, numpy's float) has a name of its own in YAML
         for kind in (bool, int, float, str):
@@ -27,7 +27,7 @@ def to_builtins(value: Any) -> Any:
 
 
 def canonical_json(value: Any) -> str:
-    """A text by which plain values are the same: of the same types, keys included, and mappings in any order."""
+    """Give a text that is equal for equal plain values: of the same types, keys included, mappings in any order."""
     return json.dumps(_in_order(to_builtins(value)))
 
 
@@ -38,19 +38,26 @@ def _in_order(value: Any) -> Any:
 
 
 def leaves(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
-    """Each value that is neither a mapping nor a list, or is an empty one, with its place."""
-    if isinstance(value, (dict, list)) and (value or not path):
+    """Each value below this one that holds no others, an empty mapping or list too, with its path."""
+    if isinstance(value, (dict, list)) and value:
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             yield from leaves(item, (*path, key))
-    else:
+    elif path:
         yield path, value
 
 
-def value_at(config: Any, path: Sequence[Any], default: Any = None) -> Any:
-    """The value at a place; the default where there is none."""
+def interpolations(value: Any) -> Iterator[tuple[KeyPath, str]]:
+    """Each text that has an interpolation in it, with its path."""
+    return ((path, text) for path, text in leaves(value) if isinstance(text, str) and "${" in text)
+
+
+def value_at(value: Any, path: Sequence[Any], default: Any = None) -> Any:
+    """The value at a path; ``default`` where there is none."""
     for key in path:
+        if isinstance(value, str):  # which has items, too
+            return default
         try:
-            config = config[key]
+            value = value[key]
         except (LookupError, TypeError):
             return default
-    return config
+    return value

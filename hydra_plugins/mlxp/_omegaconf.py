@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, base, flag_override, grammar_parser
 from omegaconf.errors import OmegaConfBaseException
 
-from mlxp_core.nested import KeyPath, leaves, to_builtins, value_at
+from mlxp_core.nested import KeyPath, interpolations, leaves, to_builtins, value_at
 
 Plain = dict[str, Any]
 _ABSENT = object()
@@ -184,7 +184,7 @@ def _holder(values: Any, path: KeyPath) -> Any:
 
 
 def _interpolations(values: Any) -> list[tuple[KeyPath, str]]:
-    return [(path, value) for path, value in leaves(values) if isinstance(value, str) and "${" in value]
+    return [*interpolations(values)]
 
 
 def interpolates(value: Any) -> bool:

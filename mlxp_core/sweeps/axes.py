@@ -1,4 +1,4 @@
-"""Which jobs a sweep has: axes multiplied, walked together, repeated, sampled. Pure: lists of overrides in and out."""
+"""Make the jobs of a sweep: axes multiplied, zipped, repeated, sampled. Pure: lists of overrides in and out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Overrides = list[str]
 
 @dataclass(frozen=True)
 class Axis:
-    """What a sweep walks along: the overrides of each step, the keys that they set, and where these are given."""
+    """A dimension of a sweep: the keys that it sets, and their overrides at each step."""
 
     keys: tuple[str, ...]
     steps: tuple[tuple[str, ...], ...]
@@ -58,32 +58,32 @@ def product(axes: Sequence[Axis]) -> list[Overrides]:
 
 
 def repeat_axes(repeat: Mapping[str, int]) -> list[Axis]:
-    """An axis for each key that counts: ``{seed: 3}`` is ``seed=0``, ``seed=1``, ``seed=2``."""
+    """Make an axis for each key, of numbers from 0: ``{seed: 3}`` is ``seed=0``, ``seed=1``, ``seed=2``."""
     for key, count in repeat.items():
         if count < 1:
             raise ConfigurationError(f"hydra.sweeper.repeat={{{key}: {count}}}: a job is run once at least")
     return [
-        Axis((key,), tuple((f"{key}={at}",) for at in range(count)), "in hydra.sweeper.repeat")
+        Axis((key,), tuple((f"{key}={number}",) for number in range(count)), "in hydra.sweeper.repeat")
         for key, count in repeat.items()
     ]
 
 
 def sample(jobs: Sequence[Overrides], count: int, seed: int) -> list[Overrides]:
-    """So many of the jobs at random, in their order; the same ones for the same seed and jobs."""
+    """Draw ``count`` of the jobs at random, kept in their order; the same ones for the same seed and jobs."""
     if count < 1:
         raise ConfigurationError(f"hydra.sweeper.sample={count}: at least one job must be left")
     if count >= len(jobs):
         return list(jobs)
-    return [jobs[at] for at in sorted(random.Random(seed).sample(range(len(jobs)), count))]  # noqa: S311
+    return [jobs[index] for index in sorted(random.Random(seed).sample(range(len(jobs)), count))]  # noqa: S311
 
 
 def _find(axes: Sequence[Axis], key: str) -> Axis:
     for axis in axes:
-        if any(key in {own, _bare(own)} for own in axis.keys):
+        if any(key in {axis_key, _bare(axis_key)} for axis_key in axis.keys):
             if len(axis.steps) > 1 and len(axis.keys) == 1:
                 return axis
-            what = "is walked with others already" if len(axis.keys) > 1 else f"has one value, {axis.steps[0][0]}"
-            raise ConfigurationError(f"hydra.sweeper.zip: {key} {what}")
+            problem = "is walked with others already" if len(axis.keys) > 1 else f"has one value, {axis.steps[0][0]}"
+            raise ConfigurationError(f"hydra.sweeper.zip: {key} {problem}")
     swept = ", ".join(axis.keys[0] for axis in axes if len(axis.steps) > 1)
     raise ConfigurationError(f"hydra.sweeper.zip: {key} is not swept; there is {swept or 'nothing that is'}")
 

@@ -1,14 +1,16 @@
-"""Which runs of a log directory have a given configuration, and what is to be done about a job that has such runs."""
+"""Find the runs that jobs of a sweep have already, by configuration and code; plan which to skip, resume or run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.jobs.refresh import refresh
-from mlxp_core.nested import canonical_json, value_at
+from mlxp_core.nested import KeyPath, canonical_json, value_at
+from mlxp_core.runs.code_version import CodeVersion, SnapshotMode
 from mlxp_core.runs.layout import LogDir, RunDir
 from mlxp_core.runs.listing import list_runs
 from mlxp_core.runs.state import RunState
@@ -21,7 +23,7 @@ UNFINISHED = (Status.FAILED, Status.TIMEOUT, Status.PREEMPTED, Status.LOST, Stat
 
 @dataclass(frozen=True)
 class SkipPolicy:
-    """Which runs count."""
+    """Which runs stand for a job."""
 
     skip: Collection[Status]
     any_code: bool
@@ -31,128 +33,148 @@ class SkipPolicy:
     program: str  # as Hydra calls it
 
 
-@dataclass
+@dataclass(frozen=True)
 class SweepPlan:
-    """What becomes of jobs, by their place in the list."""
+    """What to do for each job, by its index in the list, and the runs that would have changed it."""
 
-    new: list[int] = field(default_factory=list)
-    resumed: dict[int, RunDir] = field(default_factory=dict)  # unfinished, in its own folder
-    skipped: dict[int, RunState] = field(default_factory=dict)  # has such a run
-    other_code: list[RunState] = field(default_factory=list)  # would have counted, had their code been the same
-    # so would these, of the same text, had the environment given it the same values; with where these differ
-    other_values: dict[RunDir, list[str]] = field(default_factory=dict)
-    not_resumed: list[RunState] = field(default_factory=list)  # unfinished, of other code, so left as they are
+    new: list[int]
+    resumed: dict[int, RunDir]  # unfinished, in its own folder
+    skipped: dict[int, RunState]  # has such a run
+    other_code: list[RunState]  # would have counted, had their code been the same
+    # so would these, of the same text, had the environment given it the same values; with the keys that differ
+    other_values: dict[RunDir, list[str]]
+    not_resumed: list[RunState]  # unfinished, of other code, so left as they are
 
 
-def parse_statuses(given: Any) -> list[Status]:
-    """Status by name, one or several. Raises ConfigurationError."""
-    found = []
-    for name in given if isinstance(given, list) else [given] if given else []:
+def parse_statuses(names: Any) -> list[Status]:
+    """Look up one status by name, or several. Raises ConfigurationError."""
+    statuses = []
+    for name in names if isinstance(names, list) else [names] if names else []:
         if str(name).upper() not in Status.__members__:
             raise ConfigurationError(f"hydra.sweeper.skip: {name!r} is none of {', '.join(Status.__members__)}")
-        found.append(Status[str(name).upper()])
-    return found
+        statuses.append(Status[str(name).upper()])
+    return statuses
 
 
 def plan_sweep(
     log_dir: LogDir,
     configs: Sequence[Mapping[str, Any]],
-    wish: SkipPolicy,
-    resolved: Callable[[int], Mapping[str, Any]],
+    policy: SkipPolicy,
+    resolve: Callable[[int], Mapping[str, Any]],
 ) -> SweepPlan:
-    """Find out what is to be run of jobs with these configurations (with their interpolations).
+    """Find out which jobs with these configurations (with their interpolations) are still to be run.
 
-    ``resolved`` gives the configuration of the job at a place without interpolations; it is asked only where they look
-    into the environment. The schedulers are asked about runs that have not ended.
+    ``resolve`` gives the configuration of the job at an index without interpolations; it is called only where they
+    look into the environment. The schedulers are asked about runs that have not ended.
     """
-    known = _by_configuration(log_dir, configs)
-    made = SweepPlan()
-    known = {at: _with_these_values(runs, configs[at], resolved, at, made) for at, runs in known.items()}
-    standings = {run: RunState.load(run) for runs in known.values() for run in runs}
-    ours = {run: one for run, one in standings.items() if _program(one) in {wish.program, None}}
-    other = {run: where for run, where in made.other_values.items() if _program(RunState.load(run)) == wish.program}
-    made.other_values = other
+    candidates: dict[int, list[RunDir]] = {}
+    other_values: dict[RunDir, list[str]] = {}
+    for index, runs in _by_configuration(log_dir, configs).items():
+        different = _different_values(runs, configs[index], partial(resolve, index))
+        candidates[index] = [run for run in runs if run not in different]
+        other_values |= different
+    states = {run: RunState.load(run) for runs in candidates.values() for run in runs}
+    ours = {run: state for run, state in states.items() if _program(state) in {policy.program, None}}
     refresh(ours.values())
-    for at in range(len(configs)):
-        _decide(at, [ours[run] for run in known[at] if run in ours], wish, made)
-    return made
+    return assign_runs(
+        [[ours[run] for run in candidates[index] if run in ours] for index in range(len(configs))],
+        policy,
+        {run: keys for run, keys in other_values.items() if _program(RunState.load(run)) == policy.program},
+    )
 
 
-def _with_these_values(
-    runs: Sequence[RunDir],
-    config: Mapping[str, Any],
-    resolved: Callable[[int], Mapping[str, Any]],
-    at: int,
-    made: SweepPlan,
-) -> list[RunDir]:
-    """Those of the runs in whose configuration the environment has not put something else."""
+def assign_runs(
+    candidates: Sequence[Sequence[RunState]], policy: SkipPolicy, other_values: Mapping[RunDir, list[str]]
+) -> SweepPlan:
+    """Decide for each job, by the runs that have its configuration. No two jobs resume the same run."""
+    new: list[int] = []
+    resumed: dict[int, RunDir] = {}
+    skipped: dict[int, RunState] = {}
+    other_code: list[RunState] = []
+    not_resumed: list[RunState] = []
+    for index, states in enumerate(candidates):
+        existing, resume = _existing_run(states, policy, taken=set(resumed.values()))
+        if existing is None:
+            new.append(index)
+            other_code += [state for state in states if not _counts(state, policy) and state.status in policy.skip]
+            if policy.resume:
+                not_resumed += [state for state in states if _is_unfinished(state) and not _can_resume(state, policy)]
+        elif resume:
+            resumed[index] = existing.run
+        else:
+            skipped[index] = existing
+    return SweepPlan(new, resumed, skipped, other_code, dict(other_values), not_resumed)
+
+
+def _existing_run(
+    states: Sequence[RunState], policy: SkipPolicy, taken: Collection[RunDir]
+) -> tuple[RunState | None, bool]:
+    """The run that stands for a job, if one does, and True where it is to be resumed."""
+    if done := [state for state in states if _counts(state, policy) and state.status in policy.skip]:
+        return done[-1], False
+    if not policy.resume:
+        return None, False
+    same = [state for state in states if _can_resume(state, policy)]
+    unfinished = [state for state in same if _is_unfinished(state) and state.run not in taken]
+    open_statuses = {Status.PENDING, Status.RUNNING}
+    if under_way := [state for state in same if state.status in open_statuses and state not in unfinished]:
+        return under_way[-1], False
+    return (unfinished[-1], True) if unfinished else (None, False)
+
+
+def _counts(state: RunState, policy: SkipPolicy) -> bool:
+    return policy.any_code or (policy.commit is not None and _has_same_code(state, policy))
+
+
+def _can_resume(state: RunState, policy: SkipPolicy) -> bool:
+    # without a version there is none to be another one, where the user says that any will do
+    return _counts(state, policy) and _has_same_code(state, policy)
+
+
+def _is_unfinished(state: RunState) -> bool:
+    return state.status in UNFINISHED or (state.status is Status.PENDING and not state.is_submitted)
+
+
+def _has_same_code(state: RunState, policy: SkipPolicy) -> bool:
+    version = CodeVersion.from_info(state.info)
+    # in place it ran files that may have been any
+    commit = None if version.snapshot == SnapshotMode.NONE else version.commit
+    return (commit, version.function_hash) == (policy.commit, policy.function_hash)
+
+
+def _program(state: RunState) -> Any:
+    hydra = state.info.get("hydra")
+    return hydra.get("job_name") if isinstance(hydra, Mapping) else None
+
+
+def _different_values(
+    runs: Sequence[RunDir], config: Mapping[str, Any], resolve: Callable[[], Mapping[str, Any]]
+) -> dict[RunDir, list[str]]:
+    """Runs in whose configuration the environment has put something else, with the keys."""
     paths = environment_paths(config) if runs else []
     if not paths:
-        return list(runs)
-    here = resolved(at)
-    same = []
+        return {}
+    resolved = resolve()
+    different = {}
     for run in runs:
         try:
-            theirs = load_yaml(run.config)
+            recorded = load_yaml(run.config)
         except (OSError, ValueError):  # not known, so it counts
-            same.append(run)
             continue
-        values = [(path, value_at(theirs, path), value_at(here, path)) for path in paths]
-        # what has no value before there is a job is decided there; the values themselves may be secrets
-        other = [
-            ".".join(map(str, path))
-            for path, old, new in values
-            if not (isinstance(new, str) and "${" in new) and canonical_json(old) != canonical_json(new)
-        ]
-        if other:
-            made.other_values[run] = other
-        else:
-            same.append(run)
-    return same
+        # the keys alone: the values may be secrets
+        if keys := [_dotted(path) for path in paths if _differs(value_at(recorded, path), value_at(resolved, path))]:
+            different[run] = keys
+    return different
 
 
-def _decide(at: int, runs: Sequence[RunState], wish: SkipPolicy, made: SweepPlan) -> None:
-    counting = [one for one in runs if wish.any_code or _is_of(one, wish)]
-    done = [one for one in counting if one.status in wish.skip]
-    if done:
-        made.skipped[at] = done[-1]
-        return
-    if wish.resume:
-        # without a version there is none to be another one, where the user says that any will do
-        same = [one for one in counting if _code_of(one) == (wish.commit, wish.function_hash)]
-        taken = set(made.resumed.values())
-        unfinished = [one for one in same if _is_unfinished(one) and one.run not in taken]
-        under_way = [one for one in same if one.status in {Status.PENDING, Status.RUNNING} and one not in unfinished]
-        if under_way:
-            made.skipped[at] = under_way[-1]
-            return
-        if unfinished:
-            made.resumed[at] = unfinished[-1].run
-            return
-        made.not_resumed += [one for one in runs if one not in same and _is_unfinished(one)]
-    made.other_code += [one for one in runs if one not in counting and one.status in wish.skip]
-    made.new.append(at)
+def _differs(recorded: Any, resolved: Any) -> bool:
+    if isinstance(resolved, str) and "${" in resolved:  # it has no value before there is a job, which decides then
+        return False
+    return canonical_json(recorded) != canonical_json(resolved)
 
 
-def _is_unfinished(one: RunState) -> bool:
-    return one.status in UNFINISHED or (one.status is Status.PENDING and not one.is_submitted)
-
-
-def _is_of(one: RunState, wish: SkipPolicy) -> bool:
-    return wish.commit is not None and _code_of(one) == (wish.commit, wish.function_hash)
-
-
-def _code_of(one: RunState) -> tuple[Any, Any]:
-    """The commit that a run ran, None where it ran in place, on files that may have been any; its function's hash."""
-    version = one.info.get("version_manager")
-    if not isinstance(version, Mapping):
-        return None, None
-    return None if version.get("snapshot") == "none" else version.get("commit_hash"), version.get("function_hash")
-
-
-def _program(one: RunState) -> Any:
-    hydra = one.info.get("hydra")
-    return hydra.get("job_name") if isinstance(hydra, Mapping) else None
+def _dotted(path: KeyPath) -> str:
+    return ".".join(map(str, path))
 
 
 def _by_configuration(log_dir: LogDir, configs: Sequence[Mapping[str, Any]]) -> dict[int, list[RunDir]]:
@@ -162,26 +184,26 @@ def _by_configuration(log_dir: LogDir, configs: Sequence[Mapping[str, Any]]) -> 
     keys in another order: only these are parsed, for that takes long.
     """
     texts = [dump_yaml(config) for config in configs]
-    places: dict[tuple[str, ...], list[int]] = {}
-    for at, text in enumerate(texts):
-        places.setdefault(_lines(text), []).append(at)
-    found: dict[int, list[RunDir]] = {at: [] for at in range(len(configs))}
+    indices: dict[tuple[str, ...], list[int]] = {}
+    for index, text in enumerate(texts):
+        indices.setdefault(_sorted_lines(text), []).append(index)
+    matching: dict[int, list[RunDir]] = {index: [] for index in range(len(configs))}
     for run in list_runs(log_dir) if log_dir.path.is_dir() else ():
         try:
             text = run.config_unresolved.read_text(encoding="utf-8")
         except (OSError, ValueError):
             continue
-        for at in places.get(_lines(text), ()):
-            if text == texts[at] or _says(text, run, configs[at]):
-                found[at].append(run)
-    return found
+        for index in indices.get(_sorted_lines(text), ()):
+            if text == texts[index] or _holds(text, run, configs[index]):
+                matching[index].append(run)
+    return matching
 
 
-def _lines(text: str) -> tuple[str, ...]:
+def _sorted_lines(text: str) -> tuple[str, ...]:
     return tuple(sorted(text.splitlines()))
 
 
-def _says(text: str, run: RunDir, config: Mapping[str, Any]) -> bool:
+def _holds(text: str, run: RunDir, config: Mapping[str, Any]) -> bool:
     try:
         return canonical_json(read_yaml(text, run.config_unresolved)) == canonical_json(config)
     except ValueError:

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,6 @@ from hydra.test_utils.launcher_common_tests import BatchedSweeperTestSuite, Inte
 from support import Project, until
 
 from hydra_plugins.mlxp._points import in_grammar
-from mlxp_core.errors import ConfigurationError
-from mlxp_core.runs.layout import LogDir, RunDir
-from mlxp_core.runs.status import Status
-from mlxp_core.sweeps import axes as combinations
-from mlxp_core.sweeps import existing_runs
-from mlxp_core.sweeps.axes import Axis
-from mlxp_core.yaml_io import dump_yaml
 
 
 @pytest.mark.parametrize(("launcher_name", "overrides"), [("basic", ["hydra/sweeper=mlxp"])])
@@ -416,35 +408,6 @@ def test_batches_are_composed_once_and_number_their_jobs(project: Project) -> No
     assert project.submission(1)["job_id"] != project.submission(3)["job_id"]
 
 
-def axis(key: str, *values: int) -> Axis:
-    return Axis((key,), tuple((f"{key}={value}",) for value in values))
-
-
-def test_groups_of_lists_are_walked_side_by_side() -> None:
-    """Bug: the second group walked with the first; the order of the arguments lost."""
-    axes = [axis("a", 1, 2), axis("+b", 3, 4), axis("c", 5, 6), axis("d", 7, 8), axis("e", 9)]
-    joined = combinations.zip_axes(axes, [["a", "d"], ["b", "c"]])
-    assert combinations.product(joined) == [
-        ["a=1", "d=7", "+b=3", "c=5", "e=9"],
-        ["a=1", "d=7", "+b=4", "c=6", "e=9"],
-        ["a=2", "d=8", "+b=3", "c=5", "e=9"],
-        ["a=2", "d=8", "+b=4", "c=6", "e=9"],
-    ]
-    with pytest.raises(ConfigurationError, match="needs lists of the same length: a has 2, b has 3"):
-        combinations.zip_axes([axis("a", 1, 2), axis("b", 1, 2, 3)], [["a", "b"]])
-    with pytest.raises(ConfigurationError, match="b is walked with others already"):
-        combinations.zip_axes([axis("a", 1, 2), axis("b", 1, 2)], [["a", "b"], ["b", "a"]])
-
-
-def test_a_sample_keeps_the_order_and_never_asks_for_more_than_there_is() -> None:
-    """Bug: a ValueError for a small sweep."""
-    jobs = [[str(number)] for number in range(10)]
-    assert combinations.sample(jobs, 20, 0) == jobs
-    some = combinations.sample(jobs, 4, 0)
-    assert some == sorted(some)
-    assert len(some) == 4
-
-
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -463,110 +426,3 @@ def test_a_sample_keeps_the_order_and_never_asks_for_more_than_there_is() -> Non
 def test_plain_values_in_hydras_grammar(value: Any, text: str) -> None:
     """Bug: text that becomes a number, a truth or nothing."""
     assert in_grammar(value) == text
-
-
-COMMIT, OTHER = "a" * 40, "b" * 40
-
-
-def made(log_dir: LogDir, number: int, status: str, config: str = "lr: 1\nseed: 2\n", **info: Any) -> RunDir:
-    run = log_dir.run(number)
-    run.metadata.mkdir(parents=True)
-    run.config_unresolved.write_text(config)
-    version = {"commit_hash": info.pop("commit", COMMIT), **info.pop("version", {})}
-    facts = {"status": status, "attempt": 1, "version_manager": version, "hydra": {"job_name": "main"}, **info}
-    run.info.write_text(dump_yaml(facts))
-    return run
-
-
-def planned(log_dir: LogDir, configs: Sequence[dict[str, Any]], **wish: Any) -> existing_runs.SweepPlan:
-    usual = {"skip": [Status.COMPLETE], "any_code": False, "resume": True, "commit": COMMIT, "program": "main"}
-    return existing_runs.plan_sweep(
-        log_dir, configs, existing_runs.SkipPolicy(**{"function_hash": None, **usual, **wish}), configs.__getitem__
-    )
-
-
-CONFIG = {"lr": 1, "seed": 2}
-
-
-def test_every_status_has_its_consequence(tmp_path: Path) -> None:
-    """Bug: a status that nobody thought of; a log directory that is not there yet."""
-    assert planned(LogDir(tmp_path / "none"), [CONFIG]).new == [0]
-    for number, status in enumerate(Status):
-        log_dir = LogDir(tmp_path / str(number))
-        run = made(log_dir, 1, status.value)
-        plan = planned(log_dir, [CONFIG])
-        if status in {Status.COMPLETE, Status.RUNNING}:
-            assert plan.skipped[0].run == run
-        else:  # PENDING is here one that was never submitted
-            assert plan.resumed == {0: run}
-        assert planned(log_dir, [CONFIG], skip=[status], resume=False).new == []
-        assert planned(log_dir, [CONFIG], skip=[], resume=False).new == [0]
-
-
-def test_a_configuration_is_the_same_in_another_order_and_another_one_is_not(tmp_path: Path) -> None:
-    """Bug: `+a=1 +b=2` and `+b=2 +a=1` taken for two; the same lines under other keys taken for one."""
-    log_dir = LogDir(tmp_path)
-    made(log_dir, 1, "COMPLETE", "a:\n  x: 1\nb:\n  y: 2\n")
-    configs = [{"b": {"y": 2}, "a": {"x": 1}}, {"b": {"x": 1}, "a": {"y": 2}}, {"a": {"x": 1}}]
-    plan = planned(log_dir, configs)
-    assert (list(plan.skipped), plan.new) == ([0], [1, 2])
-
-
-def test_types_are_a_part_of_a_configuration(tmp_path: Path) -> None:
-    """Bug: 1 and true swapped between two nodes taken for the same, as Python does; NaN never the same."""
-    log_dir = LogDir(tmp_path)
-    made(log_dir, 1, "COMPLETE", "p:\n  a: 1\nq:\n  a: true\nr: .nan\n")
-    nan = float("nan")
-    configs = [{"p": {"a": True}, "q": {"a": 1}, "r": nan}, {"r": nan, "q": {"a": True}, "p": {"a": 1}}]
-    assert planned(log_dir, configs).new == [0]
-
-
-def test_what_the_environment_puts_into_a_configuration_is_a_part_of_it(tmp_path: Path) -> None:
-    """Bug: results for DATA=/d1 taken for those of DATA=/d2; a run anew because it is another time, or another job."""
-    log_dir = LogDir(tmp_path)
-    text = "data: ${oc.env:DATA,/d1}\nat: ${now:%S}\nid: ${oc.env:SLURM_JOB_ID,none}\n"
-    run = made(log_dir, 1, "COMPLETE", text)
-    run.config.write_text("data: /d1\nat: '01'\nid: '4711'\n")
-    config = {"data": "${oc.env:DATA,/d1}", "at": "${now:%S}", "id": "${oc.env:SLURM_JOB_ID,none}"}
-    wish = existing_runs.SkipPolicy([Status.COMPLETE], False, False, COMMIT, None, "main")
-    here = {"data": "/d1", "at": "59", "id": "none"}
-    assert existing_runs.plan_sweep(log_dir, [config], wish, lambda _: here).new == []
-    plan = existing_runs.plan_sweep(log_dir, [config], wish, lambda _: {**here, "data": "/d2"})
-    assert (plan.new, plan.other_values) == ([0], {run: ["data"]})
-
-
-def test_other_code_other_programs_and_unknown_code_do_not_count(tmp_path: Path) -> None:
-    """Bug: results of old code taken for those of the new; train.py skipped because eval.py is complete."""
-    log_dir = LogDir(tmp_path)
-    old = made(log_dir, 1, "COMPLETE", commit=OTHER)
-    made(log_dir, 2, "COMPLETE", hydra={"job_name": "eval"})
-    plan = planned(log_dir, [CONFIG])
-    assert (plan.new, [one.run for one in plan.other_code]) == ([0], [old])
-    assert planned(log_dir, [CONFIG], commit=None).new == [0]
-    assert planned(log_dir, [CONFIG], any_code=True).skipped[0].run == old
-    failed = made(log_dir, 3, "FAILED", commit=OTHER)
-    plan = planned(log_dir, [CONFIG], skip=[], any_code=True)
-    assert (plan.resumed, [one.run for one in plan.not_resumed]) == ({}, [failed])
-    assert planned(log_dir, [CONFIG], skip=[], commit=OTHER).resumed == {0: failed}
-
-
-def test_a_task_function_that_was_sent_is_a_part_of_the_code(tmp_path: Path) -> None:
-    """Bug: a notebook's function is changed, and `skip` keeps the results of the old one: the commit is the same."""
-    log_dir = LogDir(tmp_path)
-    failed = made(log_dir, 1, "FAILED", version={"function_hash": "c1"})
-    old = made(log_dir, 2, "COMPLETE", version={"function_hash": "d2"})
-    assert planned(log_dir, [CONFIG], function_hash="d2").skipped[0].run == old
-    assert planned(log_dir, [CONFIG], function_hash="c1").resumed == {0: failed}
-    for changed in ("e3", None):
-        plan = planned(log_dir, [CONFIG], function_hash=changed)
-        assert (plan.new, [one.run for one in plan.other_code]) == ([0], [old])
-    assert planned(log_dir, [CONFIG], function_hash="e3", any_code=True).skipped[0].run == old
-
-
-def test_equal_jobs_take_different_runs(tmp_path: Path) -> None:
-    """Bug: one failed run taken up twice."""
-    log_dir = LogDir(tmp_path)
-    first, second = made(log_dir, 1, "FAILED"), made(log_dir, 2, "LOST")
-    plan = planned(log_dir, [CONFIG] * 3)
-    assert set(plan.resumed.values()) == {first, second}
-    assert plan.new == [2]
