@@ -1,4 +1,4 @@
-"""Which run this process records: ``current_run()``. The only module that remembers it."""
+"""The run that this process records: ``current_run()``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _failure: BaseException | None = None
 
 
 def current_run() -> Run:
-    """The run that this process records.
+    """Return the run that this process records.
 
     Raises NoActiveRunError where none is on, with how to switch one on; and the recording's own error where it failed.
     """
@@ -34,12 +34,12 @@ def push(run: Run) -> None:
 
 
 def pop(run: Run) -> None:
-    """Take a run away from being current."""
+    """Make the run before it the current one again."""
     if run in _active:
         _active.remove(run)
 
 
 def remember_failure(error: BaseException | None) -> None:
-    """Keep why there is no run, for current_run to raise."""
-    global _failure  # noqa: PLW0603  (what the process's one recording came to)
+    """Keep the reason why there is no run, for current_run to raise; None: there is no such reason any more."""
+    global _failure  # noqa: PLW0603  (of the process's one recording)
     _failure = error

@@ -1,4 +1,4 @@
-"""What software and hardware a run met. Reads; changes nothing; imports nothing heavy."""
+"""Describe the software and hardware that a run met. Changes nothing; imports nothing heavy."""
 
 from __future__ import annotations
 

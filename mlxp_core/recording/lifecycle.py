@@ -1,4 +1,4 @@
-"""Opens and closes runs: RUNNING when the work starts, how it ended when it ends. A job's only writer of info.yaml."""
+"""Open and close runs: write info.yaml with RUNNING when the work starts, and with its outcome when it ends."""
 
 from __future__ import annotations
 
@@ -40,7 +40,6 @@ def start_recording(
     """Start recording in a run folder, and make it the current run.
 
     ``code`` is the top of the code that runs, where it is known; ``launch_dir`` the directory of the command line.
-
     ``config`` is None where the submission has written the configuration already. A folder that holds an attempt
     which has started before gets the next one: what the earlier wrote is put aside, not over. script.sh counts those
     that ended before a program of theirs was up, too.
@@ -58,11 +57,7 @@ def start_recording(
         written = digest.write_config(layout, nested.to_builtins(config))
         if config_unresolved is not None:
             write_yaml(layout.config_unresolved, nested.to_builtins(config_unresolved))
-    distributions = {
-        "distributions": installed_distributions().pip_freeze,
-        "lock_files": lock_files(code) if code else {},
-    }
-    write_yaml(layout.environment, {**describe_environment(), **distributions})
+    _write_environment(layout, code)
     info = metadata.running_info(layout, before, attempt, this_process(), {**_program(), **(facts or {})})
     info = metadata.with_requirements(info, installed_distributions().requirements(list(sys.modules)))
     run = Run(layout, attempt, launch_dir or Path.cwd())
@@ -71,14 +66,26 @@ def start_recording(
         write_yaml(layout.info, info)
     else:
         digest.write_info(layout, info, config=written)
-    signals.install(run, lambda name: finish(run, *metadata.outcome_of_signal(name), stop_signal=name))
-    current.push(run)
-    current.remember_failure(None)
+    _make_current(run)
     return run
 
 
+def _make_current(run: Run) -> None:
+    signals.install(run, lambda name: finish(run, *metadata.outcome_of_signal(name), stop_signal=name))
+    current.push(run)
+    current.remember_failure(None)
+
+
+def _write_environment(layout: RunDir, code: Path | None) -> None:
+    distributions = {
+        "distributions": installed_distributions().pip_freeze,
+        "lock_files": lock_files(code) if code else {},
+    }
+    write_yaml(layout.environment, {**describe_environment(), **distributions})
+
+
 def end_recording(run: Run, error: BaseException | None, value: Any = None) -> None:
-    """Write how the run ended, by what its program came to: an exception, or none, and what it returned."""
+    """Write the outcome of a run whose program raised an exception, or none and returned a value."""
     stop_signal = signals.observed_stop_signal(run)
     status, described = metadata.outcome(error, stopping=stop_signal is not None)
     finish(run, status, described, stop_signal=stop_signal, value=value)
@@ -92,7 +99,7 @@ def finish(
     stop_signal: str | None = None,
     value: Any = None,
 ) -> None:
-    """Write how the run ended, and what it returned; it is no longer the current one."""
+    """Write the outcome of a run, and what it returned; it is no longer the current one."""
     current.pop(run)
     if os.getpid() != run.pid:
         return  # a forked child that comes to an end of its own; the run is its parent's
@@ -102,7 +109,7 @@ def finish(
         attempt = before.get("attempt")
         if attempt == run.attempt:
             if status is Status.COMPLETE:
-                _keep(run.layout, value)
+                _save_return_value(run.layout, value)
             info = metadata.with_requirements(before, installed_distributions().requirements(list(sys.modules)))
             digest.write_info(run.layout, metadata.ended_info(info, status, error, stop_signal), ended=True)
         else:
@@ -112,7 +119,7 @@ def finish(
         signals.remove(run)
 
 
-def _keep(layout: RunDir, value: Any) -> None:
+def _save_return_value(layout: RunDir, value: Any) -> None:
     try:
         return_value.save_return_value(layout, value)
     except OSError as error:  # a full disk is no reason for a run that is complete not to say so
@@ -120,7 +127,7 @@ def _keep(layout: RunDir, value: Any) -> None:
 
 
 def close_for_dead_child(layout: RunDir, error: BaseException) -> None:
-    """Write how a run ended whose process, a child of this one, was killed before it could."""
+    """Write the outcome of a run whose process, a child of this one, was killed before it could."""
     info = load_yaml_or_empty(layout.info)
     ours = info.get("parent_process_id") == os.getpid()
     if ours and info.get("status") == Status.RUNNING and is_alive(info) is False:
@@ -133,8 +140,8 @@ def start_run(log_dir: str | os.PathLike[str], config: Mapping[str, Any] | None 
 
     ``config`` is any mapping of plain values. The run is COMPLETE when the block ends, FAILED when it raises.
     """
-    with RunAllocator(log_dir) as store:
-        layout = store.allocate()
+    with RunAllocator(log_dir) as allocator:
+        layout = allocator.allocate()
     run = start_recording(layout, config=config or {})
     try:
         yield run
@@ -145,9 +152,9 @@ def start_run(log_dir: str | os.PathLike[str], config: Mapping[str, Any] | None 
 
 
 def _counted_by_script() -> int:
-    """Which start of script.sh this is; only one program is it, so that nothing inherits the number."""
-    counted = os.environ.pop(_ATTEMPT, "")
-    return int(counted) if counted.isdigit() else 1
+    """The number that script.sh gave this start; taken out of the environment, so that no child inherits it."""
+    number = os.environ.pop(_ATTEMPT, "")
+    return int(number) if number.isdigit() else 1
 
 
 def _put_aside(layout: RunDir, attempt: int, info: Mapping[str, Any], *, with_config: bool) -> None:

@@ -1,4 +1,4 @@
-"""Metric files: one JSON object a line. The only module that writes them.
+"""Write metric files: one JSON object a line.
 
 Strict JSON: NaN and the infinities, which JSON has no number for, are written as the strings ``"NaN"``, ``"Infinity"``
 and ``"-Infinity"``. A line is one write of a whole line, so every call that returned has reached the operating
@@ -34,7 +34,7 @@ _SUFFIX = _HOME.metric_file("").name
 
 
 def _plain(value: object) -> object:
-    """Turn what JSON has no word for into what it has: scalars and arrays of numpy, torch, jax."""
+    """Convert scalars and arrays of numpy, torch, jax to what JSON has words for."""
     for method in ("item", "tolist"):  # item: a scalar; of an array with several values it raises ValueError
         convert = getattr(value, method, None)
         if convert is not None:
@@ -69,7 +69,7 @@ _encode = _encoder()
 
 
 def encode_line(metrics: Metrics) -> bytes:
-    r"""One call's metrics as one line of strict JSON.
+    r"""Encode one call's metrics as one line of strict JSON.
 
     >>> encode_line({"loss": float("nan"), "step": 3})
     b'{"loss": "NaN", "step": 3}\n'
@@ -125,7 +125,7 @@ def _finite(value: object) -> object:
 
 
 def type_of(value: object) -> str:
-    """``number`` or ``other``: which column type a reader gives the key."""
+    """Return ``number`` or ``other``: the kind of column that a reader makes of the key."""
     if isinstance(value, _NUMBERS):
         return "number"
     if isinstance(value, _OTHERS):
@@ -154,7 +154,7 @@ class MetricsFolder:
         return MetricsFile(self._open(name, _APPEND), self._open(f"{_KEYS}/{name}", _APPEND), self._path / name)
 
     def sizes(self) -> dict[str, int]:
-        """Bytes in every log, those of forked children too."""
+        """Count the bytes in every log, those of forked children too."""
         with os.scandir(self._fd) as entries:
             logs = [entry for entry in entries if entry.name.endswith(_SUFFIX) and not entry.name.startswith(".")]
             return {entry.name.removesuffix(_SUFFIX): entry.stat().st_size for entry in logs}
@@ -162,31 +162,31 @@ class MetricsFolder:
     def continue_from(self, earlier: RunDir, attempt: int, sizes: Mapping[str, int]) -> None:
         """Put the lines of an earlier attempt, up to these sizes, before those of this one.
 
-        However often and from whichever process it is called, each line is there once; of several places the furthest
+        However often and from whichever process it is called, each line is there once; of several sizes the largest
         counts. Raises FileNotFoundError where the earlier attempt's lines are gone.
         """
         with self._locked(_CONTINUED) as state:
             if attempt < state["attempt"]:
                 return
-            before = state["metrics"]
+            prepended = state["metrics"]  # bytes of earlier attempts that each log begins with
             if attempt > state["attempt"]:
-                places = {**dict.fromkeys(before, 0), **sizes}
+                wanted = {**dict.fromkeys(prepended, 0), **sizes}
             else:
-                places = {name: size for name, size in sizes.items() if size > before.get(name, 0)}
+                wanted = {name: size for name, size in sizes.items() if size > prepended.get(name, 0)}
             # all is read before anything is changed
             lines = {
-                name: earlier.metric_file(name).read_bytes()[:size] if size else b"" for name, size in places.items()
+                name: earlier.metric_file(name).read_bytes()[:size] if size else b"" for name, size in wanted.items()
             }
-            keys = {name: earlier.metric_keys_file(name).read_bytes() for name in places if lines[name]}
-            for log_name in places:
+            keys = {name: earlier.metric_keys_file(name).read_bytes() for name in wanted if lines[name]}
+            for log_name in wanted:
                 name = f"{log_name}{_SUFFIX}"
-                self._replace(name, lines[log_name] + self._read(name)[before.get(log_name, 0) :])
+                self._replace(name, lines[log_name] + self._read(name)[prepended.get(log_name, 0) :])
                 self._replace(f"{_KEYS}/{name}", keys.get(log_name, b"") + self._read(f"{_KEYS}/{name}"))
-                before[log_name] = len(lines[log_name])
+                prepended[log_name] = len(lines[log_name])
             state["attempt"] = attempt
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
         os.close(self._fd)
 
     def _open(self, name: str, flags: int) -> int:
@@ -206,7 +206,7 @@ class MetricsFolder:
 
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[dict[str, Any]]:
-        """A small JSON object in a file, for one process at a time; kept if the block does not raise."""
+        """Lend a small JSON object in a file to one process at a time; saved if the block does not raise."""
         with os.fdopen(self._open(name, os.O_RDWR | os.O_CREAT), "r+", encoding="utf-8") as file:
             with contextlib.suppress(OSError):  # a file system without locks: one process resumes a run, as a rule
                 fcntl.flock(file, fcntl.LOCK_EX)
@@ -223,10 +223,10 @@ class MetricsFile:
     __slots__ = ("_encode", "_fd", "_keys", "_keys_fd", "_known", "path")
 
     def __init__(self, fd: int, keys_fd: int, path: Path) -> None:
-        """Made by MetricsFolder.open; what is in the file already stays."""
+        """Take over descriptors that MetricsFolder.open has opened; what is in the file already stays."""
         self._fd, self._keys_fd, self.path = fd, keys_fd, path
         self._encode = line_encoder()
-        self._known: dict[str, str] = {}  # the type that was noted of a key; "other" is the last word
+        self._known: dict[str, str] = {}  # the type recorded for a key; "other" is final
         self._keys: set[str] = set()  # the same keys, for a quick look
         end = os.fstat(fd).st_size
         if end and os.pread(fd, 1, end - 1) != b"\n":
@@ -243,7 +243,7 @@ class MetricsFile:
             raise MetricsError(f"{self.path}: the disk took only a part of a line; is it full?")
 
     def replaced(self) -> bool:
-        """Whether another file is in its place: ``continue_from`` of another process has put it there."""
+        """Return True where another file is in its place: ``continue_from`` of another process has put it there."""
         return os.fstat(self._fd).st_nlink == 0
 
     def close(self) -> None:
@@ -252,7 +252,7 @@ class MetricsFile:
         os.close(self._keys_fd)
 
     def _type_changed(self, metrics: Metrics) -> bool:
-        """Whether a key that was a number holds something else: asked of many lines, so no value is converted."""
+        """Return True where a key that was a number holds something else; of many lines, so no value is converted."""
         return any(
             # an array has dimensions, a scalar of numpy or torch has none
             (isinstance(value, _OTHERS) or getattr(value, "ndim", None)) and self._known[key] == "number"

@@ -1,7 +1,7 @@
-"""What a running program has loaded: distributions with their versions, and modules that it should not have.
+"""List the distributions of an environment, and those that a running program has loaded, with their versions.
 
-Which distribution a module belongs to is asked of importlib.metadata, once for each state of an environment: reading
-the records of sixty packages takes 70 ms of CPU, of a cache of it 1.
+importlib.metadata is asked which distribution a module belongs to once for each state of an environment: reading the
+records of sixty packages takes 70 ms of CPU, reading a cache of it 1.
 """
 
 from __future__ import annotations
@@ -45,32 +45,32 @@ class InstalledDistributions(NamedTuple):
     @property
     def pip_freeze(self) -> list[str]:
         """All of them, as ``name==version``, by name."""
-        return [f"{name}=={version}" for name, version in sorted(self.versions.items(), key=lambda one: one[0].lower())]
+        return [f"{name}=={self.versions[name]}" for name in sorted(self.versions, key=str.lower)]
 
     def requirements(self, modules: Iterable[str]) -> list[str]:
         """Those of them that these modules belong to, as ``name==version``, by name."""
-        found: set[str] = set()
-        for name in {".".join(module.split(".")[:depth]) for module in modules for depth in (1, 2)}:
-            found.update(self.owners.get(name, ()))
-        return [f"{name}=={self.versions[name]}" for name in sorted(found, key=str.lower)]
+        names: set[str] = set()
+        for package in {".".join(module.split(".")[:depth]) for module in modules for depth in (1, 2)}:
+            names.update(self.owners.get(package, ()))
+        return [f"{name}=={self.versions[name]}" for name in sorted(names, key=str.lower)]
 
 
 @functools.cache
 def installed_distributions() -> InstalledDistributions:
-    """What importlib.metadata finds on sys.path, from the cache where the environment is the same as before."""
+    """List what importlib.metadata finds on sys.path, from the cache where the environment is the same as before."""
     key = hashlib.sha256(json.dumps([_VERSION, sys.version, _stamps()]).encode()).hexdigest()[:32]
-    place = _cache() / f"{key}.json"
+    cached = _cache() / f"{key}.json"
     with contextlib.suppress(OSError, ValueError, TypeError):
-        return InstalledDistributions(**json.loads(place.read_text(encoding="utf-8")))
-    found = _look()
+        return InstalledDistributions(**json.loads(cached.read_text(encoding="utf-8")))
+    installed = _scan()
     with contextlib.suppress(OSError):  # no home, or one that is full or read-only
-        place.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(place, json.dumps({"versions": found.versions, "owners": found.owners}))
-    return found
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(cached, json.dumps({"versions": installed.versions, "owners": installed.owners}))
+    return installed
 
 
 def lock_files(top: Path) -> dict[str, str]:
-    """The SHA-256 of each file that says what the environment is to be, by name."""
+    """Hash each file that pins an environment, with SHA-256, by name."""
     hashes = {}
     for name in LOCK_FILES:
         try:
@@ -96,29 +96,30 @@ def _stamps() -> list[tuple[str, int]]:
     return stamps
 
 
-def _look() -> InstalledDistributions:
+def _scan() -> InstalledDistributions:
     from importlib import metadata  # noqa: PLC0415  (25 ms)
 
     versions: dict[str, str] = {}
     owners: dict[str, list[str]] = {}
-    files: dict[str, metadata.Distribution] = {}
+    distributions: dict[str, metadata.Distribution] = {}
     for distribution in metadata.distributions():
         name = distribution.metadata["Name"]
         if name and name not in versions:  # the first on the path is the one that is imported
             versions[name] = distribution.version
-            files[name] = distribution
+            distributions[name] = distribution
     for module, names in metadata.packages_distributions().items():
-        known = sorted(set(names) & set(versions))
-        if len(known) == 1:
-            owners[module] = known
-        for name in known if len(known) > 1 else ():
-            for inner in _submodules(files[name], module):
-                owners.setdefault(inner, []).append(name)
+        sharing = sorted(set(names) & set(versions))
+        if len(sharing) == 1:
+            owners[module] = sharing
+            continue
+        for name in sharing:
+            for submodule in _submodules(distributions[name], module):
+                owners.setdefault(submodule, []).append(name)
     return InstalledDistributions(versions, owners)
 
 
 def _submodules(distribution: Any, package: str) -> set[str]:
-    """Of a package that several distributions share, such as google, what one of them has in it."""
+    """What one distribution has in a package that several share, such as google."""
     parts = (path.parts for path in distribution.files or ())
     return {f"{package}.{path[1].partition('.')[0]}" for path in parts if len(path) > 1 and path[0] == package}
 

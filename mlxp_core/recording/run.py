@@ -33,7 +33,7 @@ class Run:
         self.pid = os.getpid()  # the process whose run it is; a forked child may log to it, not end it
         self._folder: MetricsFolder | None = None
         self._files: dict[str, MetricsFile] = {}
-        self._said_why = False
+        self._has_warned = False
 
     def __repr__(self) -> str:
         """Name the folder."""
@@ -58,15 +58,15 @@ class Run:
 
     @property
     def stop_requested(self) -> bool:
-        """Whether the job should leave: a time limit is near, or its place is needed (SIGUSR1, SIGUSR2, SIGTERM).
+        """True once the job should leave: a time limit is near, or its place is needed (SIGUSR1, SIGUSR2, SIGTERM).
 
         A loop that looks at it once for each step or epoch saves a checkpoint when it is True, and returns. The run is
         then PREEMPTED, and resumed where the scheduler requeues it. From the first look on, the first of these signals
         does not end the program. Only a run that is recorded in the main thread is told.
         """
         name = signals.stop_signal(self)
-        if name is not None and not self._said_why:
-            self._said_why = True
+        if name is not None and not self._has_warned:
+            self._has_warned = True
             log.warning("%r: %s asks it to stop; stop_requested is True from now on", self, name)
         return name is not None
 
@@ -116,7 +116,7 @@ class Run:
         kind = artifacts.artifact_type(artifact_type)
         path = layout.artifact_file(artifact_type, artifact_name)
         if not path.exists():
-            raise ArtifactNotFoundError(f"there is no artifact {path}; {_what_is_there(layout)}")
+            raise ArtifactNotFoundError(f"there is no artifact {path}; {_listed(layout)}")
         return kind.load(str(path))
 
     def register_artifact_type(self, name: str, save: Callable[[Any, str], None], load: Callable[[str], Any]) -> None:
@@ -133,13 +133,13 @@ class Run:
         """
         path = self._artifact_file(_CHECKPOINTS, log_name)
         # pickle stops reading at its own end, so what follows can be added without a second file to keep in step
-        standing = {"attempt": self.attempt, "metrics": self._metrics().sizes()}
+        position = {"attempt": self.attempt, "metrics": self._metrics().sizes()}
         self._check_current()
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path, durable=True) as temporary:
             with temporary.open("wb") as stream:
                 pickle.dump(checkpoint, stream, protocol=4)
-                stream.write(b"\n" + json.dumps(standing).encode())
+                stream.write(b"\n" + json.dumps(position).encode())
             self._check_current()  # a large one takes its time
         return path
 
@@ -154,11 +154,11 @@ class Run:
         try:
             with path.open("rb") as stream:
                 checkpoint = pickle.load(stream)  # noqa: S301  (asked for by name, by a caller who trusts the run)
-                standing = stream.read()
+                position = stream.read()
         except FileNotFoundError:
             raise ArtifactNotFoundError(f"there is no checkpoint {path} yet") from None
-        if root is None and standing:
-            self._continue_metrics(json.loads(standing))
+        if root is None and position:
+            self._continue_metrics(json.loads(position))
         return checkpoint
 
     def open(self) -> None:
@@ -189,15 +189,15 @@ class Run:
                 "that it does not overwrite what the later one saves. End it."
             )
 
-    def _continue_metrics(self, standing: dict[str, Any]) -> None:
+    def _continue_metrics(self, position: dict[str, Any]) -> None:
         """Put the lines that the checkpoint knows of before those of this attempt."""
-        attempt = standing["attempt"]
+        attempt = position["attempt"]
         if attempt == self.attempt:
             return  # a checkpoint of this very attempt: the metrics are where they are
         while self._files:  # others come in their place
             self._files.popitem()[1].close()
         try:
-            self._metrics().continue_from(self.layout.attempt_dir(attempt), attempt, standing["metrics"])
+            self._metrics().continue_from(self.layout.attempt_dir(attempt), attempt, position["metrics"])
         except FileNotFoundError as error:
             # not raised: it would say to the caller that there is no checkpoint
             log.warning("%r: its metrics up to the checkpoint are not there (%s); they begin here", self, error)
@@ -210,18 +210,18 @@ class Run:
 
 
 def _only_type(layout: RunDir, name: str) -> str:
-    types = [folder.name for folder in _folders(layout) if (folder / name).exists()]
+    types = [folder.name for folder in _type_folders(layout) if (folder / name).exists()]
     if len(types) == 1:
         return types[0]
     if types:
         raise ArtifactError(f"several artifacts are called {name!r}: say artifact_type, one of {', '.join(types)}")
-    raise ArtifactNotFoundError(f"there is no artifact {name!r} in {layout.artifacts}; {_what_is_there(layout)}")
+    raise ArtifactNotFoundError(f"there is no artifact {name!r} in {layout.artifacts}; {_listed(layout)}")
 
 
-def _what_is_there(layout: RunDir) -> str:
-    there = [f"{path.parent.name}/{path.name}" for folder in _folders(layout) for path in sorted(folder.iterdir())]
-    return "there are: " + ", ".join(there) if there else "the run has none"
+def _listed(layout: RunDir) -> str:
+    names = [f"{path.parent.name}/{path.name}" for folder in _type_folders(layout) for path in sorted(folder.iterdir())]
+    return "there are: " + ", ".join(names) if names else "the run has none"
 
 
-def _folders(layout: RunDir) -> list[Path]:
+def _type_folders(layout: RunDir) -> list[Path]:
     return sorted(path for path in layout.artifacts.glob("*") if path.is_dir())

@@ -1,4 +1,4 @@
-"""Signals with which a scheduler asks a program to stop: SIGTERM, SIGUSR1, SIGUSR2. The only handlers of signals.
+"""Handle the signals with which a scheduler asks a program to stop: SIGTERM, SIGUSR1, SIGUSR2.
 
 A program that never asks ends by the signal as it would have without us, but for the mark that this leaves in its run.
 One that asks (``run.stop_requested``) is told, and leaves by itself. A handler of the user's own is left in charge,
@@ -24,7 +24,7 @@ _ASKS, _TOLD, _SIGNAL = range(3)
 
 
 class _Watch:
-    """What to do for one run, in the process that records it; a forked child has the page in common with it."""
+    """The state of one run's signals. A forked child shares the page with the process that records the run."""
 
     def __init__(self, on_end: Callable[[str], None]) -> None:
         self.pid = os.getpid()
@@ -45,14 +45,14 @@ def install(owner: object, on_end: Callable[[str], None]) -> None:
     if threading.current_thread() is threading.main_thread():
         caught = _caught()
         for number in _SIGNALS:
-            known = signal.getsignal(number)
+            handler = signal.getsignal(number)
             # Python does not know of a handler in C, such as that of faulthandler.register
-            if (known is signal.SIG_DFL and number not in caught) or known is _handle_in_child:
+            if (handler is signal.SIG_DFL and number not in caught) or handler is _handle_in_child:
                 signal.signal(number, _handle)
 
 
 def remove(owner: object) -> None:
-    """Call it no more."""
+    """Stop calling its ``on_end``; with the last owner the handlers go."""
     _watching.pop(owner, None)
     if threading.current_thread() is threading.main_thread() and not _watching:
         for number in _ours():
@@ -60,33 +60,33 @@ def remove(owner: object) -> None:
 
 
 def stop_signal(owner: object) -> str | None:
-    """The signal that asked the program to stop. From the first call on, a signal asks and does not end it.
+    """Return the signal that asked the program to stop. From the first call on, a signal asks and does not end it.
 
-    In a forked child it is the answer for its parent, whose run it is.
+    In a forked child it is that of its parent, whose run it is.
     """
-    watched = _watching.get(owner)
-    if watched is None:
+    watch = _watching.get(owner)
+    if watch is None:
         return None
-    watched.page[_ASKS] = 1
-    if not watched.page[_SIGNAL]:
+    watch.page[_ASKS] = 1
+    if not watch.page[_SIGNAL]:
         return None
-    watched.page[_TOLD] = 1
-    return signal.Signals(watched.page[_SIGNAL]).name
+    watch.page[_TOLD] = 1
+    return signal.Signals(watch.page[_SIGNAL]).name
 
 
 def observed_stop_signal(owner: object) -> str | None:
-    """The signal, where ``stop_signal`` has given one to the program: in this process or in a forked child."""
-    watched = _watching.get(owner)
-    if watched is None or not watched.page[_TOLD]:
+    """Return the signal that ``stop_signal`` has given to the program, in this process or in a forked child."""
+    watch = _watching.get(owner)
+    if watch is None or not watch.page[_TOLD]:
         return None
-    return signal.Signals(watched.page[_SIGNAL]).name
+    return signal.Signals(watch.page[_SIGNAL]).name
 
 
 def _handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  (the signature of a handler)
     """Nothing is logged here: the program may be in the middle of writing its log."""
-    global _last, _terminated  # noqa: PLW0603  (what the process was asked)
-    watched = [one for one in _watching.values() if one.pid == os.getpid()]
-    if any(one.page[_ASKS] for one in watched):
+    global _last, _terminated  # noqa: PLW0603  (the signals of this process)
+    watched = [watch for watch in _watching.values() if watch.pid == os.getpid()]
+    if any(watch.page[_ASKS] for watch in watched):
         now = time.monotonic()
         again = bool(_terminated) and now - _terminated > _SAME
         if number != signal.SIGTERM or not again:
@@ -94,12 +94,12 @@ def _handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  (the
                 _terminated = _terminated or now
             if _last != signal.SIGTERM:
                 _last = number
-            for one in watched:
-                one.page[_SIGNAL] = _last
+            for watch in watched:
+                watch.page[_SIGNAL] = _last
             return
     try:
-        for one in watched:
-            one.on_end(signal.Signals(number).name)
+        for watch in watched:
+            watch.on_end(signal.Signals(number).name)
     finally:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
@@ -107,7 +107,7 @@ def _handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  (the
 
 def _handle_in_child(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
     """A warning to all processes of a job must not end the workers of a program that is about to leave by itself."""
-    if not any(one.page[_ASKS] for one in _watching.values()):
+    if not any(watch.page[_ASKS] for watch in _watching.values()):
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
