@@ -1,0 +1,70 @@
+"""Artifacts: saved whole, loaded by their type."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlxp_core.errors import ArtifactError, ArtifactNotFoundError
+from mlxp_core.recording.run import Run
+
+
+@pytest.mark.parametrize(
+    ("kind", "artifact"),
+    [
+        ("pickle", {"a": (1, 2)}),
+        ("json", {"a": [1, 2]}),
+        ("text", "ünï\r\nline"),
+        ("numpy", np.arange(6).reshape(2, 3)),
+    ],
+)
+def test_artifacts_come_back_as_they_were(run: Run, kind: str, artifact: object) -> None:
+    """Bug: np.save adds .npy to the name; text mode changes line ends."""
+    path = run.log_artifacts(artifact, "thing", kind)
+    assert path == run.dir / "artifacts" / kind / "thing"
+    assert os.listdir(path.parent) == ["thing"]
+    np.testing.assert_equal(run.load_artifacts("thing"), artifact)
+
+
+def test_arrays_by_name_come_back_by_name(run: Run) -> None:
+    """Bug: a lazy NpzFile whose file is closed or stays open."""
+    run.log_artifacts({"w": np.ones(3), "b": np.zeros(1)}, "weights", "numpy")
+    loaded = run.load_artifacts("weights", "numpy")
+    assert sorted(loaded) == ["b", "w"]
+    np.testing.assert_array_equal(loaded["w"], np.ones(3))
+
+
+def test_a_failed_save_leaves_the_earlier_artifact(run: Run) -> None:
+    """Bug: open(path, "w") first, serialise afterwards."""
+    run.log_artifacts({"a": 1}, "thing", "json")
+    with pytest.raises(TypeError):
+        run.log_artifacts({"a": object()}, "thing", "json")
+    assert run.load_artifacts("thing") == {"a": 1}
+    assert os.listdir(run.dir / "artifacts" / "json") == ["thing"]
+
+
+def test_unknown_types_missing_artifacts_and_escapes_are_errors_that_say_what_there_is(run: Run) -> None:
+    """Bug: KeyError: 'pickel'."""
+    run.log_artifacts([1], "thing", "json")
+    with pytest.raises(ArtifactError, match="known ones are pickle, json"):
+        run.log_artifacts(1, "x", "pickel")
+    with pytest.raises(FileNotFoundError, match="there are: json/thing"):
+        run.load_artifacts("other")
+    with pytest.raises(ArtifactError, match="outside"):
+        run.log_artifacts(1, "../../../etc/x", "json")
+    with pytest.raises(ArtifactNotFoundError, match="no checkpoint"):
+        run.load_checkpoint()
+
+
+def test_an_own_type_of_artifact_is_saved_and_loaded_by_its_functions(run: Run) -> None:
+    """Bug: a type that only the saving process can find."""
+
+    def save(text: str, path: str) -> None:
+        Path(path).write_text(text.upper())
+
+    run.register_artifact_type("shout", save, lambda path: Path(path).read_text() + "!")
+    run.log_artifacts("hey", "x", "shout")
+    assert run.load_artifacts("x") == "HEY!"

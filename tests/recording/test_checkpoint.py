@@ -1,0 +1,160 @@
+"""Checkpoints, and the metrics of the attempts that go on from them."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+from metric_lines import steps
+from support import read_yaml
+
+from mlxp_core.recording.lifecycle import finish, start_recording
+from mlxp_core.recording.run import Run
+from mlxp_core.runs.layout import RunDir
+
+
+def test_a_checkpoint_is_a_plain_pickle_and_the_newer_replaces_the_older(run: Run) -> None:
+    """Bug: a checkpoint that needs this package to be read, or the older one coming back."""
+    run.log_checkpoint({"epoch": 1})
+    path = run.log_checkpoint({"epoch": 2})
+    with path.open("rb") as file:
+        assert pickle.load(file) == {"epoch": 2}
+    assert run.load_checkpoint() == {"epoch": 2}
+    assert os.listdir(path.parent) == ["checkpoint"]
+
+
+def test_a_resumed_run_has_each_step_once(tmp_path: Path) -> None:
+    """Bug: epochs 3 and 4, logged after the last checkpoint, come twice; the killed attempt's output is gone."""
+    layout = RunDir(tmp_path / "1")
+    first = start_recording(layout, config={})
+    for step in range(5):
+        first.log_metrics({"step": step}, log_name="train")
+        if step == 2:
+            first.log_checkpoint({"next": 3})
+    finish(first, "CANCELLED")  # or killed: the folder says RUNNING, which is no other case
+    second = start_recording(layout, config={})
+    assert second.attempt == 2
+    checkpoint = second.load_checkpoint()
+    for step in range(checkpoint["next"], 6):
+        second.log_metrics({"step": step}, log_name="train")
+    second.load_checkpoint()  # again, say to evaluate it: the metrics stay
+    finish(second, "COMPLETE")
+    assert steps(layout) == [0, 1, 2, 3, 4, 5]
+    assert steps(layout.attempt_dir(1)) == [0, 1, 2, 3, 4]
+    assert read_yaml(layout.attempt_dir(1).info)["status"] == "CANCELLED"
+
+
+def test_a_third_attempt_resumes_from_a_checkpoint_of_the_first(tmp_path: Path) -> None:
+    """Bug: looking for the checkpoint's metrics in the attempt just before, which died at once."""
+    layout = RunDir(tmp_path / "1")
+    first = start_recording(layout, config={})
+    first.log_metrics({"step": 0}, log_name="train")
+    first.log_checkpoint({})
+    first.log_metrics({"step": 1}, log_name="train")
+    finish(first, "FAILED")
+    finish(start_recording(layout, config={}), "FAILED")
+    third = start_recording(layout, config={})
+    third.load_checkpoint()
+    third.log_metrics({"step": 1}, log_name="train")
+    finish(third, "COMPLETE")
+    assert third.attempt == 3
+    assert steps(layout) == [0, 1]
+
+
+def attempt(layout: RunDir, *logged: int, load: tuple[str, ...] = (), save: str = "", log_name: str = "train") -> Run:
+    """One attempt: loads checkpoints, logs steps, saves a checkpoint."""
+    run = start_recording(layout, config={})
+    for name in load:
+        run.load_checkpoint(name)
+    for step in logged:
+        run.log_metrics({"step": step}, log_name=log_name)
+    if save:
+        run.log_checkpoint(0, save)
+    return run
+
+
+def test_of_several_checkpoints_the_furthest_is_where_the_metrics_go_on(tmp_path: Path) -> None:
+    """Bug: `best` is looked at before `last` is resumed from, and the steps between them are missing."""
+    for number, order in enumerate([("best", "last"), ("last", "best"), ("last", "last")]):
+        layout = RunDir(tmp_path / str(number))
+        first = attempt(layout, 0, 1, save="best")
+        first.log_metrics({"step": 2}, log_name="train")
+        first.log_checkpoint(0, "last")
+        first.log_metrics({"step": 3}, log_name="train")
+        finish(first, "FAILED")
+        finish(attempt(layout, 3, load=order), "FAILED")  # dies without a checkpoint of its own
+        assert steps(layout) == [0, 1, 2, 3]
+        finish(attempt(layout, 3, 4, load=order, save="last"), "FAILED")
+        assert steps(layout) == [0, 1, 2, 3, 4]
+        finish(attempt(layout, 5, load=order), "COMPLETE")  # of the first attempt, and of the third
+        assert steps(layout) == [0, 1, 2, 3, 4, 5]
+
+
+def test_metrics_logged_before_the_checkpoint_is_loaded_come_after_its_own(tmp_path: Path) -> None:
+    """Bug: they are lost, or the open file goes on where nobody reads."""
+    layout = RunDir(tmp_path / "1")
+    finish(attempt(layout, 0, 1, save="checkpoint"), "FAILED")
+    second = attempt(layout, 10)
+    second.load_checkpoint()
+    second.log_metrics({"step": 11}, log_name="train")
+    second.load_checkpoint()
+    assert steps(layout) == [0, 1, 10, 11]
+    keys = layout.metric_keys_file("train").read_text().splitlines()
+    assert {json.loads(key)[0] for key in keys} == {"step"}
+    finish(second, "COMPLETE")
+
+
+def test_a_log_of_a_forked_child_is_resumed_and_one_that_began_too_late_is_not(tmp_path: Path) -> None:
+    """Bug: the parent's checkpoint knows only the files that the parent has opened."""
+    layout = RunDir(tmp_path / "1")
+    first = attempt(layout, 0)
+    child = os.fork()
+    if child == 0:
+        first.log_metrics({"step": 0}, log_name="child")
+        os._exit(0)
+    os.waitpid(child, 0)
+    first.log_checkpoint(0)
+    first.log_metrics({"step": 0}, log_name="late")
+    finish(first, "FAILED")
+    second = attempt(layout, 1, load=("checkpoint",))
+    assert steps(layout) == [0, 1]
+    assert layout.metric_file("child").read_text().replace(":0", ": 0") == '{"step": 0}\n'
+    assert not layout.metric_file("late").exists()
+    finish(second, "COMPLETE")
+
+
+def test_a_forked_child_that_resumes_does_it_for_its_parent_too(tmp_path: Path) -> None:
+    """Bug: each process that loads the checkpoint puts its metrics there once more."""
+    layout = RunDir(tmp_path / "1")
+    finish(attempt(layout, 0, 1, save="checkpoint"), "FAILED")
+    second = attempt(layout, 10)
+    child = os.fork()
+    if child == 0:
+        second.load_checkpoint()
+        os._exit(0)
+    os.waitpid(child, 0)
+    second.load_checkpoint()
+    child = os.fork()
+    if child == 0:
+        second.log_metrics({"step": 11}, log_name="train")
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert steps(layout) == [0, 1, 10, 11]
+    finish(second, "COMPLETE")
+
+
+def test_metrics_that_are_gone_do_not_look_like_a_missing_checkpoint(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Bug: FileNotFoundError of another file: the program begins from scratch, over the checkpoint that was there."""
+    layout = RunDir(tmp_path / "1")
+    finish(attempt(layout, 0, save="checkpoint"), "FAILED")
+    second = start_recording(layout, config={})
+    shutil.rmtree(layout.attempt_dir(1).metrics)
+    assert second.load_checkpoint() == 0
+    assert "are not there" in caplog.text
+    finish(second, "COMPLETE")

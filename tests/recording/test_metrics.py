@@ -1,0 +1,170 @@
+"""Metric files: strict JSON, whole lines, a list of keys."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import subprocess
+import sys
+from collections import UserDict
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from metric_lines import lines
+
+from mlxp_core import start_run
+from mlxp_core.errors import ArtifactError, MetricsError
+from mlxp_core.reader import scan_runs
+from mlxp_core.recording.metrics import encode_line, line_encoder
+from mlxp_core.recording.run import Run
+
+
+def test_each_call_is_a_line(run: Run) -> None:
+    """Bug: a list rewritten as a whole, or keys in another order."""
+    run.log_metrics({"loss": 0.5, "step": 1}, log_name="train")
+    run.log_metrics({"loss": 0.25, "step": 2, "note": "ünï\n"}, log_name="train")
+    run.log_metrics({"acc": 1}, log_name="test")
+    assert lines(run) == [{"loss": 0.5, "step": 1}, {"loss": 0.25, "step": 2, "note": "ünï\n"}]
+    assert lines(run, "test") == [{"acc": 1}]
+
+
+def test_a_diverged_loss_is_kept_in_strict_json(run: Run) -> None:
+    """Bug: the token NaN, which is no JSON and which Polars refuses; or null, which is not NaN."""
+    run.log_metrics({"a": math.nan, "b": math.inf, "c": -math.inf, "d": [1.0, math.nan]}, log_name="train")
+    assert lines(run) == [{"a": "NaN", "b": "Infinity", "c": "-Infinity", "d": [1.0, "NaN"]}]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (np.float32(0.5), b"0.5"),
+        (np.float64(0.1), b"0.1"),
+        (np.int64(7), b"7"),
+        (np.array(2.5), b"2.5"),
+        (np.array([1, 2]), b"[1, 2]"),
+        (np.float32("nan"), b'"NaN"'),
+        (np.bool_(True), b"true"),
+        (10**20, b"100000000000000000000"),
+    ],
+)
+def test_numbers_of_numpy_are_numbers(value: object, text: bytes) -> None:
+    """Bug: `Object of type float32 is not JSON serializable` after hours of training."""
+    assert encode_line({"x": value}) == b'{"x": ' + text + b"}\n"
+
+
+class Text(str):
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        {"loss": 0.1, "step": 3, "note": "ünï\n\u2028", "done": True, "none": None},
+        {"huge": 1e300, "tiny": 5e-324, "least": -0.0, "exponent": 1e16, "third": 1 / 3},
+        {"nan": math.nan, "inf": math.inf, "minus": -math.inf, "list": [1.0, math.nan], "in": {"a": -math.inf}},
+        {"a": np.float32(0.1), "b": np.float64(0.1), "c": np.int64(7), "d": np.bool_(True), "e": np.float64("nan")},
+        {"a": np.array([1, 2]), "b": np.array([[0.5, math.inf]]), "c": np.array(2.5), "d": np.float32("nan")},
+        {"bits": 2**63, "more": 2**64, "most": -(10**30)},
+        {0: 0.5, None: 1, 2.5: 2, True: 3},
+        {1: "a", "1": "b"},
+        {"lone": "\ud800", "\udcff": 1},
+        {Text("key"): Text("value"), "tuple": (1, (2, 3)), "null": "null"},
+        UserDict({"loss": 0.5}),
+        {},
+    ],
+    ids=lambda metrics: "-".join(map(ascii, metrics)),
+)
+def test_a_line_has_the_same_values_with_orjson_and_without(metrics: Mapping[str, object]) -> None:
+    """Bug: null for NaN, a line that is refused, or another number, because a package is installed."""
+    pytest.importorskip("orjson")
+    assert line_encoder() is not encode_line
+    line, expected = line_encoder()(metrics), encode_line(metrics)
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert json.loads(line, object_pairs_hook=repr) == json.loads(expected, object_pairs_hook=repr)
+    assert line.count(b'"') == expected.count(b'"')  # by which its keys are known to be of numbers
+
+
+@pytest.mark.parametrize(
+    "value",
+    [object(), datetime.date(2026, 1, 1), {1, 2}, b"bytes", Decimal(1), ArtifactError()],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_refused_without_orjson_is_refused_with_it(value: object) -> None:
+    """Bug: a date that is text on one machine, and an error on the next."""
+    pytest.importorskip("orjson")
+    for encode in (encode_line, line_encoder()):
+        with pytest.raises(TypeError, match="neither a number nor a string"):
+            encode({"x": value})
+
+
+def test_what_is_neither_number_nor_string_is_refused_by_name_and_nothing_is_written(run: Run) -> None:
+    """Bug: str(object) in a metric file, or half a line."""
+    run.log_metrics({"a": 1}, log_name="train")
+    with pytest.raises(TypeError, match="object"):
+        run.log_metrics({"a": object()}, log_name="train")
+    run.log_metrics({"a": 2}, log_name="train")
+    assert lines(run) == [{"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../x", ".keys"])
+def test_a_log_name_that_leaves_the_folder_is_refused(run: Run, name: str) -> None:
+    """Bug: a metric file outside of its run."""
+    with pytest.raises(MetricsError, match="log_name"):
+        run.log_metrics({"a": 1}, log_name=name)
+
+
+def test_the_keys_of_a_log_are_listed_beside_it_each_once(run: Run) -> None:
+    """Bug: a reader that must open every metric file to know its columns; None taken for a text."""
+    run.log_metrics({"loss": None}, log_name="train")
+    run.log_metrics({"loss": 1.0}, log_name="train")
+    run.log_metrics({"loss": math.nan, "late": "text"}, log_name="train")
+    run.log_metrics({"loss": 2, "late": "text"}, log_name="train")
+    keys = (run.dir / "metrics" / ".keys" / "train.json").read_text().splitlines()
+    assert [json.loads(key) for key in keys] == [["loss", "number"], ["late", "other"]]
+
+
+def test_a_line_cut_short_by_a_full_disk_does_not_swallow_the_next(run: Run) -> None:
+    """Bug: `{"a": 1}{"a": 2}` after a restart."""
+    (run.dir / "metrics").mkdir(parents=True)
+    (run.dir / "metrics" / "train.json").write_text('{"a": 1}\n{"a": 2')
+    run.log_metrics({"a": 3}, log_name="train")
+    written = (run.dir / "metrics" / "train.json").read_text()
+    assert written.replace('"a":3', '"a": 3') == '{"a": 1}\n{"a": 2\n{"a": 3}\n'  # orjson puts no spaces
+
+
+def test_every_call_that_returned_survives_sigkill(tmp_path: Path) -> None:
+    """Bug: a buffer. The program says how many calls have returned, and is killed in the middle of the next."""
+    program = f"""
+import os, sys
+from mlxp_core import start_run
+with start_run({str(tmp_path)!r}, {{}}) as run:
+    for step in range(10**9):
+        run.log_metrics({{"loss": step / 7, "step": step}}, log_name="train")
+        os.write(1, b"%d\\n" % step)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
+        for _ in range(2000):
+            process.stdout.readline()
+        process.kill()
+        returned = [int(line) for line in process.stdout.read().split(b"\n")[:-1]]  # the last may be cut
+    written = (tmp_path / "1" / "metrics" / "train.json").read_bytes().split(b"\n")[:-1]
+    assert len(written) >= max(returned, default=1999) + 1
+    assert [json.loads(line)["step"] for line in written] == list(range(len(written)))
+
+
+def test_a_number_that_becomes_text_is_noted(tmp_path: Path) -> None:
+    """Bug: a column of numbers in which the text is null, for its type was that of the first line."""
+    with start_run(tmp_path, {}) as run:
+        for value in (1, 2.5, None, np.float32(3), "diverged", 4):
+            run.log_metrics({"a": value, "b": 1}, log_name="train")
+    (column,) = scan_runs(tmp_path).collect()["train.a"].to_list()
+    assert column == ["1", "2.5", None, "3.0", "diverged", "4"]
+    with start_run(tmp_path, {}) as run:
+        for value in (1, np.array([2.0, 3.0])):
+            run.log_metrics({"c": value}, log_name="train")
+    assert scan_runs(tmp_path).collect()["train.c"].to_list()[1] == ["1", "[2.0, 3.0]"]
