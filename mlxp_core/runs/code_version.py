@@ -13,7 +13,7 @@ _NULLABLE = ("commit_hash", "head", "branch")  # written as null where git has n
 
 
 class SnapshotMode(str, enum.Enum):
-    """Which code jobs run; recorded of a run, which code it ran."""
+    """The code that jobs are to run; recorded in info.yaml, the code that a run did run."""
 
     AUTO = "auto"  # HEAD where nothing has changed, else what OnChanges says; never recorded
     COMMIT = "commit"  # HEAD

@@ -23,7 +23,7 @@ UNFINISHED = (Status.FAILED, Status.TIMEOUT, Status.PREEMPTED, Status.LOST, Stat
 
 @dataclass(frozen=True)
 class SkipPolicy:
-    """Which runs stand for a job."""
+    """The runs that stand for a job, so that it is not run anew."""
 
     skip: Collection[Status]
     any_code: bool

@@ -1,4 +1,4 @@
-"""The only module that runs git. The user's branch, index and work tree are read, and written with a yes alone.
+"""Run git, which no other module does. The user's branch, index and work tree are written with a yes alone.
 
 Launches and commands run it by GitPython. A plain run, of which the start must cost next to nothing, does without:
 importing GitPython takes 55 ms of CPU, `git status` takes 5.
@@ -109,8 +109,8 @@ class Repository:
             variables["GIT_INDEX_FILE"] = str(index)
         return os.fsdecode(self.run(("git", *_OPTIONS, *words), self.top, variables, stdin)).removesuffix("\n")
 
-    def status(self, own: Path | None = None) -> WorkTreeStatus:
-        """Ask `git status`; what lies in ``own``, which the runs wrote, is no change of the code."""
+    def status(self, log_dir: Path | None = None) -> WorkTreeStatus:
+        """Ask `git status`; what lies in ``log_dir``, which the runs wrote, is no change of the code."""
         # of a submodule, whatever the user's configuration says to ignore of it
         return read_status(
             self.git(
@@ -118,7 +118,7 @@ class Repository:
                 *("--untracked-files=normal", "--ignored", "--ignore-submodules=none"),
             ),
             self.top,
-            own,
+            log_dir,
         )
 
     def has_commit(self, commit: str) -> bool:
@@ -174,7 +174,7 @@ def find_repository(folder: Path, run: Runner | None = None) -> Repository:
     return Repository(Path(answer.removesuffix("\n")), run)
 
 
-def read_status(text: str, top: Path, own: Path | None) -> WorkTreeStatus:
+def read_status(text: str, top: Path, log_dir: Path | None) -> WorkTreeStatus:
     """Read what `git status --porcelain=v2 --branch -z` prints. Source: git-status(1), Porcelain Format Version 2."""
     head, branch = None, None
     changes: list[FileChange] = []
@@ -195,8 +195,8 @@ def read_status(text: str, top: Path, own: Path | None) -> WorkTreeStatus:
             changes.append(FileChange(kind * 2, rest))
     ignored = tuple(change for change in changes if change.state == "!!")
     changes = [change for change in changes if change.state != "!!"]
-    if own is not None:
-        resolved = own.resolve()
+    if log_dir is not None:
+        resolved = log_dir.resolve()
         changes = [change for change in changes if not (top / change.path).resolve().is_relative_to(resolved)]
     return WorkTreeStatus(head, branch, tuple(changes), ignored)
 
