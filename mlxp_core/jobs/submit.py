@@ -208,6 +208,7 @@ def _submit_one(
                 script=path,
                 extra=extra,
                 directory=directory,
+                user=current_user(),
                 name=name if findable else "",
                 find_started=lambda: find_started_job(own),
                 command_timeout=order.command_timeout,

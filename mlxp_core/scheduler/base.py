@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from xml.etree import ElementTree as ET
 
-from mlxp_core.runs.status import Status
+from mlxp_core.statuses import Status
 
 
 @dataclass(frozen=True)

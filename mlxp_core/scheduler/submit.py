@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlxp_core.errors import CommandError, SubmissionBusyError, SubmissionUnclearError
-from mlxp_core.runs.process import current_user
 from mlxp_core.scheduler import client
 from mlxp_core.scheduler.base import NativeJob, QueueQuery, Scheduler
 
@@ -27,6 +26,7 @@ class SubmitCall:
     script: Path
     extra: tuple[str, ...]  # arguments of the submit command
     directory: Path  # where the command is run
+    user: str  # who submits, and whose queue it is looked for in
     name: str  # of the job, which no other has; empty where it cannot be told from others in the queue
     find_started: Callable[[], str | None]  # the id of the job that has started one of its runs
     command_timeout: float  # seconds for each command
@@ -81,7 +81,7 @@ def _search(call: SubmitCall, error: SubmissionUnclearError, end: float) -> str 
         why = "Its queue does not show the job yet."
         try:
             jobs = client.query(
-                call.scheduler, call.scheduler.status, QueueQuery(current_user()), limit=call.command_timeout
+                call.scheduler, call.scheduler.status, QueueQuery(call.user), limit=call.command_timeout
             )
         except CommandError as silence:
             why = f"Its queue could not be asked:\n{silence}"

@@ -71,7 +71,7 @@ TIMED_OUT = "echo 'Batch job submission failed: Socket timed out on send/recv op
 
 def call(script: str = "/x/array.sh", name: str = "n-abc", limit: float = 10, patience: float = 1.0) -> SubmitCall:
     quick = replace(SLURM, min_query_interval=0.1)
-    return SubmitCall(quick, Path(script), (), Path("/"), name, lambda: None, limit, patience)
+    return SubmitCall(quick, Path(script), (), Path("/"), "ada", name, lambda: None, limit, patience)
 
 
 def test_a_failed_answer_for_a_job_that_was_accepted_is_no_refusal(clients: Path) -> None:

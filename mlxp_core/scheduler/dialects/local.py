@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlxp_core.runs.status import Status
 from mlxp_core.scheduler.base import (
     Command,
     Option,
@@ -17,6 +16,7 @@ from mlxp_core.scheduler.base import (
     quote_path,
     read_lines,
 )
+from mlxp_core.statuses import Status
 
 # by its path: no package needs to be importable, and nothing else is loaded
 _PROGRAM = (sys.executable, str(Path(__file__).parents[1] / "local_queue.py"))

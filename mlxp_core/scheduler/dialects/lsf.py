@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Sequence
 
-from mlxp_core.runs.status import Status
 from mlxp_core.scheduler.base import (
     ArrayLimit,
     Command,
@@ -19,6 +18,7 @@ from mlxp_core.scheduler.base import (
     line_pattern,
     plain_path,
 )
+from mlxp_core.statuses import Status
 
 _FIELDS = "jobid jobindex stat exit_code exit_reason job_name job_description"
 

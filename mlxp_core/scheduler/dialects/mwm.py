@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mlxp_core.runs.status import Status
 from mlxp_core.scheduler.base import Command, NativeJob, Option, QueueQuery, StatusQuery, any_of, line_pattern, read_xml
 from mlxp_core.scheduler.dialects.torque import TORQUE
+from mlxp_core.statuses import Status
 
 
 def _status(question: QueueQuery) -> Command:

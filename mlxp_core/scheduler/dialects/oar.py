@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from mlxp_core.runs.status import Status
 from mlxp_core.scheduler.base import (
     Command,
     NativeJob,
@@ -18,6 +17,7 @@ from mlxp_core.scheduler.base import (
     line_pattern,
     plain_path,
 )
+from mlxp_core.statuses import Status
 
 
 def _status(question: QueueQuery) -> Command:

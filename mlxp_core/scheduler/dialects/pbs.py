@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mlxp_core.runs.status import Status
 from mlxp_core.scheduler.base import (
     ArrayLimit,
     Command,
@@ -19,6 +18,7 @@ from mlxp_core.scheduler.base import (
     line_pattern,
 )
 from mlxp_core.scheduler.dialects.torque import TORQUE, read_id, write_ids
+from mlxp_core.statuses import Status
 
 
 def _status(question: QueueQuery) -> Command:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from mlxp_core.runs.status import Status
 from mlxp_core.scheduler.base import (
     ArrayLimit,
     Command,
@@ -19,6 +18,7 @@ from mlxp_core.scheduler.base import (
     plain_path,
     read_xml,
 )
+from mlxp_core.statuses import Status
 
 
 def _status(question: QueueQuery) -> Command:

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mlxp_core.runs.status import Status
 from mlxp_core.scheduler.base import (
     ArrayLimit,
     Command,
@@ -20,6 +19,7 @@ from mlxp_core.scheduler.base import (
     quote_path,
     read_lines,
 )
+from mlxp_core.statuses import Status
 
 _FORMAT = "%F|%K|%T|%r|%o"  # array's or job's id, index in the array, state, reason, script
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from mlxp_core.runs.status import Status
 from mlxp_core.scheduler.base import (
     ArrayLimit,
     Command,
@@ -18,6 +17,7 @@ from mlxp_core.scheduler.base import (
     line_pattern,
     plain_path,
 )
+from mlxp_core.statuses import Status
 
 
 def read_id(text: str) -> tuple[str, int | None]:
