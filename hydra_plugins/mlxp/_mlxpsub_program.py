@@ -48,6 +48,7 @@ class MlxpsubProgram:
         self.job_variables = frozenset((set(variables) - set(user_variables)) | (set(computed) & set(variables)))
         for name in self.job_variables:
             del os.environ[name]
+        os.environ.update(session.variables.restore(variables))
         os.environ["PATH"] = user_variables.get("PATH", os.defpath)
         self._claimed: dict[str, int] = {}  # the number of each launch among those of the script that are the same
         self.origin = {"process": this_process(), "number": self.number, "command": sys.orig_argv}

@@ -21,7 +21,7 @@ from mlxp_core.errors import ConfigurationError
 from mlxp_core.mlxpsub import instrument, launcher_shim, parse, shell
 from mlxp_core.mlxpsub.detect import detect_scheduler
 from mlxp_core.mlxpsub.parse import JobScript
-from mlxp_core.mlxpsub.placeholders import Placeholders, common_variables
+from mlxp_core.mlxpsub.placeholders import Placeholders
 from mlxp_core.mlxpsub.session import Session, from_plain, record_of, stderr_file
 from mlxp_core.runs.listing import format_runs, pluralize
 from mlxp_core.runs.process import is_alive, this_process
@@ -94,7 +94,7 @@ def _run(script: _Script, *, dry_run: bool, anew: bool) -> tuple[int, list[Queue
     with _session(script, dry_run=dry_run, anew=anew) as session:
         if not script.cut.parts:
             raise ConfigurationError(f"the script {script.path} has no commands")
-        text = instrument.instrument(script.cut, shell.find_env())
+        text = instrument.instrument(script.cut, shell.find_env(), session.variables.values)
         code = shell.run(script.cut.shebang, text, script.path, session.environment(), session.stop)
         code = _INTERRUPTED if session.stopped else code
         _wait_for_what_is_left(session)
@@ -154,9 +154,7 @@ def _session(script: _Script, *, dry_run: bool, anew: bool) -> Iterator[Session]
             shutil.copyfile(record, folder / "before")
         if anew and not dry_run:
             record.unlink(missing_ok=True)
-        scheduler = load_scheduler(script.scheduler)
-        usual = common_variables(scheduler.job_variable, scheduler.array_index)
-        variables = Placeholders.for_script(script.cut.lines, usual, folder / "job")
+        variables = Placeholders.for_script(script.cut.lines, script.scheduler, folder / "job")
         variables.make()
         session = Session(folder, directory, script.scheduler, dry_run, record, variables, script.cut, this_process())
         session.save()

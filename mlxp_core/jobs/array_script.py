@@ -42,7 +42,8 @@ def render_submission(submission: ArraySpec, scheduler: Scheduler) -> str:
     header = submission.header
     lines = added_directives(header, scheduler, values)
     if count > 1 and not scheduler.array_on_command_line:
-        lines.append(f"{scheduler.directive} {array_directive(scheduler, submission.name, count, submission.throttle)}")
+        directive = array_directive(scheduler, submission.name, count, submission.throttle)
+        lines.append(f"{scheduler.directive_like(header)} {directive}")
     runs = [run for task in submission.tasks for run in task]
     size = max(map(len, submission.tasks))
     first = f"$(({scheduler.array_index} * {size} - {size - 1}))" if count > 1 else "1"

@@ -94,7 +94,7 @@ def sanitize_job_name(name: str) -> str:
 def added_directives(header: Sequence[str], scheduler: Scheduler, values: Mapping[str, str]) -> list[str]:
     """The pack's own directives, those that the user has not."""
     own = [option for option in scheduler.options if not _has(header, scheduler, option)]
-    return [f"{scheduler.directive} {option.text.format(**values)}" for option in own]
+    return [f"{scheduler.directive_like(header)} {option.text.format(**values)}" for option in own]
 
 
 def _has(header: Sequence[str], scheduler: Scheduler, option: Option) -> bool:
@@ -113,6 +113,6 @@ def _own_name(scheduler: Scheduler, header: Sequence[str]) -> str | None:
 
 def _options_of(header: Sequence[str], scheduler: Scheduler) -> str:
     """Directive lines without what they start with."""
-    prefixes = (scheduler.directive, *scheduler.other_prefixes)
+    prefixes = scheduler.directives
     cut = [next((len(prefix) for prefix in prefixes if line.startswith(prefix)), 0) for line in header]
     return "\n".join(line[number:] for line, number in zip(header, cut, strict=True))

@@ -7,7 +7,6 @@ script's path or the job's name; and the runs themselves, once one of them has s
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -19,7 +18,7 @@ from mlxp_core.runs.listing import format_runs
 from mlxp_core.runs.process import current_user
 from mlxp_core.runs.status import started_job_id
 from mlxp_core.runs.submission_record import QueuedJob, is_unresolved, load_submission, queued_job, read_manifest
-from mlxp_core.scheduler import client, load_scheduler
+from mlxp_core.scheduler import SCHEDULERS, client, load_scheduler
 from mlxp_core.scheduler.base import NativeJob, QueueQuery
 from mlxp_core.scheduler.submit import find_job
 from mlxp_core.yaml_io import write_yaml
@@ -96,9 +95,11 @@ def find_started_job(runs: Iterable[RunDir]) -> str | None:
     A queue may have forgotten a short job before it is asked. Of an array it may be the id of one of its tasks.
     """
     for run in runs:
-        job_id = started_job_id(run, load_submission(run).get("attempt") or 0)
-        if job_id and (found := re.match(r"[0-9]+(\[(?=[0-9]*\]))?", job_id)):
-            return found[0] + "]" * found[0].endswith("[")  # 12[3].server is a task of 12[]
+        submission = load_submission(run)
+        told, scheduler = started_job_id(run, submission.get("attempt") or 0), submission.get("scheduler")
+        job_id = load_scheduler(scheduler).find_job_id(told) if told and scheduler in SCHEDULERS else None
+        if job_id is not None:
+            return job_id
     return None
 
 

@@ -15,20 +15,12 @@ from pathlib import PurePath
 
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.jobs.shell_words import SHELL_BUILTINS, simple_commands
+from mlxp_core.scheduler import SCHEDULERS, load_scheduler
 from mlxp_core.scheduler.base import Scheduler
 
 _SHELLS = ("bash", "dash", "ksh", "sh", "zsh")
-_LAUNCHERS = {
-    "#SBATCH": "mlxp_slurm",
-    "#OAR": "mlxp_oar",
-    "#PBS": "mlxp_torque or mlxp_pbs",
-    "#$": "mlxp_sge",
-    "#MSUB": "mlxp_mwm",
-    "#BSUB": "mlxp_lsf",
-    "#LOCAL": "mlxp_local",
-}
-
-
+# what may be a directive: signs, a word, an option
+_LOOKS_LIKE_DIRECTIVE = re.compile(r"#\s?\S+\s+-")
 # not <<<, which is a string
 _HERE_DOCUMENT = re.compile(r"(?<!<)<<(?P<tabs>-?)\s*(?P<word>[A-Za-z_]\w*)")
 
@@ -130,9 +122,10 @@ def add_setup(template: Template, lines: Iterable[str]) -> Template:
 
 def is_directive(line: str, scheduler: Scheduler) -> bool:
     """Whether a line is a directive of the scheduler."""
-    # Slurm reads "#SBATCH--time=3" as well; "#SBATCHX" is a comment, "##SBATCH" does not start with it
-    prefixes = (scheduler.directive, *scheduler.other_prefixes)
-    return any(line.startswith(prefix) and not line[len(prefix) : len(prefix) + 1].isalnum() for prefix in prefixes)
+    # "#SBATCH--time=3" is one as well; "#SBATCHX" is a comment, "##SBATCH" does not start with it
+    return any(
+        line.startswith(prefix) and not line[len(prefix) : len(prefix) + 1].isalnum() for prefix in scheduler.directives
+    )
 
 
 def _in_here_documents(lines: Sequence[str]) -> set[int]:
@@ -172,13 +165,18 @@ def _check_shell(shebang: str, source: str) -> None:
 
 
 def _check_not_of_another(lines: Iterable[str], scheduler: Scheduler, source: str) -> None:
-    for line in lines:
-        for directive, launcher in _LAUNCHERS.items():
-            if directive != scheduler.directive and re.match(re.escape(directive) + r"\s+-", line):
-                raise ConfigurationError(
-                    f"{source} has no {scheduler.directive} line, but\n  {line}\n"
-                    f"Is it for another scheduler? Its launcher is hydra/launcher={launcher}."
-                )
+    for line in filter(_LOOKS_LIKE_DIRECTIVE.match, lines):
+        launchers = [f"mlxp_{other.name}" for other in map(load_scheduler, SCHEDULERS) if _is_for(line, other)]
+        if launchers:
+            raise ConfigurationError(
+                f"{source} has no {scheduler.directive} line, but\n  {line}\n"
+                f"Is it for another scheduler? Its launcher is hydra/launcher={' or '.join(launchers)}."
+            )
+
+
+def _is_for(line: str, scheduler: Scheduler) -> bool:
+    spellings = (scheduler.directive, *scheduler.other_spellings)
+    return any(re.match(re.escape(directive) + r"\s+-", line) for directive in spellings)
 
 
 def _split_at_program(lines: Sequence[tuple[str, bool]], program: str, source: str) -> tuple[list[str], str, list[str]]:

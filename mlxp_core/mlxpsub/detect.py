@@ -1,46 +1,58 @@
-"""Which scheduler a job script is written for: by its directives, and by what answers where two read the same ones."""
+"""Detect the scheduler that a job script is written for: by its directives, and by what answers where two read them."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 
 from mlxp_core.errors import CommandError, ConfigurationError
 from mlxp_core.jobs.template import is_directive
 from mlxp_core.scheduler import SCHEDULERS, client, load_scheduler
+from mlxp_core.scheduler.base import Probe, Scheduler
 
-_MOMENT = 10.0  # seconds
+_PROBE_TIMEOUT = 10.0  # seconds
 
 
 def detect_scheduler(text: str, source: str) -> str:
     """The name of the scheduler. Raises ConfigurationError where the script does not tell."""
-    found = _by_directives(text)
-    if {"torque", "pbs"} <= set(found):
-        found.remove("torque" if _is_pbs_pro() else "pbs")
-    if len(found) > 1:  # a script for several sites: the one whose commands are here
-        found = [name for name in found if shutil.which(load_scheduler(name).submit[0])] or found
-    if len(found) != 1:
-        what = f"has directives of {', '.join(found)}" if found else "has no directives of a scheduler"
-        raise ConfigurationError(f"{source} {what}: say which with --scheduler, one of {', '.join(SCHEDULERS)}")
-    return found[0]
-
-
-def _by_directives(text: str) -> list[str]:
     lines = text.splitlines()
+    candidates = [scheduler for scheduler in map(load_scheduler, SCHEDULERS) if _has_directives(lines, scheduler)]
+    # one that obeys another's directives beside its own is told by its own
+    obeyed = {prefix for scheduler in candidates for prefix in scheduler.other_prefixes}
+    candidates = [scheduler for scheduler in candidates if scheduler.directive not in obeyed]
+    candidates = [one for one in candidates if _is_the_one(one, candidates)]
+    if len(candidates) > 1:  # a script for several sites: the one whose commands are here
+        candidates = [scheduler for scheduler in candidates if shutil.which(scheduler.submit[0])] or candidates
+    names = [scheduler.name for scheduler in candidates]
+    if len(names) != 1:
+        what = f"has directives of {', '.join(names)}" if names else "has no directives of a scheduler"
+        raise ConfigurationError(f"{source} {what}: say which with --scheduler, one of {', '.join(SCHEDULERS)}")
+    return names[0]
 
-    def has(name: str) -> bool:
-        prefix = load_scheduler(name).directive
-        own = [line for line in lines if line.startswith(prefix) and is_directive(line, load_scheduler(name))]
-        return any(line[len(prefix) :].lstrip().startswith("-") for line in own)
 
-    found = [name for name in SCHEDULERS if has(name)]
-    # MWM reads PBS's directives as well as its own
-    return ["mwm"] if {"mwm", "pbs"} <= set(found) <= {"mwm", "pbs", "torque"} else found
+def _has_directives(lines: Iterable[str], scheduler: Scheduler) -> bool:
+    spellings = (scheduler.directive, *scheduler.other_spellings)
+    return any(
+        line[len(prefix) :].lstrip().startswith("-")
+        for line in lines
+        for prefix in spellings
+        if line.startswith(prefix) and is_directive(line, scheduler)
+    )
 
 
-def _is_pbs_pro() -> bool:
-    """PBS Pro and OpenPBS say ``pbs_version = …``; TORQUE says ``Version: …``, Slurm's qstat something else again."""
+def _is_the_one(scheduler: Scheduler, candidates: Iterable[Scheduler]) -> bool:
+    """Tell a scheduler from the others whose directives are the same."""
+    rivals = [one for one in candidates if one.directive == scheduler.directive and one is not scheduler]
+    if not rivals:
+        return True
+    if scheduler.probe is not None:
+        return _answers(scheduler.probe)
+    return not any(rival.probe is not None and _answers(rival.probe) for rival in rivals)
+
+
+def _answers(probe: Probe) -> bool:
     try:
-        answer = client.run_command(("qstat", "--version"), limit=_MOMENT)
+        answer = client.run_command(probe.command, limit=_PROBE_TIMEOUT)
     except CommandError:
         return False  # said when it is submitted to
-    return "pbs_version" in f"{answer.stdout}{answer.stderr}"
+    return probe.pattern.search(answer.text) is not None

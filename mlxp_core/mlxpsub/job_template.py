@@ -18,15 +18,14 @@ from pathlib import Path, PurePath
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.jobs.shell_words import Simple, simple_commands
 from mlxp_core.jobs.template import Template
-from mlxp_core.mlxpsub.instrument import IN_A_JOB, PARALLEL_LAUNCHERS, SESSION
+from mlxp_core.mlxpsub.instrument import IN_A_JOB, SESSION, parallel_launchers
 from mlxp_core.mlxpsub.parse import Change, JobScript, ProgramStart, TopLevelCommand
 from mlxp_core.mlxpsub.placeholders import (
     Placeholders,
     computations,
-    first_plain,
     has_expansion_operator,
-    job_variables,
     place_variables,
+    used_names,
 )
 from mlxp_core.runs.layout import LogDir
 
@@ -166,7 +165,7 @@ def _check_no_rank(script: JobScript, reached: ProgramStart) -> None:
         raise ConfigurationError(
             f"line {script.line_number(reached.number)} of the script starts the processes of one parallel program "
             f"(${found[0]} is set), each of which would submit jobs of its own. mlxpsub knows "
-            f"{', '.join(PARALLEL_LAUNCHERS)}; for others write a template with the launcher, and use "
+            f"{', '.join(parallel_launchers())}; for others write a template with the launcher, and use "
             "hydra/launcher=mlxp_… -m."
         )
 
@@ -224,7 +223,7 @@ def _assignments(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _all_names(word: str) -> set[str]:
-    return {*_names(word), *job_variables(word), *(_WORD.findall(word) if has_expansion_operator(word) else ())}
+    return {*_names(word), *used_names(word), *(_WORD.findall(word) if has_expansion_operator(word) else ())}
 
 
 def _names(word: str) -> list[str]:
@@ -245,7 +244,7 @@ def _prefix(script: JobScript, reached: ProgramStart, variables: Placeholders) -
         return None
     (command,) = commands
     places, size = _places(command, head), len(head)
-    if not places and command.words[0] in {*PARALLEL_LAUNCHERS, head[-1]}:  # ./main.py
+    if not places and command.words[0] in {*parallel_launchers(), head[-1]}:  # ./main.py
         places, size = [at for at, word in enumerate(command.words) if word == head[-1]], 1
     if len(places) != 1 or not _may_become(command.words[places[0] + size :], reached.arguments):
         return None
@@ -284,11 +283,11 @@ def _check_arguments(words: Sequence[str], script: JobScript, reached: ProgramSt
                 f"arguments are put together here, before there are jobs. Write '${{oc.env:{name}}}', in single "
                 f"quotes, and `export {name}`: Hydra looks it up in the job."
             )
-        name, here = first_plain(word), variables.expand(word)
+        name, here = variables.first_plain(word), variables.expand(word)
         unclear = name in variables.untraceable and _EXPANDS.search(here)
         if name and (here in reached.arguments or unclear):
             raise _is_of_a_job(word, name)
-        if has_expansion_operator(word) and (names := job_variables(word)):
+        if has_expansion_operator(word) and (names := variables.job_variables(word)):
             raise _is_of_a_job(word, names[0])
     _check_unstained(reached, variables)
 
@@ -348,7 +347,7 @@ def _reached_prefix(script: JobScript, reached: ProgramStart, variables: Placeho
     held = computed_of_a_job(script, reached.number, variables)
     used = [name for name in _names(text) if name in held or name in variables.untraceable]
     for piece in computations(text):
-        used += [*job_variables(piece), *(name for name in _WORD.findall(piece) if name in held)]
+        used += [*variables.job_variables(piece), *(name for name in _WORD.findall(piece) if name in held)]
     unknown = [*sorted(set(used)), *reached.made_of_a_job]
     empty = [word for word in reached.starters if word.endswith("=") or not word or variables.find_in(word)]
     if unknown or empty:

@@ -1,7 +1,7 @@
-"""A program of its own, that stands in for ``srun`` and the like while ``mlxpsub`` runs a script.
+"""Stand in for ``mpirun``, a scheduler's own launcher and the like while ``mlxpsub`` runs a script. A program.
 
 It starts the command here, once, and without their options: what they would allocate is for the jobs, whose scripts
-have them as they are written. Without a command (``srun --version``) it is the real one that runs.
+have them as they are written. Without a command (``mpirun --version``) it is the real one that runs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import shutil
 import sys
 
 STARTERS = "MLXP_SUB_STARTERS"
-# single letters that are followed by a value, in srun(1), mpirun(1) and mpiexec(1); -np is the one of two letters
+# single letters that are followed by a value in any of them; -np is the one of two letters
 _WITH_VALUE = frozenset("AbBcCdDeFGHijJLmMnNopPqrsStTUwWxX")
 # whole words that are, where no "=" joins the value to them: those whose value may be the name of a command
 _LONG_WITH_VALUE = frozenset(
@@ -30,8 +30,8 @@ def split(arguments: list[str], path: str) -> int | None:
 
     None where there is none.
     """
-    runnable = [at for at, word in enumerate(arguments) if word[:1] not in {"-", ""} and shutil.which(word, path=path)]
-    sure = [at for at in runnable if at == 0 or not _takes_value(arguments[at - 1])]
+    runnable = [i for i, word in enumerate(arguments) if word[:1] not in {"-", ""} and shutil.which(word, path=path)]
+    sure = [i for i in runnable if i == 0 or not _takes_value(arguments[i - 1])]
     if runnable and sure and runnable[0] not in sure:
         # `-J test python main.py`, and not `-n python main.py` with a number that is empty here
         return sure[0]
@@ -46,18 +46,21 @@ def _takes_value(word: str) -> bool:
 
 def main() -> None:
     """Become the command."""
-    own, name, *arguments = sys.argv[1:]
+    own, name, subcommands, *arguments = sys.argv[1:]
     path = os.pathsep.join(entry for entry in os.environ.get("PATH", "").split(os.pathsep) if entry != own)
-    at = split(arguments, path)
-    if at is None:
+    # one that has other subcommands as well is a launcher with these alone
+    first = 1 if subcommands else 0
+    launches = not subcommands or (arguments[:1] and arguments[0] in subcommands.split(","))
+    start = split(arguments[first:], path) if launches else None
+    if start is None:
         real = shutil.which(name, path=path)
         if real is None:
             sys.exit(f"{name}: not found, and its arguments name no command that could be run here")
         os.environ["PATH"] = path
         os.execv(real, [name, *arguments])  # noqa: S606  (the user's own command)
     started = os.environ.get(STARTERS)
-    os.environ[STARTERS] = " ".join(filter(None, [started, shlex.join([name, *arguments[:at]])]))
-    command = arguments[at:]
+    os.environ[STARTERS] = " ".join(filter(None, [started, shlex.join([name, *arguments[: first + start]])]))
+    command = arguments[first + start :]
     found = shutil.which(command[0])  # a stand-in, too
     os.execv(found or command[0], command)  # noqa: S606
 

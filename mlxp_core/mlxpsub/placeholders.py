@@ -1,10 +1,10 @@
-"""The variables that a scheduler gives its jobs, as a job script has them while ``mlxpsub`` runs it, where is no job.
+"""Stand in for the variables that a scheduler gives its jobs, while ``mlxpsub`` runs a job script where is no job.
 
 Each has a value that does no harm: with nothing in its place, ``rm -rf /scratch/$SLURM_JOB_ID`` would be the end of
-all of /scratch, and ``cat $PBS_NODEFILE`` would wait for the keyboard. A number for what is an id, a directory for what
-is one, a file that names this machine for a list of nodes, a word for other text, all of them such that what was made
-of them is known again; nothing for counts and sizes, which programs take for their default, and 0 for the rank that the
-script of a job has itself.
+all of /scratch, and ``cat $PBS_NODEFILE`` would wait for the keyboard; with the value that it has here, ``rm -rf
+$TMPDIR/*`` would remove the user's own files. What a variable holds decides (see Kind): a number that no job has, a
+directory or a file that is made for it, a word for other text, all of them such that what was made of them is known
+again; nothing for counts and sizes, which programs take for their default, and 0 for a rank.
 """
 
 from __future__ import annotations
@@ -16,57 +16,65 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlxp_core.scheduler.variables import OF_A_JOB, OF_THE_SUBMITTER, WHERE_SUBMITTED
-
-_USED = re.compile(rf"\$\{{?({OF_A_JOB})\b")
-_PLACE_USED = re.compile(rf"\$\{{?({'|'.join(WHERE_SUBMITTED)})\b")
-_SUBMITTERS_USED = re.compile(rf"\$\{{?({OF_THE_SUBMITTER})\b")
-_NAMED = re.compile(rf"\b{OF_A_JOB}\b")  # in arithmetic it needs no $
-_COMPUTES = re.compile(r"\$\(|`|\$\{\w+(?:\[[^]]*\])?[:#%/^,]")
-_PLAIN = re.compile(rf"\$(?:({OF_A_JOB})\b|\{{({OF_A_JOB})\}})")  # without a default
-
-_RANK = re.compile(r"\w+_(?:PROCID|LOCALID|NODEID|V?NODENUM|TASKNUM)")
-_COUNT = re.compile(
-    r"NSLOTS|\w+_(?:(?:N(?:TASKS|PROCS|NODES|CPUS|GPUS|P)|NUM|CPUS|GPUS|MEM|TASKS|THREADS|CORES)(?:_\w+)?"
-    r"|\w*(?:COUNT|MAX|MIN|STEP|STEPSIZE|FIRST|LAST|TIME|WALLTIME|SECONDS|SIZE|PORT|NUMPROC|PROCESSORS))"
+from mlxp_core.scheduler.base import Kind
+from mlxp_core.scheduler.variables import (
+    common_job_variables,
+    is_distinctive,
+    is_of_a_job,
+    job_variable_kind,
+    submit_dir_variables,
+    submitter_values,
 )
-_ID = re.compile(r"\w*(?:ID|INDEX|IDX|NUM)")
-_DIRECTORY = re.compile(r"\w+(?:TMP|TMPDIR|SCRATCH|DIR|DIRECTORY)")
-_FILE = re.compile(r"\w+FILE\w*")
-_ALSO_USUAL = {  # by how the scheduler's names begin; Grid Engine's is JOB_ID
-    "SLURM": ("SLURM_JOBID", "SLURM_ARRAY_JOB_ID", "SLURM_TMPDIR"),
-    "OAR": ("OAR_JOBID", "OAR_ARRAY_ID", "OAR_NODEFILE", "OAR_NODE_FILE"),
-    "PBS": ("PBS_NODEFILE", "PBS_JOBDIR"),
-    "JOB": ("PE_HOSTFILE",),
-    "LSB": ("LSB_DJOB_HOSTFILE",),
-}
+
+_USED = re.compile(r"\$\{?([A-Za-z_]\w*)")
+_NAMED = re.compile(r"\b[A-Za-z_]\w*")  # in arithmetic it needs no $
+_COMPUTES = re.compile(r"\$\(|`|\$\{\w+(?:\[[^]]*\])?[:#%/^,]")
+_PLAIN = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")  # without a default
+
 # beyond the ids of any scheduler, so that no job has it, and few enough digits for what calculates with it
 _FIRST_ID = 794_000_000_001
+# what a script may remove by its name, or names for removal: the value that a job has in which mlxpsub runs is of
+# that job's own files
+_REMOVED_BY = frozenset({Kind.ID, Kind.NUMBER, Kind.DIRECTORY, Kind.HOSTFILE, Kind.FILE})
 
 
 @dataclass(frozen=True)
 class Placeholders:
-    """The variables of a job that are used in a script, with their values while there is none."""
+    """The variables of a job that a script may use, with their values while there is none."""
 
     values: Mapping[str, str]
+    scheduler: str  # that the script is for
+    shadowed: Mapping[str, str]  # those of them that are set here, with their values here
 
     @classmethod
-    def for_script(cls, lines: Iterable[str], usual: Iterable[str], folder: Path) -> Placeholders:
-        """Those used in these lines and the ``usual`` ones, which other files that the script runs may use.
+    def for_script(cls, lines: Iterable[str], scheduler: str, folder: Path) -> Placeholders:
+        """Those used in these lines, and the common ones, which other files that the script runs may use.
 
-        But for what is set here. Directories and files for them lie in ``folder``, if made.
+        Directories and files for them lie in ``folder``, if made. What is set here stays where a scheduler's own name
+        tells that it is of a job in which mlxpsub runs, and where it harms nothing: counts, and lists of hosts.
         """
-        names = sorted(name for name in {*_USED.findall(_code(lines)), *usual} if name not in os.environ)
-        return cls({name: _value(name, at, folder) for at, name in enumerate(names)})
+        used = {name for name in _USED.findall(_code(lines)) if is_of_a_job(name, scheduler)}
+        names = sorted(
+            name
+            for name in {*used, *common_job_variables(scheduler)}
+            if name not in os.environ or _is_replaced(name, scheduler)
+        )
+        values = {name: _value(name, scheduler, number, folder) for number, name in enumerate(names)}
+        return cls(values, scheduler, {name: os.environ[name] for name in names if name in os.environ})
 
     def make(self) -> None:
         """Make the directories and files."""
         for name, value in self.values.items():
-            if _kind(name) is _DIRECTORY:
+            kind = job_variable_kind(name, self.scheduler)
+            if kind is Kind.DIRECTORY:
                 Path(value).mkdir(parents=True)
-            elif _kind(name) is _FILE:
-                Path(value).parent.mkdir(parents=True, exist_ok=True)
-                Path(value).write_text(f"{platform.node()}\n", encoding="utf-8")
+            elif kind in {Kind.HOSTFILE, Kind.FILE}:
+                Path(value).parent.mkdir(parents=True)
+                Path(value).write_text(f"{platform.node()}\n" if kind is Kind.HOSTFILE else "", encoding="utf-8")
+
+    def restore(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """The values here of those variables that still have their placeholder in an environment."""
+        return {name: value for name, value in self.shadowed.items() if environment.get(name) == self.values[name]}
 
     @property
     def untraceable(self) -> list[str]:
@@ -86,7 +94,22 @@ class Placeholders:
 
     def expand(self, word: str) -> str:
         """A word of a script with the values that these variables have here."""
-        return _PLAIN.sub(lambda one: self.values.get(one[1] or one[2], ""), word)
+
+        def value(match: re.Match[str]) -> str:
+            name = match[1] or match[2]
+            return self.values.get(name, "") if is_of_a_job(name, self.scheduler) else match[0]
+
+        return _PLAIN.sub(value, word)
+
+    def job_variables(self, text: str) -> list[str]:
+        """The names of the variables of a job in a text, in whatever form."""
+        names = (_NAMED if has_expansion_operator(text) else _USED).findall(text)
+        return [name for name in names if is_of_a_job(name, self.scheduler)]
+
+    def first_plain(self, word: str) -> str:
+        """The name of the first variable of a job in a word, without a default; "" where there is none."""
+        names = (plain or braced for plain, braced in _PLAIN.findall(word))
+        return next((name for name in names if is_of_a_job(name, self.scheduler)), "")
 
     def strip_from(self, variables: Mapping[str, str], session: str) -> dict[str, str]:
         """Exported variables without these, and without what the script has made of them.
@@ -103,71 +126,59 @@ class Placeholders:
         return kept
 
 
-def common_variables(job_variable: str, array_index: str) -> list[str]:
-    """The names of those that a script, and what it runs, may count on: ids, and where files of a job are.
-
-    No counts and lists, by which programs see that they are in a job. ``job_variable`` and ``array_index`` are those
-    of the scheduler.
-    """
-    names = [job_variable, *re.findall(r"\$\{?(\w+)", array_index)]
-    kind = job_variable.partition("_")[0]
-    return list(filter(None, [*names, *_ALSO_USUAL.get(kind, ())]))
-
-
 def has_expansion_operator(word: str) -> bool:
-    """Whether a word is more than a value put together: what is computed of a value is not known by it."""
+    """Tell a word that is more than a value put together: what is computed of a value is not known by it."""
     return _COMPUTES.search(word) is not None
 
 
 def computations(text: str) -> list[str]:
     """The pieces of a text that compute: $(…), $((…)), `…`, and ${…} with an operator; each as it stands."""
-    found = [*re.findall(r"`[^`]*`", text), *re.findall(r"\$\{\w+(?:\[[^]]*\])?[:#%/^,][^}]*\}", text)]
+    pieces = [*re.findall(r"`[^`]*`", text), *re.findall(r"\$\{\w+(?:\[[^]]*\])?[:#%/^,][^}]*\}", text)]
     for start in (match.start() for match in re.finditer(r"\$\(", text)):
         depth = 0
-        for at in range(start + 1, len(text)):
-            depth += {"(": 1, ")": -1}.get(text[at], 0)
+        for position in range(start + 1, len(text)):
+            depth += {"(": 1, ")": -1}.get(text[position], 0)
             if not depth:
-                found.append(text[start : at + 1])
+                pieces.append(text[start : position + 1])
                 break
-    return found
+    return pieces
 
 
-def job_variables(text: str) -> list[str]:
-    """The names of the variables of a job in a text, in whatever form."""
-    return _NAMED.findall(text) if has_expansion_operator(text) else _USED.findall(text)
-
-
-def first_plain(word: str) -> str:
-    """The name of the first variable of a job in a word, without a default; "" where there is none."""
-    found = _PLAIN.search(word)
-    return (found[1] or found[2]) if found else ""
+def used_names(text: str) -> list[str]:
+    """The names of all variables in a text, in whatever form but arithmetic."""
+    return _USED.findall(text)
 
 
 def place_variables(lines: Iterable[str]) -> list[str]:
     """The names of the variables in these lines that say where the script was submitted."""
-    return sorted(set(_PLACE_USED.findall(_code(lines))))
+    return sorted(submit_dir_variables().intersection(_USED.findall(_code(lines))))
 
 
 def of_the_submitter(lines: Iterable[str]) -> dict[str, str]:
     """What a job would be told of the environment of its submission, which is known here."""
-    known = {**os.environ, "HOST": platform.node()}
-    return {name: known.get(what, "") for name, what in set(_SUBMITTERS_USED.findall(_code(lines)))}
+    known = submitter_values()
+    return {name: known[name] for name in set(_USED.findall(_code(lines))) if name in known}
 
 
 def _code(lines: Iterable[str]) -> str:
     return "\n".join(line for line in lines if not line.lstrip().startswith("#"))
 
 
-def _kind(name: str) -> re.Pattern[str] | None:
-    return next((kind for kind in (_RANK, _COUNT, _ID, _DIRECTORY, _FILE) if kind.fullmatch(name)), None)
+def _is_replaced(name: str, scheduler: str) -> bool:
+    """Tell whether a variable that is set here has a placeholder all the same."""
+    # what the scheduler overwrites says nothing of the job
+    return not is_distinctive(name) or job_variable_kind(name, scheduler) in _REMOVED_BY
 
 
-def _value(name: str, at: int, folder: Path) -> str:
-    kind = _kind(name)
-    if kind is _RANK:
+def _value(name: str, scheduler: str, number: int, folder: Path) -> str:
+    kind = job_variable_kind(name, scheduler)
+    if kind is Kind.RANK:
         return "0"
-    if kind is _COUNT:
+    if kind is Kind.COUNT:
         return ""
-    if kind is _ID:
-        return str(_FIRST_ID + at)
-    return str(folder / name) if kind in (_DIRECTORY, _FILE) else f"of_a_job_{name}"
+    if kind in {Kind.ID, Kind.NUMBER}:
+        return str(_FIRST_ID + number)
+    if kind is Kind.DIRECTORY:
+        return str(folder / name)
+    # a directory of its own: a script may remove that
+    return str(folder / f"{name}.d" / name) if kind in {Kind.HOSTFILE, Kind.FILE} else f"of_a_job_{name}"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mlxp_core.atomic_files import write_atomic
-from mlxp_core.mlxpsub.instrument import COMMAND, PARALLEL_LAUNCHERS, SESSION, STARTERS
+from mlxp_core.mlxpsub.instrument import COMMAND, SESSION, STARTERS, parallel_launchers
 from mlxp_core.mlxpsub.parse import Change, JobScript, TopLevelCommand
 from mlxp_core.mlxpsub.placeholders import Placeholders, of_the_submitter, place_variables
 from mlxp_core.runs import info
@@ -66,8 +66,8 @@ class Session:
     def environment(self) -> dict[str, str]:
         """The variables with which the script is run."""
         places = dict.fromkeys(place_variables(self.script.lines), str(self.directory))
-        known = {**of_the_submitter(self.script.lines), **places, **self.variables.values}
-        given = {**known, **os.environ, **places, SESSION: str(self.folder)}
+        known = of_the_submitter(self.script.lines)
+        given = {**known, **os.environ, **places, **self.variables.values, SESSION: str(self.folder)}
         given["PATH"] = os.pathsep.join([self.bin, *filter(None, [os.environ.get("PATH")])])
         return given
 
@@ -181,11 +181,11 @@ class Session:
         return dict(line.split("=", 1) for line in text.split("\0") if "=" in line)
 
     def make_stand_ins(self, python: str, program: Path) -> None:
-        """Write the programs that stand in for srun and the like."""
+        """Write the programs that stand in for parallel launchers."""
         Path(self.bin).mkdir()
-        for name in PARALLEL_LAUNCHERS:
+        for name, subcommands in parallel_launchers().items():
             path = Path(self.bin, name)
-            call = shlex.join([python, "-I", str(program), self.bin, name])
+            call = shlex.join([python, "-I", str(program), self.bin, name, ",".join(subcommands)])
             path.write_text(f'#!/bin/sh\nexec {call} "$@"\n', encoding="utf-8")
             path.chmod(0o755)
 

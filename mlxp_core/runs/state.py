@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,21 +13,13 @@ from mlxp_core.runs.layout import RunDir
 from mlxp_core.runs.process import is_alive
 from mlxp_core.runs.status import ENDED, ExitCode, Status, derive_status, read_exit_code
 from mlxp_core.runs.submission_record import is_unresolved, load_submission
+from mlxp_core.scheduler import SCHEDULERS, load_scheduler
 from mlxp_core.yaml_io import load_yaml_or_empty
 
-# what schedulers say, in words; and what says no more than the status does
-_IN_WORDS = {
-    "out_of_memory": "out of memory",
-    "outofmemory": "out of memory",
-    "node_fail": "node failure",
-    "nodefail": "node failure",
-    "nodedown": "node failure",  # what squeue says of the same job for which sacct says NODE_FAIL
-    "boot_fail": "node failure",
-}
-_EMPTY = {"", "none", "completed", "failed", "cancelled", "running", "pending", "timeout", "nonzeroexitcode"}
+# what says no more than the status does
+_EMPTY = {"", "none", "completed", "failed", "cancelled", "running", "pending", "timeout"}
 _PYTHONS_OWN = "builtins."
 _OWN_CODES = range(128)  # above it is a signal
-_MEMORY = re.compile(rb"exceeded \S* ?memory limit|oom[-_ ]kill|out of memory", re.IGNORECASE)
 
 
 @dataclass
@@ -178,10 +169,13 @@ class RunState:
         return self.exit_status in _OWN_CODES or self.attempt_info.get("status") in {Status.FAILED, Status.COMPLETE}
 
     def _ran_out_of_memory(self) -> bool:
-        """Whether the scheduler's output says so; Slurm without cgroups calls it JobLaunchFailure (seen on 22.05)."""
+        """Whether the scheduler's output says so, where its reason may not (JobLaunchFailure without cgroups)."""
+        name = self.submission.get("scheduler")
+        if name not in SCHEDULERS:
+            return False
         try:
-            with (self.scheduler_output or Path(os.devnull)).open("rb") as file:
-                return _MEMORY.search(file.read(1 << 16)) is not None
+            with (self.scheduler_output or Path(os.devnull)).open(encoding="utf-8", errors="replace") as file:
+                return load_scheduler(name).out_of_memory.search(file.read(1 << 16)) is not None
         except OSError:
             return False
 
@@ -189,7 +183,8 @@ class RunState:
         reason = _first_line(str(self.submission.get("reason") or "")) if self.scheduler_status else ""
         if reason.startswith("exit ") or reason.lower() in _EMPTY:
             return ""
-        return _IN_WORDS.get(reason.lower(), reason)
+        name = self.submission.get("scheduler")
+        return load_scheduler(name).in_words(reason) if name in SCHEDULERS else reason
 
 
 def load_status(run: RunDir) -> Status:

@@ -7,7 +7,6 @@ is not used.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +15,7 @@ from typing import Any
 
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.runs.layout import RunDir
+from mlxp_core.scheduler import SCHEDULERS, load_scheduler
 from mlxp_core.yaml_io import load_yaml_or_empty
 
 Note = Mapping[str, Any]
@@ -45,6 +45,10 @@ def load_submission(run: RunDir) -> dict[str, Any]:
         missing = [field for field in ("scheduler", "time") if note.get(field) is None]
         if missing:
             raise ConfigurationError(f"{run.submission} does not say {' and '.join(missing)}")
+    job_id, scheduler = note.get("job_id"), note.get("scheduler")
+    # of a scheduler that this version does not know, no command is made
+    if job_id is not None and scheduler in SCHEDULERS and not load_scheduler(scheduler).is_job_id(str(job_id)):
+        raise ConfigurationError(f"{run.submission}: job_id is {job_id!r}, which hydra-mlxp does not write")
     return note
 
 
@@ -68,8 +72,8 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int) and value > 0
 
 
-def _is_job_id(value: object) -> bool:
-    return isinstance(value, int | str) and re.fullmatch(r"[0-9]+(\[\])?", str(value)) is not None
+def _is_id(value: object) -> bool:
+    return isinstance(value, int | str) and value is not True and value is not False
 
 
 def _is_time(value: object) -> bool:
@@ -83,7 +87,7 @@ _FIELDS: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(("scheduler", "script", "name", "hostname", "user", "own_id"), _is_text),
     **dict.fromkeys(("array_index", "packed", "attempt"), _is_number),
     **dict.fromkeys(("time", "state_time", "cancel_time"), _is_time),
-    "job_id": _is_job_id,
+    "job_id": _is_id,
 }
 
 

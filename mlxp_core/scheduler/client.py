@@ -1,4 +1,4 @@
-"""The only module that runs a scheduler's commands: one place for time limits and error texts."""
+"""Run the commands of schedulers: one place for time limits and error texts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlxp_core.errors import CommandError, SubmissionBusyError, SubmissionRefusedError, SubmissionUnclearError
-from mlxp_core.scheduler.base import Command, NativeJob, QueueQuery, Scheduler, StatusQuery
+from mlxp_core.scheduler.base import Command, NativeJob, QueueQuery, Scheduler, StatusQuery, Task
 
 _MOMENT = 10.0  # seconds
 _SHOWN = 2000  # characters of an answer that an error shows
@@ -21,13 +21,18 @@ _SHOWN = 2000  # characters of an answer that an error shows
 
 @dataclass(frozen=True)
 class CommandResult:
-    """What a command came to; ``code`` is None when it ran out of time."""
+    """The outcome of a command; ``code`` is None when it ran out of time."""
 
     command: Command
     code: int | None
     stdout: str
     stderr: str
     limit: float
+
+    @property
+    def text(self) -> str:
+        """All that it has printed."""
+        return f"{self.stdout}\n{self.stderr}"
 
     def __str__(self) -> str:
         """Show the whole of it."""
@@ -64,10 +69,10 @@ def run_command(
     stdin: Path | None = None,
 ) -> CommandResult:
     """Run a command; raises CommandError only where it cannot be run at all."""
-    with _interrupts_held_back() as let_them_come:
+    with _interrupts_held_back() as release_interrupts:
         process = _start(command, environment=environment, directory=directory, stdin=stdin)
         try:
-            let_them_come()
+            release_interrupts()
             stdout, stderr = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
             return CommandResult(command, None, *_end(process), limit)
@@ -112,23 +117,23 @@ def _interrupts_held_back() -> Iterator[Callable[[], None]]:
 
     A command runs before Popen has returned: an interrupt within it would leave nobody to hear the answer.
     """
-    own = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(own):
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
         yield lambda: None
         return
-    came: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    received: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: received.append(number))
 
-    def let_them_come() -> None:
-        signal.signal(signal.SIGINT, own)
-        if came:
-            came.clear()
+    def release() -> None:
+        signal.signal(signal.SIGINT, handler)
+        if received:
+            received.clear()
             signal.raise_signal(signal.SIGINT)
 
     try:
-        yield let_them_come
+        yield release
     finally:
-        let_them_come()
+        release()
 
 
 def _end(process: subprocess.Popen[bytes]) -> tuple[str, str]:
@@ -173,55 +178,53 @@ def submit(
         raise
     if job_id := _job_id(scheduler, answer):
         return job_id
-    said = f"{answer.stdout}\n{answer.stderr}"
     if answer.code not in {None, 0} and answer.code not in scheduler.unclear_codes:
-        if scheduler.busy and scheduler.busy.search(said):
+        if scheduler.busy and scheduler.busy.search(answer.text):
             raise SubmissionBusyError(f"{scheduler.name} does not take the submission now:\n{answer}")
-        if not (scheduler.unclear and scheduler.unclear.search(said)):
+        if not (scheduler.unclear and scheduler.unclear.search(answer.text)):
             raise SubmissionRefusedError(f"{scheduler.name} refused the submission:\n{answer}")
     # a failed answer is not a refusal: sbatch after "Socket timed out" had been accepted and ran
     raise SubmissionUnclearError(f"{scheduler.name} gave no clear answer to a submission:\n{answer}")
 
 
 def _job_id(scheduler: Scheduler, answer: CommandResult) -> str | None:
-    found = scheduler.job_id.search(answer.stdout) if answer.code == 0 else None
-    return found["id"] if found else None
+    match = scheduler.job_id.search(answer.stdout) if answer.code == 0 else None
+    return match["id"] if match else None
 
 
-def query(scheduler: Scheduler, asking: StatusQuery, question: QueueQuery, *, limit: float) -> list[NativeJob]:
+def query(scheduler: Scheduler, how: StatusQuery, what: QueueQuery, *, limit: float) -> list[NativeJob]:
     """Ask a scheduler for jobs. Raises CommandError when it does not answer, or with what cannot be understood."""
-    answer = run_command(asking.command(question), limit=limit)
-    told = answer.code in asking.codes and answer.stdout.strip()
-    said = f"{answer.stdout}\n{answer.stderr}"
-    if answer.code is not None and not told and asking.nothing is not None and asking.nothing.search(said):
+    answer = run_command(how.command(what), limit=limit)
+    has_jobs = answer.code in how.codes and answer.stdout.strip()
+    if answer.code is not None and not has_jobs and how.nothing is not None and how.nothing.search(answer.text):
         return []
-    no_answer = asking.no_answer is not None and asking.no_answer.search(answer.stderr)
-    if answer.code not in asking.codes or no_answer:
+    no_answer = how.no_answer is not None and how.no_answer.search(answer.stderr)
+    if answer.code not in how.codes or no_answer:
         raise CommandError(f"{scheduler.name} does not say what is in its queue:\n{answer}")
     try:
-        return asking.read(answer.stdout)
+        return how.read(answer.stdout)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CommandError(f"{scheduler.name} gives no answer that can be understood ({error}):\n{answer}") from error
 
 
-def cancel(scheduler: Scheduler, jobs: Sequence[tuple[str, int | None]], *, limit: float) -> None:
-    """Cancel jobs, given by id and index in their array. Raises CommandError for an answer that is no success."""
-    answer = run_command(scheduler.cancel(jobs), limit=limit)
+def cancel(scheduler: Scheduler, jobs: Sequence[Task], *, limit: float) -> None:
+    """Cancel jobs, and tasks of arrays. Raises CommandError for an answer that is no success."""
+    answer = run_command(scheduler.cancel_command(jobs), limit=limit)
     if answer.code not in scheduler.cancel_codes:
         raise CommandError(f"{scheduler.name} did not cancel all of it:\n{answer}")
 
 
 def array_limit(scheduler: Scheduler, *, limit: float) -> int | None:
-    """How many tasks an array may have at this site; None where the scheduler does not say."""
-    known = scheduler.limit
-    if known is None or known.command is None or known.pattern is None:
+    """The number of tasks that an array may have at this site; None where the scheduler does not say."""
+    array = scheduler.limit
+    if array is None or array.command is None or array.pattern is None:
         return None
     try:
-        answer = run_command(known.command, limit=limit)
+        answer = run_command(array.command, limit=limit)
     except CommandError:
         return None
-    found = known.pattern.search(answer.stdout)
-    number = int(found["n"]) - known.above if found else 0
+    match = array.pattern.search(answer.stdout)
+    number = int(match["n"]) - array.above if match else 0
     return number if number > 0 else None
 
 

@@ -1,4 +1,4 @@
-"""Submits a script once, and only once: what is refused for now is tried again, what is unclear is looked for first."""
+"""Submit a script once, and only once: try again what is refused for now, look first for what is unclear."""
 
 from __future__ import annotations
 
@@ -76,26 +76,26 @@ def _search(call: SubmitCall, error: SubmissionUnclearError, end: float) -> str 
 
     Raises SubmissionUnclearError where the queue could not be asked until the end.
     """
-    absent = 0
+    answers_without = 0
     while True:
-        why = "Its queue does not show the job yet."
+        reason = "Its queue does not show the job yet."
         try:
             jobs = client.query(
                 call.scheduler, call.scheduler.status, QueueQuery(call.user), limit=call.command_timeout
             )
         except CommandError as silence:
-            why = f"Its queue could not be asked:\n{silence}"
+            reason = f"Its queue could not be asked:\n{silence}"
         else:
             # a short one may have come and gone before the queue was asked
             job_id = find_job(jobs, call.script, call.name) or call.find_started()
-            absent += 1
+            answers_without += 1
             if job_id is None and not call.name:
-                why = "It cannot be told from others in the queue, for your header gives it a name of its own."
-            elif job_id is not None or absent > 1:
+                reason = "It cannot be told from others in the queue, for your header gives it a name of its own."
+            elif job_id is not None or answers_without > 1:
                 return job_id
         if time.monotonic() + call.scheduler.min_query_interval > end:
             raise SubmissionUnclearError(
-                f"{error}\n{why}\nThe job may be there or not. The same command again, or `mlxp rerun`, looks for "
+                f"{error}\n{reason}\nThe job may be there or not. The same command again, or `mlxp rerun`, looks for "
                 "it before anything is submitted."
             ) from error
         time.sleep(call.scheduler.min_query_interval)

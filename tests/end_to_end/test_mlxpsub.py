@@ -713,6 +713,17 @@ def test_a_script_finds_files_and_directories_of_a_job(sub: Sub, tmp_path: Path)
     assert not list(tmp_path.glob("mlxpsub-*"))
 
 
+def test_a_job_has_its_own_tmpdir_and_no_stand_in(sub: Sub, tmp_path: Path) -> None:
+    """Bug: a job whose TMPDIR was removed with the session of mlxpsub; or one that is baked into its configuration."""
+    lines = "touch $TMPDIR/x\npython main.py 'msg=${oc.env:TMPDIR}'\n"
+    sub.project.write(**{"job.sh": f"#LOCAL --job-name=x\n{lines}"})
+    sub("--wait", "job.sh")
+    assert sub.project.said(1)["msg"] == str(tmp_path)  # of the submission, as this queue passes it on
+    assert (tmp_path / "x").exists()  # of the job, and not of the script that ran here
+    sub.project.write(**{"job.sh": "#LOCAL --job-name=x\npython main.py msg=$TMPDIR/x\n"})
+    assert "$TMPDIR, which only a job has" in sub("job.sh", code=1).stderr
+
+
 def test_a_script_knows_where_it_was_submitted(sub: Sub) -> None:
     """Bug: `cd $PBS_O_WORKDIR`, in most scripts of PBS, goes home; in a job, to where the program was started."""
     for run, variable in enumerate(["SLURM_SUBMIT_DIR", "PBS_O_WORKDIR"], start=1):

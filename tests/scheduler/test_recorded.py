@@ -180,7 +180,7 @@ def test_the_largest_array_is_read(name: str, section: str, record: dict[str, An
 def test_jobs_are_cancelled_by_these_words(name: str, section: str, record: dict[str, Any]) -> None:
     """Bug: a whole array that is cancelled for one of its tasks, or a task that is not."""
     jobs = [(job_id, index) for job_id, index in record["jobs"]]
-    assert without_our_paths(load_scheduler(name).cancel(jobs)) == record["command"]
+    assert without_our_paths(load_scheduler(name).cancel_command(jobs)) == record["command"]
 
 
 def without_our_paths(command: tuple[str, ...]) -> list[str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from mlxp_core.scheduler.base import (
     Command,
+    Kind,
     Option,
     QueueQuery,
     Scheduler,
@@ -22,12 +22,8 @@ from mlxp_core.statuses import Status
 _PROGRAM = (sys.executable, str(Path(__file__).parents[1] / "local_queue.py"))
 
 
-def _status(question: QueueQuery) -> Command:  # noqa: ARG001  (a queue is its user's own)
+def _status(query: QueueQuery) -> Command:  # noqa: ARG001  (a queue is its user's own)
     return (*_PROGRAM, "status")
-
-
-def _cancel(jobs: Sequence[tuple[str, int | None]]) -> Command:
-    return (*_PROGRAM, "cancel", *(job_id if index is None else f"{job_id}_{index}" for job_id, index in jobs))
 
 
 LOCAL = Scheduler(
@@ -52,10 +48,14 @@ LOCAL = Scheduler(
         "CANCELLED": Status.CANCELLED,
         "LOST": Status.LOST,  # the queue's process was killed
     },
-    cancel=_cancel,
+    cancel=(*_PROGRAM, "cancel"),
     quote_path=quote_path,
     index_pattern="%a",
     job_variable="MLXP_LOCAL_JOB_ID",
+    job_variables={Kind.ID: ("MLXP_LOCAL_JOB_ID", "MLXP_LOCAL_TASK_ID")},
+    job_variable_pattern=r"MLXP_LOCAL_\w+",
+    client_variables=("MLXP_LOCAL_SPOOL", "XDG_STATE_HOME"),  # where the queue is
+    placement_variables=("MLXP_LOCAL_JOB_ID", "MLXP_LOCAL_TASK_ID"),
     per_host=True,
     min_query_interval=1.0,  # a file to read, on this machine
 )

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 
-from mlxp_core.scheduler.base import Command, NativeJob, Option, QueueQuery, StatusQuery, any_of, line_pattern, read_xml
-from mlxp_core.scheduler.dialects.torque import TORQUE
+from mlxp_core.scheduler.base import (
+    Command,
+    Kind,
+    NativeJob,
+    Option,
+    QueueQuery,
+    StatusQuery,
+    any_of,
+    line_pattern,
+    merged,
+    read_xml,
+    words,
+)
+from mlxp_core.scheduler.dialects.torque import TORQUE, read_id
 from mlxp_core.statuses import Status
 
 
-def _status(question: QueueQuery) -> Command:
-    return ("showq", "--xml", "-u", question.user)
+def _status(query: QueueQuery) -> Command:
+    return ("showq", "--xml", "-u", query.user)
 
 
-def _history(question: QueueQuery) -> Command:
-    return ("showq", "--xml", "-c", "-u", question.user)
+def _history(query: QueueQuery) -> Command:
+    return ("showq", "--xml", "-c", "-u", query.user)
 
 
 def _read(answer: str) -> list[NativeJob]:
@@ -33,10 +44,6 @@ def _read(answer: str) -> list[NativeJob]:
     return jobs
 
 
-def _cancel(jobs: Sequence[tuple[str, int | None]]) -> Command:
-    return ("canceljob", *(job_id if index is None else f"{job_id}[{index}]" for job_id, index in jobs))
-
-
 _ENDED = {
     "": Status.FAILED,
     " ": Status.COMPLETE,
@@ -44,6 +51,16 @@ _ENDED = {
     " CNCLD": Status.CANCELLED,
     " 271": Status.CANCELLED,
     " -11": Status.TIMEOUT,
+}
+
+# the administrator's guide, and a job of 9.1.3; msub's -E in the guide has more, and could not be read
+_JOB_VARIABLES = {
+    Kind.ID: words("MOAB_JOBID MOAB_JOBARRAYINDEX MOAB_JOBINDEX"),
+    Kind.COUNT: words("MOAB_JOBARRAYRANGE MOAB_NODECOUNT MOAB_PROCCOUNT"),
+    Kind.TEXT: words(
+        "MOAB_ACCOUNT MOAB_BATCH MOAB_CLASS MOAB_DEPEND MOAB_GROUP MOAB_JOBNAME MOAB_MACHINE MOAB_NODELIST "
+        "MOAB_PARTITION MOAB_QOS MOAB_TASKMAP"
+    ),
 }
 
 MWM = replace(
@@ -75,5 +92,15 @@ MWM = replace(
         "Removed ": Status.CANCELLED,
         "Vacated": Status.PREEMPTED,
     },
-    cancel=_cancel,
+    cancel=("canceljob",),
+    read_job_id=lambda told: read_id(told)[0].removesuffix("[]"),
+    job_variables=merged(_JOB_VARIABLES, TORQUE.job_variables),
+    job_variable_pattern=rf"MOAB_\w+|{TORQUE.job_variable_pattern}",
+    submit_dir_variables=("MOAB_SUBMITDIR", *TORQUE.submit_dir_variables),
+    submitter_variables={**TORQUE.submitter_variables, "MOAB_USER": "USER"},
+    client_variables=("MOABHOMEDIR", *TORQUE.client_variables),
+    placement_variables=(
+        *words("MOAB_JOBID MOAB_JOBARRAYINDEX MOAB_CLASS MOAB_PARTITION MOAB_NODELIST"),
+        *TORQUE.placement_variables,
+    ),
 )

@@ -8,23 +8,26 @@ from typing import Any
 
 from mlxp_core.scheduler.base import (
     Command,
+    Kind,
     NativeJob,
     Option,
     QueueQuery,
     Scheduler,
     StatusQuery,
+    Task,
     any_of,
     line_pattern,
     plain_path,
+    words,
 )
 from mlxp_core.statuses import Status
 
 
-def _status(question: QueueQuery) -> Command:
+def _status(query: QueueQuery) -> Command:
     # without a condition oarstat shows live jobs only
-    condition = f"job_user = '{question.user}'"
-    if question.ids:
-        condition += f" and array_id in ({', '.join(question.ids)})"
+    condition = f"job_user = '{query.user}'"
+    if query.ids:
+        condition += f" and array_id in ({', '.join(query.ids)})"
     return ("oarstat", "-f", "-J", "--sql", condition)
 
 
@@ -67,12 +70,12 @@ _EVENTS = {
 }
 
 
-def _cancel(jobs: Sequence[tuple[str, int | None]]) -> Command:
+def _cancel_arguments(jobs: Sequence[Task]) -> Command:
     conditions = (
         f"array_id = {job_id}" if index is None else f"(array_id = {job_id} and array_index = {index})"
         for job_id, index in jobs
     )
-    return ("oardel", "--sql", " or ".join(conditions))
+    return (" or ".join(conditions),)
 
 
 OAR = Scheduler(
@@ -104,12 +107,28 @@ OAR = Scheduler(
         "Terminated": Status.FAILED,
         "Terminated ": Status.COMPLETE,  # with exit code 0, so no reason
     },
-    cancel=_cancel,
+    cancel=("oardel", "--sql"),
+    cancel_arguments=_cancel_arguments,
     cancel_codes=frozenset({0, 6}),  # 6: one of them was being killed already
     plain_paths=True,
     quote_path=plain_path,
     index_pattern="%jobid%",
     job_variable="OAR_JOB_ID",
+    # OAR/Tools.pm. The manual page has OAR_JOB_INDEX for OAR_ARRAY_INDEX, which 2.5.9 does not set
+    job_variables={
+        Kind.ID: words("OAR_JOB_ID OAR_JOBID OAR_ARRAY_ID OAR_ARRAYID OAR_ARRAY_INDEX OAR_ARRAYINDEX"),
+        Kind.NUMBER: words("OAR_JOB_INDEX OAR_JOBINDEX"),
+        Kind.COUNT: words("OAR_JOB_WALLTIME OAR_JOB_WALLTIME_SECONDS"),
+        Kind.HOSTFILE: words("OAR_NODEFILE OAR_NODE_FILE OAR_FILE_NODES OAR_RESOURCE_FILE"),
+        Kind.FILE: words("OAR_RESOURCE_PROPERTIES_FILE OAR_STDOUT OAR_STDERR"),
+        Kind.TEXT: words("OAR_JOB_NAME OAR_PROJECT_NAME"),
+    },
+    job_variable_pattern=r"OAR_\w+",
+    submit_dir_variables=words("OAR_WORKDIR OAR_WORKING_DIRECTORY OAR_O_WORKDIR"),
+    submitter_variables={"OAR_USER": "USER"},
+    # OAR_JOB_KEY_FILE is read by oarsub
+    client_variables=words("OARCONFFILE OARDIR OAR_JOB_KEY_FILE OAR_API_URL"),
+    placement_variables=words("OAR_JOB_ID OAR_ARRAY_ID OAR_ARRAY_INDEX OAR_PROJECT_NAME"),
     requeue_directive=line_pattern(r"(?:-t|--type)[\s=]+idempotent(?=\s|$)"),
     requeue="exit 99",
 )

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 
 from mlxp_core.scheduler.base import (
     ArrayLimit,
     Command,
+    Kind,
     NativeJob,
     Option,
+    Pattern,
+    Probe,
     QueueQuery,
     StatusQuery,
     any_of,
     line_pattern,
+    words,
 )
-from mlxp_core.scheduler.dialects.torque import TORQUE, read_id, write_ids
+from mlxp_core.scheduler.dialects.torque import TORQUE, read_id
 from mlxp_core.statuses import Status
 
 
-def _status(question: QueueQuery) -> Command:
+def _status(query: QueueQuery) -> Command:
     # -x: those that have ended as well; -t: the tasks of arrays, each
-    return ("qstat", "-x", "-t", "-f", "-F", "json", *question.ids)
+    return ("qstat", "-x", "-t", "-f", "-F", "json", *query.ids)
 
 
 def _read_status(answer: str) -> list[NativeJob]:
@@ -70,16 +73,23 @@ def _by_line(answer: str) -> dict[str, dict[str, str]]:
     return records
 
 
-def _cancel(jobs: Sequence[tuple[str, int | None]]) -> Command:
-    return ("qdel", *write_ids(jobs))
-
-
 _ENDED = {
     "": Status.FAILED,
     " 0": Status.COMPLETE,
     " 271": Status.CANCELLED,  # 256 + SIGTERM: qdel
     " -29": Status.TIMEOUT,  # JOB_EXEC_KILL_WALLTIME
     " ": Status.CANCELLED,  # no exit status: it was deleted before it ran
+}
+
+# qsub(1B), and src/resmom/start_exec.c
+_JOB_VARIABLES = {
+    Kind.ID: words("PBS_JOBID PBS_ARRAY_ID PBS_ARRAY_INDEX"),
+    Kind.NUMBER: words("PBS_SID"),
+    Kind.RANK: words("PBS_NODENUM PBS_TASKNUM"),
+    Kind.COUNT: words("NCPUS OMP_NUM_THREADS PBS_MOMPORT"),
+    Kind.DIRECTORY: words("TMPDIR PBS_JOBDIR"),  # the latter is $HOME, unless -W sandbox=PRIVATE
+    Kind.HOSTFILE: words("PBS_NODEFILE"),
+    Kind.TEXT: words("PBS_JOBCOOKIE PBS_JOBNAME PBS_QUEUE PBS_ACCOUNT PBS_ENVIRONMENT PBS_O_QUEUE OFFLOAD_DEVICES"),
 }
 
 PBS = replace(
@@ -101,6 +111,13 @@ PBS = replace(
         # F: finished, X: a task of an array has
         **{f"{state}{code}": status for state in "FX" for code, status in _ENDED.items()},
     },
-    cancel=_cancel,
     index_pattern="^array_index^",
+    job_variables=_JOB_VARIABLES,
+    submit_dir_variables=("PBS_O_WORKDIR",),
+    submitter_variables={**TORQUE.submitter_variables, "PBS_O_SYSTEM": "SYSTEM"},
+    # each of pbs.conf's may come from the environment
+    client_variables=words("PBS_CONF_FILE PBS_SERVER PBS_DEFAULT PBS_PRIMARY PBS_BATCH_SERVICE_PORT PBS_EXEC PBS_HOME"),
+    placement_variables=words("PBS_JOBID PBS_ARRAY_ID PBS_ARRAY_INDEX PBS_QUEUE"),
+    # TORQUE says "Version: …", Slurm's qstat something else again
+    probe=Probe(("qstat", "--version"), Pattern("pbs_version")),
 )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from mlxp_core.scheduler.base import (
     ArrayLimit,
     Command,
+    Kind,
     NativeJob,
     Option,
     QueueQuery,
@@ -17,12 +18,13 @@ from mlxp_core.scheduler.base import (
     line_pattern,
     plain_path,
     read_xml,
+    words,
 )
 from mlxp_core.statuses import Status
 
 
-def _status(question: QueueQuery) -> Command:
-    return ("qstat", "-u", question.user, "-xml")
+def _status(query: QueueQuery) -> Command:
+    return ("qstat", "-u", query.user, "-xml")
 
 
 def _read_status(answer: str) -> list[NativeJob]:
@@ -43,9 +45,9 @@ def _indices(text: str) -> Iterator[int]:
             yield from range(first, last + 1, step)
 
 
-def _history(question: QueueQuery) -> Command:
-    since = () if question.since is None else ("-b", question.since.astimezone().strftime("%Y%m%d%H%M"))
-    return ("qacct", *since, "-o", question.user, "-j")
+def _history(query: QueueQuery) -> Command:
+    since = () if query.since is None else ("-b", query.since.astimezone().strftime("%Y%m%d%H%M"))
+    return ("qacct", *since, "-o", query.user, "-j")
 
 
 def _read_history(answer: str) -> list[NativeJob]:
@@ -96,12 +98,18 @@ def _over_time(fields: dict[str, str], name: str) -> bool:
     return limit is not None and used is not None and float(used[0]) >= float(limit[1])
 
 
-def _cancel(jobs: Sequence[tuple[str, int | None]]) -> Command:
-    return ("qdel", *(job_id if index is None else f"{job_id}.{index}" for job_id, index in jobs))
-
-
 # for ever, unless somebody clears it
 _IN_ERROR = ("Eqw", "Ehqw", "EhRqw", "ERqw", "dEqw")
+
+# submit(1), ENVIRONMENT VARIABLES
+_JOB_VARIABLES = {
+    Kind.ID: words("JOB_ID SGE_TASK_ID"),
+    Kind.COUNT: words("NSLOTS NHOSTS NQUEUES RESTARTED SGE_TASK_FIRST SGE_TASK_LAST SGE_TASK_STEPSIZE"),
+    Kind.DIRECTORY: words("TMPDIR TMP SGE_JOB_SPOOL_DIR SGE_CKPT_DIR"),
+    Kind.HOSTFILE: words("PE_HOSTFILE"),
+    Kind.FILE: words("JOB_SCRIPT SGE_STDOUT_PATH SGE_STDERR_PATH SGE_STDIN_PATH"),
+    Kind.TEXT: words("JOB_NAME REQUEST QUEUE PE ARC ENVIRONMENT SGE_ARCH SGE_BINDING SGE_CKPT_ENV SGE_JOBEXIT_STAT"),
+}
 
 SGE = Scheduler(
     name="sge",
@@ -143,12 +151,24 @@ SGE = Scheduler(
         "failed": Status.FAILED,
     },
     held_states=frozenset(_IN_ERROR),
-    cancel=_cancel,
+    task_id="{id}.{index}",
+    cancel=("qdel",),
     plain_paths=True,
     reports_script=False,
     quote_path=plain_path,
     index_pattern="$TASK_ID",
     job_variable="JOB_ID",
+    job_variables=_JOB_VARIABLES,
+    job_variable_pattern=r"SGE_\w+|JOB_ID|NSLOTS|PE_HOSTFILE",
+    submit_dir_variables=words("SGE_O_WORKDIR SGE_CWD_PATH"),
+    submitter_variables={
+        f"SGE_O_{name}": name for name in ("HOME", "HOST", "LOGNAME", "MAIL", "PATH", "SHELL", "TERM", "TZ")
+    },
+    client_variables=words(
+        "SGE_ROOT SGE_CELL SGE_CLUSTER_NAME SGE_QMASTER_PORT SGE_EXECD_PORT SGE_BINARY_PATH SGE_DEBUG_LEVEL "
+        "SGE_SINGLE_LINE"
+    ),
+    placement_variables=words("JOB_ID SGE_TASK_ID QUEUE RESTARTED PE SGE_CLUSTER_NAME"),
     requeue_directive=line_pattern(r"(?:^|\s)-r\s+y(?:es)?(?=\s|$)"),
     requeue="exit 99",
 )

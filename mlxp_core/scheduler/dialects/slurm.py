@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 
 from mlxp_core.scheduler.base import (
     ArrayLimit,
     Command,
+    Kind,
     NativeJob,
     Option,
     QueueQuery,
@@ -18,25 +18,26 @@ from mlxp_core.scheduler.base import (
     line_pattern,
     quote_path,
     read_lines,
+    words,
 )
 from mlxp_core.statuses import Status
 
 _FORMAT = "%F|%K|%T|%r|%o"  # array's or job's id, index in the array, state, reason, script
 
 
-def _status(question: QueueQuery) -> Command:
+def _status(query: QueueQuery) -> Command:
     # --states=all: without it a job that has ended is not shown; it stays for MinJobAge (300 s by default).
     # By user and not by id: with a single id that is forgotten squeue fails, with several it does not
-    return ("squeue", "--noheader", "--array", "--states=all", f"--user={question.user}", f"--format={_FORMAT}")
+    return ("squeue", "--noheader", "--array", "--states=all", f"--user={query.user}", f"--format={_FORMAT}")
 
 
 def _read_status(answer: str) -> list[NativeJob]:
     return [replace(job, reason="") if job.reason == "None" else job for job in read_lines(answer)]
 
 
-def _history(question: QueueQuery) -> Command:
+def _history(query: QueueQuery) -> Command:
     fields = ("sacct", "--allocations", "--noheader", "--parsable2", "--format=JobID,State")
-    return (*fields, f"--jobs={','.join(question.ids)}")
+    return (*fields, f"--jobs={','.join(query.ids)}")
 
 
 def _read_history(answer: str) -> list[NativeJob]:
@@ -57,9 +58,33 @@ def _indices(text: str) -> list[int]:
     return [index for first, _, last in ranges for index in range(int(first), int(last or first) + 1)]
 
 
-def _cancel(jobs: Sequence[tuple[str, int | None]]) -> Command:
-    return ("scancel", *(job_id if index is None else f"{job_id}_{index}" for job_id, index in jobs))
-
+# sbatch(1), OUTPUT ENVIRONMENT VARIABLES, of 22.05; the last line of counts and STEP_ID are of later versions
+_JOB_VARIABLES = {
+    Kind.ID: words("SLURM_JOB_ID SLURM_JOBID SLURM_ARRAY_JOB_ID SLURM_ARRAY_TASK_ID SLURM_HET_JOB_ID"),
+    Kind.NUMBER: words("SLURM_TASK_PID SLURM_STEP_ID SLURM_STEPID"),
+    Kind.RANK: words("SLURM_PROCID SLURM_LOCALID SLURM_NODEID SLURM_GTIDS"),
+    Kind.COUNT: words(
+        """
+        SLURM_ARRAY_TASK_COUNT SLURM_ARRAY_TASK_MAX SLURM_ARRAY_TASK_MIN SLURM_ARRAY_TASK_STEP SLURM_CPUS_ON_NODE
+        SLURM_CPUS_PER_GPU SLURM_CPUS_PER_TASK SLURM_DIST_PLANESIZE SLURM_GPUS SLURM_GPUS_ON_NODE SLURM_GPUS_PER_NODE
+        SLURM_GPUS_PER_SOCKET SLURM_GPUS_PER_TASK SLURM_HET_SIZE SLURM_JOB_CPUS_PER_NODE SLURM_JOB_NUM_NODES
+        SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU SLURM_MEM_PER_NODE SLURM_NNODES SLURM_NPROCS SLURM_NTASKS
+        SLURM_NTASKS_PER_CORE SLURM_NTASKS_PER_GPU SLURM_NTASKS_PER_NODE SLURM_NTASKS_PER_SOCKET SLURM_OVERCOMMIT
+        SLURM_PRIO_PROCESS SLURM_RESTART_COUNT SLURM_SHARDS_ON_NODE SLURM_TASKS_PER_NODE SLURM_THREADS_PER_CORE
+        SLURM_JOB_START_TIME SLURM_JOB_END_TIME
+        """
+    ),
+    Kind.DIRECTORY: words("SLURM_TMPDIR"),  # of a site's prolog
+    Kind.TEXT: words(
+        """
+        SLURM_CLUSTER_NAME SLURM_CONTAINER SLURM_DISTRIBUTION SLURM_EXPORT_ENV SLURM_GPU_BIND SLURM_GPU_FREQ
+        SLURM_JOB_ACCOUNT SLURM_JOB_DEPENDENCY SLURM_JOB_GPUS SLURM_JOB_NAME SLURM_JOB_NODELIST SLURM_JOB_PARTITION
+        SLURM_JOB_QOS SLURM_JOB_RESERVATION SLURM_NODELIST SLURM_NODE_ALIASES SLURM_PROFILE SLURM_TOPOLOGY_ADDR
+        SLURM_TOPOLOGY_ADDR_PATTERN SLURMD_NODENAME SBATCH_MEM_BIND SBATCH_MEM_BIND_LIST SBATCH_MEM_BIND_PREFER
+        SBATCH_MEM_BIND_TYPE SBATCH_MEM_BIND_VERBOSE
+        """
+    ),
+}
 
 SLURM = Scheduler(
     name="slurm",
@@ -115,12 +140,36 @@ SLURM = Scheduler(
         "DEADLINE": Status.TIMEOUT,
         "PREEMPTED": Status.PREEMPTED,
     },
-    cancel=_cancel,
+    reason_words={
+        "out_of_memory": "out of memory",
+        "outofmemory": "out of memory",
+        "node_fail": "node failure",
+        "nodefail": "node failure",
+        "nodedown": "node failure",  # what squeue says of the same job for which sacct says NODE_FAIL
+        "boot_fail": "node failure",
+        "nonzeroexitcode": "",
+    },
+    cancel=("scancel",),
     # sbatch also obeys #PBS and #BSUB lines, anywhere in a script, which a template for several schedulers has
     submit_environment={"SBATCH_IGNORE_PBS": "1"},
     quote_path=quote_path,
     index_pattern="%a",
     job_variable="SLURM_JOB_ID",
+    job_variables=_JOB_VARIABLES,
+    job_variable_pattern=r"SLURMD?_\w+|SBATCH_MEM_BIND\w*",
+    submit_dir_variables=("SLURM_SUBMIT_DIR",),
+    submitter_variables={
+        "SLURM_SUBMIT_HOST": "HOST",
+        "SLURM_JOB_USER": "USER",
+        "SLURM_JOB_UID": "UID",
+        "SLURM_JOB_GID": "GID",
+    },
+    client_variables=words("SLURM_CONF SLURM_CLUSTERS SBATCH_CLUSTERS SLURM_CONF_SERVER"),
+    placement_variables=words(
+        "SLURM_JOB_ID SLURM_ARRAY_JOB_ID SLURM_ARRAY_TASK_ID SLURM_RESTART_COUNT SLURMD_NODENAME SLURM_CLUSTER_NAME "
+        "SLURM_JOB_PARTITION SLURM_JOB_QOS SLURM_JOB_NODELIST SLURM_JOB_GPUS"
+    ),
+    launchers=(("srun",),),
     requeue_directive=line_pattern(r"(?:^|\s)--requeue(?=\s|$)"),
     # of a task of an array, too: the variable holds the id of the task's own job
     requeue='scontrol requeue "$SLURM_JOB_ID"',

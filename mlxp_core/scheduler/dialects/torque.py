@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from mlxp_core.scheduler.base import (
     ArrayLimit,
     Command,
+    Kind,
     NativeJob,
     Option,
     QueueQuery,
@@ -16,6 +17,7 @@ from mlxp_core.scheduler.base import (
     any_of,
     line_pattern,
     plain_path,
+    words,
 )
 from mlxp_core.statuses import Status
 
@@ -30,12 +32,7 @@ def read_id(text: str) -> tuple[str, int | None]:
     return f"{found[1]}[]", int(found[2]) if found[2] else None
 
 
-def write_ids(jobs: Sequence[tuple[str, int | None]]) -> tuple[str, ...]:
-    """The same the other way, without the server, which is the default one."""
-    return tuple(job_id if index is None else f"{job_id[:-2]}[{index}]" for job_id, index in jobs)
-
-
-def _status(question: QueueQuery) -> Command:  # noqa: ARG001  (of all jobs: with names of its own it fails for one that is gone)
+def _status(query: QueueQuery) -> Command:  # noqa: ARG001  (of all jobs: with names of its own it fails for one that is gone)
     # -t: the tasks of arrays, each; the qstat that comes with Slurm does not know it
     return ("sh", "-c", "qstat -f -t 2>/dev/null || qstat -f")
 
@@ -74,9 +71,19 @@ def _seconds(text: str) -> int | None:
     return sum(int(part) * unit for part, unit in zip(reversed(text.split(":")), (1, 60, 3600, 86400), strict=False))
 
 
-def _cancel(jobs: Sequence[tuple[str, int | None]]) -> Command:
-    return ("qdel", *write_ids(jobs))
-
+# qsub(1B) and src/resmom/start_exec.c
+_JOB_VARIABLES = {
+    Kind.ID: words("PBS_JOBID PBS_ARRAYID"),
+    Kind.RANK: words("PBS_NODENUM PBS_VNODENUM PBS_TASKNUM"),
+    Kind.COUNT: words("PBS_NUM_NODES PBS_NUM_PPN PBS_NNODES PBS_NP PBS_WALLTIME PBS_MOMPORT"),
+    Kind.DIRECTORY: words("TMPDIR"),  # where the site's moms make one
+    Kind.HOSTFILE: words("PBS_NODEFILE"),
+    Kind.FILE: words("PBS_GPUFILE PBS_MICFILE"),
+    Kind.TEXT: words(
+        "PBS_JOBCOOKIE PBS_JOBNAME PBS_QUEUE PBS_ENVIRONMENT PBS_VERSION PBS_O_QUEUE PBS_O_SERVER PBS_O_SUBMIT_FILTER "
+        "PBS_O_UID OFFLOAD_DEVICES"
+    ),
+}
 
 TORQUE = Scheduler(
     name="torque",
@@ -109,9 +116,21 @@ TORQUE = Scheduler(
         f"C {_OVER}": Status.TIMEOUT,
         "C 271": Status.CANCELLED,  # 256 + SIGTERM: qdel
     },
-    cancel=_cancel,
+    id_pattern=r"[0-9]+(?:\[\])?",  # without the server, which is the default one
+    task_id="{id}[{index}]",
+    cancel=("qdel",),
     plain_paths=True,
     quote_path=plain_path,
     index_pattern="task",  # TORQUE adds the index to the path
     job_variable="PBS_JOBID",
+    read_job_id=lambda told: read_id(told)[0],
+    job_variables=_JOB_VARIABLES,
+    job_variable_pattern=r"PBS_\w+",
+    submit_dir_variables=words("PBS_O_WORKDIR PBS_O_INITDIR"),
+    submitter_variables={
+        f"PBS_O_{name}": name for name in ("HOME", "LANG", "LOGNAME", "PATH", "MAIL", "SHELL", "TZ", "HOST")
+    },
+    # PBS_SERVER is a job's as well: the server that took it
+    client_variables=words("PBS_DEFAULT PBS_SERVER PBS_CLIENTRETRY PBS_DPREFIX PBSAPITIMEOUT"),
+    placement_variables=words("PBS_JOBID PBS_ARRAYID PBS_QUEUE PBS_SERVER PBS_NUM_NODES"),
 )
