@@ -1,26 +1,13 @@
-"""What the schedulers say of runs: asks each of them once for all, and keeps the answers in the run folders.
-
-A scheduler is asked at most once in ``ask_every`` seconds from one host, however many ask for it: the answer is kept in
-the user's cache, for the others and for the next.
-"""
+"""What the schedulers say of runs: asks each of them once for all, and keeps the answers in the run folders."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-import os
-import shutil
 import socket
-import tempfile
-import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
-from mlxp_core.atomic_files import write_atomic
-from mlxp_core.errors import CommandError
 from mlxp_core.jobs.reconcile import reconcile
 from mlxp_core.runs import info
 from mlxp_core.runs.layout import RunDir
@@ -28,26 +15,13 @@ from mlxp_core.runs.process import current_user
 from mlxp_core.runs.state import RunState, is_open
 from mlxp_core.runs.status import ENDED, Status, count_starts
 from mlxp_core.runs.submission_record import load_submission
-from mlxp_core.scheduler import SCHEDULERS, client, load_scheduler
-from mlxp_core.scheduler.base import NativeJob, QueueQuery, Scheduler
+from mlxp_core.scheduler import SCHEDULERS, load_scheduler
+from mlxp_core.scheduler.base import NativeJob, Scheduler
+from mlxp_core.scheduler.query_cache import QueueAnswer, ask_queue
 from mlxp_core.yaml_io import write_yaml
 
-QUERY_TIMEOUT = 6.0  # seconds that a question may take: who asks where things stand is to be told within ten
 _YOUNG = 60.0  # seconds in which a job that was just submitted may not be seen yet
 _SKEW = 5.0  # seconds by which the clocks of two machines may differ
-
-# variables by which one command speaks to different clusters
-_CLUSTER = (
-    "SLURM_CONF",
-    "SLURM_CLUSTERS",
-    "SGE_ROOT",
-    "SGE_CELL",
-    "PBS_SERVER",
-    "PBS_DEFAULT",
-    "LSF_ENVDIR",
-    "OARCONFFILE",
-    "XDG_STATE_HOME",
-)
 
 
 @dataclass(frozen=True)
@@ -57,18 +31,6 @@ class UnreachableScheduler:
     scheduler: str
     why: str
     since: str | None  # when it last answered, ISO 8601; None where that is not known here
-
-
-@dataclass(frozen=True)
-class _Said:
-    """An answer, by a scheduler or from the cache."""
-
-    time: float
-    ids: frozenset[str]  # the jobs that it was asked for, and whose absence tells something
-    jobs: tuple[NativeJob, ...] = ()
-    error: str | None = None
-    answered: float | None = None  # when it last did
-    asked: float = 0.0  # it may be as things stood at any moment from then on: a busy machine takes its time
 
 
 def refresh_runs(runs: Iterable[RunDir]) -> list[UnreachableScheduler]:
@@ -118,58 +80,14 @@ def _is_within_reach(one: RunState, scheduler: Scheduler) -> bool:
     return not scheduler.per_host or one.submission.get("hostname") in {None, socket.gethostname()}
 
 
-def _ask(scheduler: Scheduler, concerned: Sequence[RunState]) -> _Said:
-    """Ask, unless somebody on this host has just done so."""
-    from filelock import FileLock, Timeout  # noqa: PLC0415  (not every launch gets here)
-
+def _ask(scheduler: Scheduler, concerned: Sequence[RunState]) -> QueueAnswer:
     notes = [one.submission for one in concerned]
     tasks = {(str(note["job_id"]), note.get("array_index")) for note in notes if note.get("job_id") is not None}
     times = [datetime.fromisoformat(note["time"]) for note in notes if note.get("time")]
-    path = _cache(scheduler)
-    began = time.monotonic()
-    try:
-        with FileLock(path.with_suffix(".lock"), timeout=QUERY_TIMEOUT):
-            before = _load(path)
-            if before and 0 <= time.time() - before.time < scheduler.min_query_interval:
-                return before
-            said = _ask_now(scheduler, tasks, min(times, default=None), began)
-            if said.error is not None and said.answered is None and before is not None:
-                said = replace(said, answered=before.answered)
-            write_atomic(path, json.dumps({**asdict(said), "ids": sorted(said.ids)}))
-            return said
-    except Timeout:
-        before = _load(path)
-        why = f"{scheduler.name} is being asked by another process, and has not answered within {QUERY_TIMEOUT:g} s"
-        return _Said(time.time(), frozenset(), error=why, answered=before.answered if before else None)
+    return ask_queue(scheduler, tasks, min(times, default=None), user=current_user())
 
 
-def _ask_now(
-    scheduler: Scheduler, tasks: Collection[tuple[str, int | None]], since: datetime | None, began: float
-) -> _Said:
-    def left() -> float:
-        return max(1.0, QUERY_TIMEOUT - (time.monotonic() - began))
-
-    asked = time.time()
-    ids = frozenset(job_id for job_id, _ in tasks)
-    question = QueueQuery(current_user(), tuple(sorted(ids)), since)
-    try:
-        jobs = client.query(scheduler, scheduler.status, question, limit=left())
-    except CommandError as error:
-        return _Said(time.time(), frozenset(), error=str(error))
-    now = time.time()
-    shown = {(job.job_id, job.index) for job in jobs}
-    # of an array, tasks may have ended while others are in the queue
-    gone = {job_id for job_id, index in tasks if not {(job_id, index), (job_id, None)} & shown}
-    if gone and scheduler.history is not None:
-        past = replace(question, ids=tuple(sorted(gone)))
-        try:
-            jobs = [*client.query(scheduler, scheduler.history, past, limit=left()), *jobs]
-        except CommandError as error:  # what the queue shows is known all the same
-            return _Said(now, ids - gone, tuple(jobs), error=str(error), answered=now, asked=asked)
-    return _Said(now, ids, tuple(jobs), answered=now, asked=asked)
-
-
-def _write(scheduler: Scheduler, concerned: Sequence[RunState], said: _Said) -> None:
+def _write(scheduler: Scheduler, concerned: Sequence[RunState], said: QueueAnswer) -> None:
     """Have the run folders, and the standings, know what was said."""
     unclear = [one for one in concerned if not one.is_submitted]
     reconcile([one.run for one in unclear], said.jobs)
@@ -193,7 +111,7 @@ def _write(scheduler: Scheduler, concerned: Sequence[RunState], said: _Said) -> 
 def _news(
     scheduler: Scheduler,
     one: RunState,
-    said: _Said,
+    said: QueueAnswer,
     jobs: Mapping[tuple[str, int | None], NativeJob],
 ) -> dict[str, object] | None:
     """What an answer says of a run, as fields of submission.yaml; None: nothing."""
@@ -227,7 +145,7 @@ def _attempt(one: RunState) -> int:
     return noted if isinstance(noted, int) else 1
 
 
-def _forgotten(one: RunState, said: _Said, starts: int) -> tuple[Status | None, str]:
+def _forgotten(one: RunState, said: QueueAnswer, starts: int) -> tuple[Status | None, str]:
     """What it means that an answer does not have a job."""
     if str(one.submission["job_id"]) not in said.ids:
         return None, ""  # was not asked for
@@ -242,37 +160,6 @@ def _forgotten(one: RunState, said: _Said, starts: int) -> tuple[Status | None, 
     if not started:
         return Status.CANCELLED, "no longer in the queue, and it had never started"
     return Status.LOST, "no longer in the queue, and it left no word"
-
-
-def _cache(scheduler: Scheduler) -> Path:
-    """Where the answers of one cluster's scheduler are kept, for this user on this host."""
-    from platformdirs import user_cache_path  # noqa: PLC0415
-
-    command = scheduler.status.command(QueueQuery(""))[0]
-    cluster = [shutil.which(command) or command, *(f"{name}={os.environ.get(name)}" for name in _CLUSTER)]
-    own = (item for item in sorted(os.environ.items()) if item[0].startswith("MLXP_") and item[0] != "MLXP_LOG_DIR")
-    cluster += [f"{name}={value}" for name, value in own]
-    key = hashlib.sha256("\0".join(cluster).encode(errors="surrogateescape")).hexdigest()[:16]
-    inside = Path("queues", socket.gethostname())
-    folder = user_cache_path("hydra-mlxp") / inside
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        usable = os.access(folder, os.W_OK | os.X_OK)
-    except OSError:
-        usable = False
-    if not usable:  # no home, or one that is full or read-only
-        folder = Path(tempfile.gettempdir(), f"hydra-mlxp-{os.getuid()}") / inside
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder / f"{scheduler.name}-{key}.json"
-
-
-def _load(path: Path) -> _Said | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        jobs = tuple(NativeJob(**job) for job in content.pop("jobs"))
-        return _Said(**{**content, "ids": frozenset(content["ids"]), "jobs": jobs})
-    except (OSError, ValueError, TypeError, KeyError):
-        return None  # nothing yet, or of another version
 
 
 def _iso(moment: float) -> str:
