@@ -1,0 +1,100 @@
+"""The script that is submitted: one run a task, several side by side, attempts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from scripts import job
+
+from mlxp_core.jobs import array_script, run_script
+from mlxp_core.jobs.template import Template
+from mlxp_core.runs.layout import RunDir
+from mlxp_core.scheduler import load_scheduler
+
+LOCAL = load_scheduler("local")
+
+
+def several(tmp_path: Path, *numbers: int) -> list[RunDir]:
+    """Runs that say their number on stdout and stderr."""
+    runs = []
+    for number in numbers:
+        one = job(tmp_path / "l o'g" / str(number), "sh", "-c", f"echo out {number}; echo err {number} >&2")
+        one.run.script.write_text(run_script.render_job(one, Template(), LOCAL))
+        runs.append(one.run)
+    return runs
+
+
+def submission(
+    folder: Path, tasks: list[list[RunDir]], header: tuple[str, ...] = (), throttle: int | None = None
+) -> str:
+    folder.mkdir(exist_ok=True)
+    (folder / "manifest").write_text(array_script.render_manifest(tasks))
+    made = array_script.ArraySpec(tasks, "n", "#!/bin/bash", (), folder, throttle=throttle)
+    return array_script.render_submission(made, LOCAL)
+
+
+def run_task(text: str, index: int | None = None) -> int:
+    environment = {**os.environ, **({} if index is None else {"MLXP_LOCAL_TASK_ID": str(index)})}
+    return subprocess.run(["bash", "-c", text], env=environment, check=False).returncode
+
+
+def test_an_array_task_becomes_its_own_run(tmp_path: Path) -> None:
+    """Bug: indices off by one; logs of one task in another's folder; a set -e of the header lost."""
+    runs = several(tmp_path, 3, 4, 12)
+    text = submission(tmp_path / "it's", [[run] for run in runs], throttle=2)
+    assert "#LOCAL --array=1-3%2\n" in text
+    for index, run in enumerate(runs, start=1):
+        assert run_task(text, index) == 0
+        number = run.path.name
+        assert (run.stdout.read_text(), run.stderr.read_text()) == (f"out {number}\n", f"err {number}\n")
+
+
+def test_packed_runs_go_side_by_side_each_into_its_folder(tmp_path: Path) -> None:
+    """Bug: the last job, which is not full, runs a run of another; a run waits for its neighbour to end."""
+    runs = several(tmp_path, 1, 2, 3)
+    for run, other in ((1, 2), (2, 1)):  # each goes on when the other has begun
+        wait = f"touch {tmp_path}/{run}; while [ ! -e {tmp_path}/{other} ]; do sleep 0.02; done; exit {run + 2}"
+        one = run_script.RunScriptSpec(runs[run - 1], "n", ("sh", "-c", wait), "/", {})
+        one.run.script.write_text(run_script.render_job(one, Template(), LOCAL))
+    text = submission(tmp_path / "s", [runs[:2], runs[2:]])
+    assert "--array=1-2\n" in text
+    assert run_task(text, 1) in {3, 4}
+    assert not runs[2].stdout.exists()
+    assert run_task(text, 2) == 0
+    assert runs[2].stdout.read_text() == "out 3\n"
+    codes = [int(run.exit_code.read_text().split()[0]) for run in runs]
+    assert codes == [3, 4, 0]
+
+
+def test_of_packed_runs_the_complete_ones_do_not_run_again(tmp_path: Path) -> None:
+    """Bug: a run that was asked to stop, and left with 0, counts as complete and is never resumed; or all run again."""
+    runs = several(tmp_path, 1, 2, 3)
+    for run, status, code in zip(runs, ("COMPLETE", "PREEMPTED", "FAILED"), (0, 0, 1), strict=True):
+        run.info.write_text(f"status: {status}\n")
+        run.exit_code.write_text(f"{code} 1\n")
+    assert run_task(submission(tmp_path / "s", [runs])) == 0
+    assert [run.stdout.exists() for run in runs] == [False, True, True]
+
+
+def test_a_packed_run_that_fails_does_not_end_its_neighbour(tmp_path: Path) -> None:
+    """Bug: under `#!/bin/bash -e` the job ends with the first run that fails, and takes the others with it."""
+    runs = several(tmp_path, 1, 2)
+    for run, command in zip(runs, ("exit 3", "sleep 0.5; echo late"), strict=True):
+        one = run_script.RunScriptSpec(run, "n", ("sh", "-c", command), "/", {})
+        run.script.write_text(run_script.render_job(one, Template(), LOCAL))
+    text = submission(tmp_path / "s", [runs])
+    assert subprocess.run(["bash", "-e", "-c", text], check=False).returncode == 3
+    assert runs[1].stdout.read_text() == "late\n"
+
+
+def test_an_earlier_attempt_keeps_what_it_printed(tmp_path: Path) -> None:
+    """Bug: the output of a requeued job is behind, or over, that of its first attempt."""
+    (run,) = several(tmp_path, 1)
+    text = submission(tmp_path / "s", [[run]])
+    assert run_task(text) == 0
+    run.starts.write_text("first\n")  # as script.sh notes it
+    assert run_task(text) == 0
+    assert run.stdout.read_text() == "out 1\n"
+    assert run.attempt_dir(1).stdout.read_text() == "out 1\n"
