@@ -17,7 +17,7 @@
 #   MLXP_HYDRA   a version of hydra-core, for the tests alone, in an environment of its own   default: the newest 1.3
 #   MLXP_WORKERS how many tests run side by side      default: 4; 0: one after the other
 #   CI=true      means --clusters, and the tests a second time with the release candidate of Hydra 1.4
-# shellcheck disable=SC2317  # check() calls what looks unreachable
+# shellcheck disable=SC2317,SC2329  # check() calls what looks unreachable
 set -euo pipefail
 unset CDPATH PYTHONPATH PYTHONHOME MLXP_TEST_CLUSTERS
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -169,6 +169,9 @@ else
   check "ruff check" "$venv/bin/python" -m ruff check --quiet
   check "ruff format" "$venv/bin/python" -m ruff format --quiet --check
   check mypy "$venv/bin/python" -m mypy
+  mapfile -t shell < <(find .ci example_app mlxp_core tests \( -name .venv -o -name logs -o -name recorded \) -prune -o \
+    \( -name '*.sh' -o -path .ci/run \) -print 2>/dev/null)
+  check shellcheck "$venv/bin/shellcheck" "${shell[@]}"
   if [[ $clusters ]]; then
     for name in slurm sge oar; do check "$name" is_up "$name"; done
     check pytest run_tests "$@"

@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.scheduler.base import Option, Scheduler, has_option
 
-EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: jobs that depend on this one's success do not start
-
 
 def check_array(header: Sequence[str], scheduler: Scheduler) -> None:
     """Raise ConfigurationError where the user's header has an array of its own."""
@@ -45,15 +43,9 @@ def shell_path(shebang: str) -> str:
 
 
 def requeue_command(header: Sequence[str], scheduler: Scheduler) -> str:
-    """Shell words that end a preempted job: started again where the header asks for that."""
-    again = requests_requeue(header, scheduler)
-    return f"{scheduler.requeue} && exit {EXIT_PREEMPTED}" if again else f"exit {EXIT_PREEMPTED}"
-
-
-def requests_requeue(header: Sequence[str], scheduler: Scheduler) -> bool:
-    """Whether the user's header has the scheduler start a preempted job again."""
+    """The shell command that has a preempted job started again; "" where the user's header does not ask for that."""
     asked = scheduler.requeue_directive
-    return asked is not None and asked.search(_options_of(header, scheduler)) is not None
+    return scheduler.requeue if asked is not None and asked.search(_options_of(header, scheduler)) else ""
 
 
 def output_redirects(header: Sequence[str], scheduler: Scheduler) -> str:

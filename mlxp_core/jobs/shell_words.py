@@ -1,7 +1,8 @@
-"""Shell text as words: simple commands, quoting and continued lines."""
+"""Shell text: words and simple commands of the user's lines, programs of ours."""
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -87,3 +88,10 @@ def in_one_line(path: Path) -> str:
 def script_text(*lines: str) -> str:
     """Lines as the text of a script."""
     return "\n".join((*lines, ""))
+
+
+@functools.cache
+def load_shell(name: str) -> tuple[str, ...]:
+    """The lines of a shell program of ours (``shell/*.sh``), without what its first paragraph says of the file."""
+    text = (Path(__file__).with_name("shell") / f"{name}.sh").read_text(encoding="utf-8")
+    return tuple(text.partition("\n\n")[2].splitlines())

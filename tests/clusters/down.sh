@@ -1,4 +1,4 @@
-# shellcheck shell=bash  # the one who sources it sets dir, its state directory, and has a function ours
+# shellcheck shell=bash disable=SC2154  # the one who sources it sets dir, its state directory, and has a function ours
 # What slurm_down.sh, sge_down.sh and oar_down.sh do alike. `ours NAME` prints the pids of the programs of that name that
 # belong to $dir.
 

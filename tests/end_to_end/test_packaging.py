@@ -128,11 +128,13 @@ print(*[name[:-5] for name in sorted({**groups["callbacks"], **groups["launcher"
 
 
 def test_wheel_and_archive_hold_what_they_should_and_no_more(built: dict[str, Path]) -> None:
-    """Bug: tests installed into site-packages, or a grammar, a marker of types, a licence left out."""
+    """Bug: tests installed into site-packages, or a grammar, a shell program, a marker of types, a licence left out."""
     with zipfile.ZipFile(built["wheel"]) as wheel:
         names = set(wheel.namelist())
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert tops == {"mlxp_core", "hydra_plugins"}
+    shell = {str(path.relative_to(ROOT)) for path in (ROOT / "mlxp_core").rglob("*.sh")}
+    assert shell and shell <= names
     assert {"mlxp_core/py.typed", "mlxp_core/reader/query/query.lark", "hydra_plugins/mlxp/config.py"} <= names
     assert "hydra_plugins/__init__.py" not in names
     assert any(name.endswith("LICENSE") for name in names)

@@ -6,12 +6,13 @@ import os
 import subprocess
 from pathlib import Path
 
-from scripts import job
+import pytest
+from scripts import job, shellcheck
 
 from mlxp_core.jobs import array_script, run_script
 from mlxp_core.jobs.template import Template
 from mlxp_core.runs.layout import RunDir
-from mlxp_core.scheduler import load_scheduler
+from mlxp_core.scheduler import SCHEDULERS, load_scheduler
 
 LOCAL = load_scheduler("local")
 
@@ -38,6 +39,17 @@ def submission(
 def run_task(text: str, index: int | None = None) -> int:
     environment = {**os.environ, **({} if index is None else {"MLXP_LOCAL_TASK_ID": str(index)})}
     return subprocess.run(["bash", "-c", text], env=environment, check=False).returncode
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("pack", [1, 2])
+def test_shellcheck_has_nothing_against_a_submission(tmp_path: Path, name: str, pack: int) -> None:
+    """Bug: an unquoted path, or a word that only bash knows."""
+    runs = [RunDir(tmp_path / "a 'b' $c" / str(number)) for number in range(1, 5)]
+    tasks = [runs[at : at + pack] for at in range(0, 4, pack)]
+    for shell in ("/bin/bash -l", "/bin/dash"):
+        spec = array_script.ArraySpec(tasks, "n", f"#!{shell}", (), tmp_path / "it's $x", throttle=None)
+        assert shellcheck(array_script.render_submission(spec, load_scheduler(name))) == ""
 
 
 def test_an_array_task_becomes_its_own_run(tmp_path: Path) -> None:

@@ -7,17 +7,19 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from scripts import job
-from support import until
+from scripts import job, shellcheck
+from support import ROOT, until
 
 from mlxp_core.atomic_files import write_atomic
 from mlxp_core.jobs import run_script
 from mlxp_core.jobs.run_script import RunScriptSpec
 from mlxp_core.jobs.template import Template
-from mlxp_core.scheduler import load_scheduler
+from mlxp_core.runs.layout import RunDir
+from mlxp_core.scheduler import SCHEDULERS, load_scheduler
 
 SLURM = load_scheduler("slurm")
 
@@ -30,6 +32,34 @@ def execute(job: RunScriptSpec, template: Template = PLAIN, shell: str = "bash")
     path = job.run.script
     path.write_text(run_script.render_job(job, template, LOCAL))
     return subprocess.run([shell, str(path)], capture_output=True, text=True, cwd="/", check=False)
+
+
+USUAL = Template(
+    header=("#SBATCH --time=10", "#SBATCH --requeue"),
+    setup=("module load python/3.10", 'export DATA="$HOME/data"'),
+    prefix="srun ",
+    after=("echo done",),
+)
+
+
+@pytest.mark.parametrize(("name", "template"), [("alone", Template()), ("between lines", USUAL)])
+def test_a_person_reads_what_the_job_is_above_what_the_pack_adds(name: str, template: Template) -> None:
+    """Bug: a user who looks for their own lines finds them in the middle of traps and subshells."""
+    run = RunDir(Path("/logs/12"))
+    spec = RunScriptSpec(run, "main-12", ("python", "main.py", "lr=1"), "/copy", {"PYTHONPATH": "/copy"})
+    recorded = ROOT / "tests" / "recorded" / "scripts" / f"{name}.sh"
+    assert run_script.render_job(spec, template, SLURM) == recorded.read_text()
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("shell", ["/bin/bash", "/bin/dash", "/bin/sh -e"])
+def test_shellcheck_has_nothing_against_a_script(tmp_path: Path, name: str, shell: str) -> None:
+    """Bug: an unquoted path, or a word that only bash knows."""
+    scheduler = load_scheduler(name)
+    for number, around in enumerate(AROUND.values()):
+        spec = job(tmp_path / "a 'b' $c" / str(number), "python", "main.py", *HOSTILE, environment={"A": "a 'b' $c"})
+        text = run_script.render_job(spec, replace(around, shebang=f"#!{shell}"), scheduler)
+        assert shellcheck(text) == ""
 
 
 HOSTILE = [
@@ -94,12 +124,16 @@ def test_variables_and_the_working_directory_reach_the_program_unharmed(tmp_path
         (Template(setup=("cat <<END", "exit 9", ")", "END")), ("sh", "-c", "exit 7"), 7),
         (Template(after=("echo after",)), ("sh", "-c", "exit 8"), 8),
         (Template(prefix="FOO=1 env "), ("sh", "-c", "exit $FOO"), 1),
+        (Template(setup=("set -eC",), prefix="env ", after=("echo after",)), ("true",), 0),
     ],
 )
 def test_the_exit_code_is_kept_however_the_command_or_the_set_up_ends(
     tmp_path: Path, template: Template, command: tuple[str, ...], code: int
 ) -> None:
-    """Bug: a run that is RUNNING for ever since `set -e` or `exit` left the script before it noted anything."""
+    """Bug: a run that is RUNNING for ever since `set -e` or `exit` left the script before it noted anything.
+
+    Or one whose program never starts, since `set -C` keeps us from writing its process id twice.
+    """
     one = job(tmp_path / "1", *command)
     assert execute(one, template).returncode == code
     assert one.run.exit_code.read_text() == f"{code} 1\n"
@@ -224,6 +258,41 @@ def test_attempts_are_counted_whether_their_program_comes_up_or_not(tmp_path: Pa
     assert execute(one).stdout == "3\n"
     lines = one.run.starts.read_text().splitlines()
     assert [line.split()[1] for line in lines] == [os.uname().nodename] * 3
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+def test_a_script_that_its_shell_cannot_read_counts_as_an_attempt(tmp_path: Path, shell: str) -> None:
+    """Bug: what a typo in the set-up lines has printed, and the next attempt has, in one file."""
+    one = job(tmp_path / "1", "true")
+    for starts in (1, 2):
+        assert execute(one, Template(setup=("if true; then",)), shell).returncode != 0
+        assert len(one.run.starts.read_text().splitlines()) == starts
+
+
+def test_the_jobs_lines_are_no_functions(tmp_path: Path) -> None:
+    """Bug: `declare -x PATH` that leaves the job without one, `return` or `local` that end it or are let pass."""
+    lines = ("A=outer", "declare -x A", 'echo "$A"', "declare -a B=(1 2)", "return 4", "local C=1", 'echo "${B[*]}"')
+    assert (
+        execute(job(tmp_path / "1", "sh", "-c", 'echo "$A $#"'), Template(setup=lines)).stdout
+        == "outer\n1 2\nouter 0\n"
+    )
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+@pytest.mark.parametrize("options", [(), ("-e",), ("-u",), ("-eu",)])
+def test_the_jobs_lines_have_the_options_and_arguments_of_the_script(
+    tmp_path: Path, shell: str, options: tuple[str, ...]
+) -> None:
+    """Bug: `#!/bin/bash -e` that holds for our lines and not for the user's, or for both."""
+    one = job(tmp_path / "1", "echo", "up")
+    template = Template(setup=('echo "$# $1"', "false", 'echo "${mlxp_nothing}on"'))
+    one.run.script.write_text(run_script.render_job(one, template, LOCAL))
+    command = [shell, *options, str(one.run.script), "a b", "c"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
+    flags = "".join(options)
+    assert done.stdout == "2 a b\n" + ("" if flags else "on\nup\n")
+    assert (done.returncode == 0) is (not flags)
+    assert one.run.exit_code.read_text() == f"{done.returncode} 1\n"
 
 
 def preempted(tmp_path: Path, stop_signal: str, header: str, attempt: int = 1) -> tuple[RunScriptSpec, Template]:
