@@ -16,10 +16,10 @@ from omegaconf import DictConfig, flag_override
 
 from hydra_plugins.mlxp import _omegaconf
 from mlxp_core.jobs.template import Template
-from mlxp_core.mlxpsub import job_template
+from mlxp_core.mlxpsub import job_template, provenance
 from mlxp_core.mlxpsub.instrument import COMMAND, STARTERS
 from mlxp_core.mlxpsub.parse import ProgramStart
-from mlxp_core.mlxpsub.session import Session, stderr_file, to_plain
+from mlxp_core.mlxpsub.session import Session, runs_to_json, stderr_file
 from mlxp_core.runs.listing import format_runs
 from mlxp_core.runs.process import this_process
 from mlxp_core.runs.submission_record import QueuedJob
@@ -43,7 +43,7 @@ class MlxpsubProgram:
         self._made_of_a_job = tuple(session.made_of_a_job(self.number, variables))
         self.starters = tuple(shlex.split(variables.get(STARTERS, "")))
         user_variables = session.user_variables(variables)
-        computed = job_template.computed_of_a_job(session.script, self.number, session.variables)
+        computed = provenance.computed_from_job(session.script, self.number, session.variables)
         # what is made of a job's variables, or may be: Hydra looks it up in the job
         self.job_variables = frozenset((set(variables) - set(user_variables)) | (set(computed) & set(variables)))
         for name in self.job_variables:
@@ -88,19 +88,19 @@ class MlxpsubProgram:
             time,
             format_runs(job.run for job in runs),
         )
-        self.session.emit("submitted", **self.origin, runs=to_plain(runs), before=True)
+        self.session.emit("submitted", **self.origin, runs=runs_to_json(runs), before=True)
         self.session.note_programs()
         return runs
 
     def submitted(self, identity: str, runs: Sequence[QueuedJob]) -> None:
         """Report the submitted runs, and record them for a later call."""
         self.session.record_submission(identity, self._claimed[identity], runs)
-        self.session.emit("submitted", **self.origin, runs=to_plain(runs), before=False)
+        self.session.emit("submitted", **self.origin, runs=runs_to_json(runs), before=False)
         self.session.note_programs()  # others have started meanwhile, that could not know of these runs
 
     def submitted_again(self, runs: Sequence[QueuedJob]) -> None:
         """Report the runs that are submitted again in their own folders."""
-        self.session.emit("submitted", **self.origin, runs=to_plain(runs), before=False)
+        self.session.emit("submitted", **self.origin, runs=runs_to_json(runs), before=False)
 
     def complete(self) -> None:
         """Report that nothing is left to be submitted."""

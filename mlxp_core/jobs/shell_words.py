@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -78,6 +79,17 @@ def _unquoted(piece: re.Match[str]) -> str:
     if piece["double"] is not None:
         return re.sub(r'\\([$`"\\])', r"\1", piece["double"])
     return piece["single"] if piece["single"] is not None else piece["escaped"]
+
+
+def join_continued(text: str) -> str:
+    """A text with its continued lines as one each; as long, so that places stay."""
+    return text.replace("\\\n", "  ")
+
+
+def trim(lines: Sequence[str]) -> tuple[str, ...]:
+    """Lines without the blank ones at both ends."""
+    kept = [index for index, line in enumerate(lines) if line.strip()]
+    return tuple(lines[kept[0] : kept[-1] + 1]) if kept else ()
 
 
 def in_one_line(path: Path) -> str:

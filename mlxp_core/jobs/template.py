@@ -14,7 +14,7 @@ from itertools import takewhile
 from pathlib import PurePath
 
 from mlxp_core.errors import ConfigurationError
-from mlxp_core.jobs.shell_words import SHELL_BUILTINS, simple_commands
+from mlxp_core.jobs.shell_words import SHELL_BUILTINS, join_continued, simple_commands, trim
 from mlxp_core.scheduler import SCHEDULERS, load_scheduler
 from mlxp_core.scheduler.base import Scheduler
 
@@ -54,9 +54,9 @@ def read_template(text: str, scheduler: Scheduler, program: str, *, source: str 
     return Template(
         found.shebang,
         found.header,
-        _trim(setup),
+        trim(setup),
         prefix,
-        _trim(after),
+        trim(after),
         found.ignored,
     )
 
@@ -188,7 +188,7 @@ def _split_at_program(lines: Sequence[tuple[str, bool]], program: str, source: s
     after: list[str] = []
     prefix: str | None = None
     for raw, is_text in _joined(lines):
-        line = raw.replace("\\\n", "  ")  # as long, so that places stay
+        line = join_continued(raw)
         commands = None if is_text or line.lstrip().startswith("#") else simple_commands(line)
         if commands and any(command.names(program) and command.words[0] not in SHELL_BUILTINS for command in commands):
             start = commands[0].interpreter(program) if len(commands) == 1 else None
@@ -215,11 +215,3 @@ def _joined(lines: Sequence[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:
             pending = []
     if pending:
         yield "\n".join(pending), False
-
-
-def _trim(lines: list[str]) -> tuple[str, ...]:
-    while lines and not lines[-1].strip():
-        lines.pop()
-    while lines and not lines[0].strip():
-        lines.pop(0)
-    return tuple(lines)

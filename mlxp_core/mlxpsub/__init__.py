@@ -1,1 +1,1 @@
-"""Running a job script with multirun arguments: what `mlxpsub` does."""
+"""Run a job script with multirun arguments: what `mlxpsub` does."""

@@ -1,4 +1,4 @@
-"""Stand in for ``mpirun``, a scheduler's own launcher and the like while ``mlxpsub`` runs a script. A program.
+"""Stand in for ``mpirun``, a scheduler's own launcher and the like while ``mlxpsub`` runs a script.
 
 It starts the command here, once, and without their options: what they would allocate is for the jobs, whose scripts
 have them as they are written. Without a command (``mpirun --version``) it is the real one that runs.
@@ -25,13 +25,14 @@ _LONG_WITH_VALUE = frozenset(
 )
 
 
-def split(arguments: list[str], path: str) -> int | None:
+def command_index(arguments: list[str], path: str) -> int | None:
     """Where the command begins: at the first word that can be run. The value of an option is one only if no other is.
 
     None where there is none.
     """
-    runnable = [i for i, word in enumerate(arguments) if word[:1] not in {"-", ""} and shutil.which(word, path=path)]
-    sure = [i for i in runnable if i == 0 or not _takes_value(arguments[i - 1])]
+    words = [index for index, word in enumerate(arguments) if word[:1] not in {"-", ""}]
+    runnable = [index for index in words if shutil.which(arguments[index], path=path)]
+    sure = [index for index in runnable if index == 0 or not _takes_value(arguments[index - 1])]
     if runnable and sure and runnable[0] not in sure:
         # `-J test python main.py`, and not `-n python main.py` with a number that is empty here
         return sure[0]
@@ -46,23 +47,24 @@ def _takes_value(word: str) -> bool:
 
 def main() -> None:
     """Become the command."""
-    own, name, subcommands, *arguments = sys.argv[1:]
-    path = os.pathsep.join(entry for entry in os.environ.get("PATH", "").split(os.pathsep) if entry != own)
+    shims, name, subcommands, *arguments = sys.argv[1:]
+    path = os.pathsep.join(entry for entry in os.environ.get("PATH", "").split(os.pathsep) if entry != shims)
     # one that has other subcommands as well is a launcher with these alone
     first = 1 if subcommands else 0
     launches = not subcommands or (arguments[:1] and arguments[0] in subcommands.split(","))
-    start = split(arguments[first:], path) if launches else None
-    if start is None:
+    index = command_index(arguments[first:], path) if launches else None
+    if index is None:
         real = shutil.which(name, path=path)
         if real is None:
             sys.exit(f"{name}: not found, and its arguments name no command that could be run here")
         os.environ["PATH"] = path
         os.execv(real, [name, *arguments])  # noqa: S606  (the user's own command)
-    started = os.environ.get(STARTERS)
-    os.environ[STARTERS] = " ".join(filter(None, [started, shlex.join([name, *arguments[: first + start]])]))
-    command = arguments[first + start :]
-    found = shutil.which(command[0])  # a stand-in, too
-    os.execv(found or command[0], command)  # noqa: S606
+    index += first
+    outer = os.environ.get(STARTERS)
+    os.environ[STARTERS] = " ".join(filter(None, [outer, shlex.join([name, *arguments[:index]])]))
+    command = arguments[index:]
+    program = shutil.which(command[0])  # a stand-in, too
+    os.execv(program or command[0], command)  # noqa: S606
 
 
 if __name__ == "__main__":

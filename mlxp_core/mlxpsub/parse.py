@@ -27,7 +27,7 @@ class TopLevelCommand:
 
 @dataclass(frozen=True)
 class JobScript:
-    """A job script, cut."""
+    """A job script, cut into its top-level commands."""
 
     shebang: str
     header: tuple[str, ...]  # the scheduler's directives
@@ -40,7 +40,7 @@ class JobScript:
     def text(self, part: TopLevelCommand, *, comments: bool = True) -> list[str]:
         """The lines of a part without directives, which are in the header of a job."""
         lines = range(part.begins if comments else part.first, part.end)
-        return [self.lines[at] for at in lines if at not in self.directives]
+        return [self.lines[index] for index in lines if index not in self.directives]
 
     def line_number(self, number: int) -> int:
         """Where a part starts in the file, from 1."""
@@ -67,28 +67,30 @@ def parse_script(text: str, scheduler: Scheduler, is_complete: Callable[[str], b
     Raises ConfigurationError for a script that is another scheduler's, or no shell's.
     """
     text = text.replace("\r\n", "\n")
-    found = take_directives(text, scheduler, source=source)
+    native = take_directives(text, scheduler, source=source)
     parts: list[TopLevelCommand] = []
     begins, first = 0, None
-    for at, line in enumerate(found.lines):
+    for index, line in enumerate(native.lines):
         if first is None and (not line.strip() or line.lstrip().startswith("#")):
             continue
-        first = at if first is None else first
+        first = index if first is None else first
         continues = len(line) - len(line.rstrip("\\"))
-        if continues % 2 or at + 1 in found.documents:
+        if continues % 2 or index + 1 in native.documents:
             continue
-        if is_complete("\n".join(found.lines[first : at + 1])):
-            if parts and _asks_about_a_pipe(found.lines[first : at + 1], found.lines[parts[-1].first : parts[-1].end]):
+        if is_complete("\n".join(native.lines[first : index + 1])):
+            if parts and _asks_about_a_pipe(
+                native.lines[first : index + 1], native.lines[parts[-1].first : parts[-1].end]
+            ):
                 begins, first = parts[-1].begins, parts.pop().first
-            parts.append(TopLevelCommand(begins, first, at + 1))
-            begins, first = at + 1, None
+            parts.append(TopLevelCommand(begins, first, index + 1))
+            begins, first = index + 1, None
     if first is not None:  # the shell will say what is wrong with it
-        parts.append(TopLevelCommand(begins, first, len(found.lines)))
+        parts.append(TopLevelCommand(begins, first, len(native.lines)))
     offset = int(text.startswith("#!"))
-    return JobScript(found.shebang, found.header, found.ignored, found.lines, offset, found.taken, tuple(parts))
+    return JobScript(native.shebang, native.header, native.ignored, native.lines, offset, native.taken, tuple(parts))
 
 
 def _asks_about_a_pipe(lines: Sequence[str], before: Sequence[str]) -> bool:
-    """Whether a command asks how the parts of the pipe before it ended, which nothing may come between."""
+    """Tell whether a command asks how the parts of the pipe before it ended, which nothing may come between."""
     pipe = any(command.words in {("|",), ("|&",)} for line in before for command in simple_commands(line))
     return pipe and any(_PIPE_STATUS.search(line) for line in lines)

@@ -1,7 +1,7 @@
-"""One call of ``mlxpsub``: what it tells the programs of the script, and what they tell it.
+"""Share a call of ``mlxpsub`` with the programs of its script: what it tells them, and what they tell it.
 
-A folder, named by a variable that all processes of the script inherit. What has been submitted is also kept where the
-next call finds it if this one does not come to its end, so that nothing is submitted twice.
+A session is a folder, named by a variable that all processes of the script inherit. What has been submitted is also
+kept where the next call finds it if this one does not come to its end, so that nothing is submitted twice.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mlxp_core.runs.process import with_variable
 from mlxp_core.runs.submission_record import QueuedJob
 
 # change with every command of a shell
-_OF_THE_SHELL = frozenset({"_", "SHLVL", "PWD", "OLDPWD"})
+_SHELL_VARIABLES = frozenset({"_", "SHLVL", "PWD", "OLDPWD"})
 
 
 @dataclass(frozen=True)
@@ -71,18 +71,18 @@ class Session:
         given["PATH"] = os.pathsep.join([self.bin, *filter(None, [os.environ.get("PATH")])])
         return given
 
-    def emit(self, event: str, **what: Any) -> None:
+    def emit(self, event: str, **fields: Any) -> None:
         """Tell mlxpsub something; one line, written at once."""
-        _append(self.folder / "events", {"event": event, **what})
+        _append(self.folder / "events", {"event": event, **fields})
 
     def events(self, event: str) -> list[dict[str, Any]]:
         """What has been told."""
-        return [one for one in _lines(self.folder / "events") if one["event"] == event]
+        return [entry for entry in _lines(self.folder / "events") if entry["event"] == event]
 
     def unfinished(self) -> list[dict[str, Any]]:
         """Programs that have started and have not said that they have submitted all."""
-        ended = [one["process"] for one in self.events("ended")]
-        return [one for one in self.events("started") if one["process"] not in ended]
+        ended = [event["process"] for event in self.events("ended")]
+        return [event for event in self.events("started") if event["process"] not in ended]
 
     @property
     def name(self) -> str:
@@ -92,8 +92,8 @@ class Session:
 
     def note_programs(self) -> None:
         """Have the jobs that are submitted know which commands of the script are programs'."""
-        numbers = sorted({one["number"] for one in self.events("started")})
-        runs = [run for one in self.events("submitted") for run in from_plain(one["runs"])]
+        numbers = sorted({event["number"] for event in self.events("started")})
+        runs = [run for event in self.events("submitted") for run in runs_from_json(event["runs"])]
         for log_dir in {run.run.path.parent for run in runs}:
             place = LogDir(log_dir).mlxpsub_scripts / self.name
             with contextlib.suppress(OSError):  # the folder was removed meanwhile, perhaps
@@ -103,9 +103,9 @@ class Session:
 
     def unregistered_processes(self) -> dict[int, list[str]]:
         """What the script has started, is still there, and has not said that it is a program: pid, and command line."""
-        found = with_variable(SESSION, str(self.folder))
-        started = {one["process"]["process_id"] for one in self.events("started")}
-        return {pid: command for pid, command in found.items() if pid not in started}
+        processes = with_variable(SESSION, str(self.folder))
+        started = {event["process"]["process_id"] for event in self.events("started")}
+        return {pid: command for pid, command in processes.items() if pid not in started}
 
     def stop(self) -> None:
         """Have no further program submit anything."""
@@ -113,7 +113,7 @@ class Session:
 
     @property
     def stopped(self) -> bool:
-        """Whether that was said."""
+        """Whether no further program is to submit anything."""
         return (self.folder / "stopped").exists()
 
     def next_occurrence(self, identity: str) -> int:
@@ -130,21 +130,20 @@ class Session:
     def record_submission(self, identity: str, number: int, runs: Sequence[QueuedJob]) -> None:
         """Keep what has been submitted until the script has come to its end."""
         self.record.parent.mkdir(parents=True, exist_ok=True)
-        told = {"identity": identity, "number": number, "time": info.now(), "runs": to_plain(runs)}
-        _append(self.record, told)
+        _append(self.record, {"identity": identity, "number": number, "time": info.now(), "runs": runs_to_json(runs)})
 
     def submitted_before(self, identity: str, number: int) -> tuple[str, list[QueuedJob]] | None:
         """When and as what a call before this one, which did not come to its end, has submitted the same."""
-        for one in _lines(self.folder / "before"):
-            if (one["identity"], one.get("number")) == (identity, number):
-                return one["time"], from_plain(one["runs"])
+        for entry in _lines(self.folder / "before"):
+            if (entry["identity"], entry.get("number")) == (identity, number):
+                return entry["time"], runs_from_json(entry["runs"])
         return None
 
     def user_variables(self, variables: Mapping[str, str]) -> dict[str, str]:
         """Variables without what mlxpsub itself has set, and without what was made of it."""
-        left = {SESSION, COMMAND, STARTERS}
-        kept = {name: value for name, value in variables.items() if name not in left}
-        return self.variables.strip_from(kept, self.bin)
+        ours = {SESSION, COMMAND, STARTERS}
+        rest = {name: value for name, value in variables.items() if name not in ours}
+        return self.variables.strip_from(rest, self.bin)
 
     def changes(self, number: int, variables: Mapping[str, str] | None = None) -> dict[str, Change]:
         """What a top-level command has changed of the exported variables: all of it, or up to ``variables``.
@@ -158,14 +157,14 @@ class Session:
         of_a_job = then.keys() - after.keys()
         return {
             name: (before.get(name), after.get(name))
-            for name in sorted({*before, *after} - _OF_THE_SHELL - of_a_job)
+            for name in sorted({*before, *after} - _SHELL_VARIABLES - of_a_job)
             if before.get(name) != after.get(name) and name.isidentifier() and name.isascii()
         }
 
     def made_of_a_job(self, number: int, variables: Mapping[str, str]) -> list[str]:
         """What a top-level command has exported, before ``variables`` were seen, that is made of what a job has."""
         before = self._exported_at(number) or {}
-        known = {SESSION, "PATH", *_OF_THE_SHELL, *self.variables.values}
+        known = {SESSION, "PATH", *_SHELL_VARIABLES, *self.variables.values}
         return sorted(
             name
             for name, value in variables.items()
@@ -180,7 +179,7 @@ class Session:
             return None
         return dict(line.split("=", 1) for line in text.split("\0") if "=" in line)
 
-    def make_stand_ins(self, python: str, program: Path) -> None:
+    def make_launcher_shims(self, python: str, program: Path) -> None:
         """Write the programs that stand in for parallel launchers."""
         Path(self.bin).mkdir()
         for name, subcommands in parallel_launchers().items():
@@ -190,34 +189,34 @@ class Session:
             path.chmod(0o755)
 
 
-def record_of(path: Path, directory: Path, state: Path) -> Path:
-    """Where it is kept what a script has submitted from a directory."""
+def record_path(path: Path, directory: Path, state: Path) -> Path:
+    """The file that keeps what a script has submitted from a directory."""
     name = hashlib.sha256(f"{path}\0{directory}".encode(errors="surrogateescape")).hexdigest()
     return state / "sub" / f"{name[:32]}.jsonl"
 
 
 def stderr_file() -> list[int] | None:
-    """By what one process knows whether another writes its errors to the same place."""
+    """An identity of the file that this process writes its errors to, which other processes compare with theirs."""
     try:
-        found = os.fstat(2)
+        stat = os.fstat(2)
     except OSError:  # closed
         return None
-    return [found.st_dev, found.st_ino]
+    return [stat.st_dev, stat.st_ino]
 
 
-def to_plain(runs: Sequence[QueuedJob]) -> list[list[Any]]:
-    """Runs in plain values."""
-    return [[str(one.run.path), one.scheduler, one.job_id, one.array_index] for one in runs]
+def runs_to_json(runs: Sequence[QueuedJob]) -> list[list[Any]]:
+    """Runs as values for JSON."""
+    return [[str(job.run.path), job.scheduler, job.job_id, job.array_index] for job in runs]
 
 
-def from_plain(runs: Sequence[Sequence[Any]]) -> list[QueuedJob]:
-    """The same the other way."""
+def runs_from_json(runs: Sequence[Sequence[Any]]) -> list[QueuedJob]:
+    """Read what runs_to_json has made."""
     return [QueuedJob(RunDir(Path(path)), *rest) for path, *rest in runs]
 
 
-def _append(path: Path, what: Mapping[str, Any]) -> None:
+def _append(path: Path, entry: Mapping[str, Any]) -> None:
     with path.open("ab", buffering=0) as file:
-        file.write(f"{json.dumps(what)}\n".encode())
+        file.write(f"{json.dumps(entry)}\n".encode())
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

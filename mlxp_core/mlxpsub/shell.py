@@ -1,6 +1,6 @@
-"""Runs the user's own shell: asks it whether a text is a whole command, and has it run a job script.
+"""Run the user's own shell: ask it whether a text is a whole command, and have it run a job script.
 
-The only module that does.
+The only module of mlxpsub that starts a process (tests/test_architecture.py).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ def shebang_words(shebang: str) -> list[str]:
 
 
 def is_complete(shebang: str, text: str) -> bool:
-    """Whether a text is one or more whole commands for the shell of a script: nothing is run."""
-    shell, *more = shebang_words(shebang)
-    if PurePath(shell).name == "env" and more:
-        shell = more[0].split()[0]
+    """Ask the shell of a script whether a text is one or more whole commands: nothing is run."""
+    shell, *arguments = shebang_words(shebang)
+    if PurePath(shell).name == "env" and arguments:
+        shell = arguments[0].split()[0]
     try:
         command = [shell, "-n", "-c", text]  # without the options of the script: `bash -l` would read the profile
         done = subprocess.run(command, capture_output=True, timeout=_MOMENT, stdin=subprocess.DEVNULL, check=False)  # noqa: S603
