@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from support import ROOT, Project
+
+from mlxp_core.scheduler import SCHEDULERS, load_scheduler
+from mlxp_core.scheduler.base import QueueQuery
 
 PACKAGES = ("mlxp_core", "hydra_plugins")
 
@@ -319,3 +323,59 @@ def test_every_module_says_at_its_top_what_it_does() -> None:
     """Bug: a stranger who does not know which file to open."""
     files = [path for package in PACKAGES for path in sources(package)]
     assert [str(path) for path in files if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))] == []
+
+
+# what knows a scheduler beside its own file, and why
+KNOWN_ELSEWHERE = {
+    ("mlxp_core/scheduler/__init__.py", "the tuple of names"),
+    ("mlxp_core/scheduler/variables.py", "TMPDIR is any job's; TMP ends names"),
+    ("mlxp_core/scheduler/local_queue.py", "the program of one, which imports nothing"),
+    ("mlxp_core/cli/mlxpsub.py", "examples in the help text"),
+    ("mlxp_core/jobs/template.py", "srun as an example, in a message"),
+    ("mlxp_core/mlxpsub/job_template.py", "an example of a line, in a message"),
+}
+
+
+def texts(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and value of each text in a file's code, without what documents it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    documented = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documented:
+            yield node.lineno, node.value
+
+
+def test_a_scheduler_is_known_in_its_own_file_alone() -> None:
+    """Bug: a scheduler that is added in one file, and that nine other places have not heard of."""
+    schedulers = [load_scheduler(name) for name in SCHEDULERS]
+    words = {scheduler.name for scheduler in schedulers} - {"local"}  # which is many things
+    for scheduler in schedulers:
+        commands = [
+            scheduler.submit,
+            scheduler.cancel,
+            scheduler.status.command(QueueQuery("ada")),
+            *scheduler.launchers,
+        ]
+        words |= {command[0] for command in commands if not command[0].startswith("/")} - {"sh"}
+        words |= {scheduler.directive, *scheduler.other_spellings}
+        words |= {*scheduler.submit_dir_variables, *scheduler.submitter_variables, *scheduler.client_variables}
+        words |= {name for names in scheduler.job_variables.values() for name in names}
+        words |= {*scheduler.reason_words}
+    pattern = re.compile("|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in words))
+    dialects = ROOT / "mlxp_core" / "scheduler" / "dialects"
+    found = {
+        (str(path.relative_to(ROOT)), line, word[0])
+        for package in PACKAGES
+        for path in sources(package)
+        if not path.is_relative_to(dialects)
+        for line, text in texts(path)
+        if (word := pattern.search(text))
+    }
+    known = {path for path, why in KNOWN_ELSEWHERE if why}
+    assert sorted(f"{path}:{line}: {word}" for path, line, word in found if path not in known) == []
+    assert {path for path, _, _ in found} == known, "an exception that is no longer needed"
