@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 from support import CONFIG, MAIN, ROOT, Project, git, stop_local_queues
 
+from mlxp_core.scheduler import load_scheduler
+
 USER = "mlxp-test"  # the account that tests/clusters/*_up.sh make
 FAKE = ROOT / "tests" / "clusters" / "fake"
 
@@ -35,7 +37,7 @@ class Backend:
     as_user: bool = False  # root may not submit
     fake: bool = False
     throttle: bool = True  # max_parallel can be kept
-    array: bool = True
+    array: bool = True  # several jobs can be one submission
     settings: dict[str, str] = field(default_factory=dict)  # files of the fake cluster
     limit_seconds: float = 20.0  # that a job may take beyond its limit until it is ended
     knows_tasks: bool = True  # its status command tells tasks of an array from each other
@@ -179,7 +181,9 @@ def ask(project: Project, what: str, *names: int | str) -> list[str]:
 def submit_commands(project: Project) -> int:
     """How often the fake cluster was asked to take a job."""
     lines = (Path(project.environment["MLXP_FAKE_CLUSTER"]) / "commands.log").read_text().splitlines()
-    return sum(Path(json.loads(line)["argv"][0]).name in {"qsub", "msub", "bsub"} for line in lines)
+    submits = {load_scheduler(backend.launcher).submit for backend in BACKENDS if backend.fake}
+    commands = [(Path(program).name, *words) for program, *words in (json.loads(line)["argv"] for line in lines)]
+    return sum(any(command[: len(submit)] == submit for submit in submits) for command in commands)
 
 
 def readable_packages(folder: Path) -> Path:
