@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mlxp_core.reader import scan_runs
+
 _records: list[list[str]] = []
 
 
@@ -59,6 +61,10 @@ class Logs:
                     types[key, "number" if number else "other"] = None
             text = "".join(json.dumps(pair) + "\n" for pair in types)
             (run / f"metrics/.keys/{log_name}.json").write_text(text, encoding="utf-8")
+
+    def column(self, name) -> list:
+        """Read a column of all runs."""
+        return scan_runs(self.path).select(name).collect()[name].to_list()
 
     @contextlib.contextmanager
     def files_opened(self) -> Iterator[list[str]]:

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from mlxp_core.reader import AvgStd, Reader, scan_runs
 from mlxp_core.reader.directory import scan_directory
-from mlxp_core.reader.frame.predicate import split
 from mlxp_core.reader.frame.scan_runs import _RunSource
 from mlxp_core.reader.frame.schema import infer_schema
 
@@ -190,21 +189,3 @@ def test_one_run_reads_the_metric_asked_for(six):
         assert [run["id"] for run in runs] == [3, 4, 5, 6]
         assert runs[1]["test.loss"] == [4.0, 5.0]
     assert opened == ["4/test"]
-
-
-def test_split_finds_every_conjunct_in_any_nesting():
-    """Catches: only the outermost `&` looked at."""
-    a, b, m = pl.col("a") > 1, pl.col("b").is_in([1]), pl.col("m").list.len() > 0
-    for predicate in (a & b & m, a & (m & b), (m & a) & b, m & (a & b)):
-        free, bound = split(predicate, {"m"})
-        assert sorted(free.meta.root_names()) == ["a", "b"]
-        assert bound.meta.eq(m)
-
-
-@pytest.mark.parametrize("build", [lambda a, m: a | m, lambda a, m: ~(a & m), lambda a, m: a == m, lambda a, m: a ^ m])
-def test_split_leaves_what_is_not_joined_by_and(build):
-    """Catches: operands of another operator taken for conditions of their own."""
-    predicate = build(pl.col("a"), pl.col("m"))
-    free, bound = split(predicate, {"m"})
-    assert free is None
-    assert bound.meta.eq(predicate)

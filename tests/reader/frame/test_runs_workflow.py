@@ -1,17 +1,12 @@
-"""What a user does with Runs: show, sort, select, compare, group, load artifacts; and the paper's tutorial."""
+"""Runs in use: show, sort, select, compare, group; and the paper's tutorial."""
 
 from __future__ import annotations
-
-import json
-import pickle
-from pathlib import Path
 
 import polars as pl
 import pytest
 
-from mlxp_core.artifacts import register_artifact_type
-from mlxp_core.errors import ArtifactError, ArtifactNotFoundError, QueryError
-from mlxp_core.reader import Artifact, AvgStd, Best, Last, Reader, scan_runs
+from mlxp_core.errors import QueryError
+from mlxp_core.reader import AvgStd, Best, Last, Reader
 
 
 @pytest.fixture
@@ -189,73 +184,3 @@ def test_to_pandas_gives_a_pandas_frame_or_says_what_to_install(sweep):
 
 
 # --- artifacts -------------------------------------------------------------------------------------------------------
-
-
-def artifact(run, kind, name, content):
-    path = run / "artifacts" / kind / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return str(path)
-
-
-def test_artifacts_are_columns_of_references(logs):
-    """Bug: an artifact that a reader does not know of; a file being written, or a folder, taken for one."""
-    one = logs.run(1)
-    json_path = artifact(one, "json", "weights", b"[1]")
-    deep_path = artifact(one, "pickle", "a/b.pkl", pickle.dumps(5))
-    artifact(one, "json", ".weights.123", b"[")
-    (one / "artifacts/notes.txt").write_text("no type")
-    logs.run(2)
-    frame = scan_runs(logs.path).collect()
-    assert frame.schema["artifact.json.weights"] == pl.String
-    assert frame["artifact.json.weights"].to_list() == [json_path, None]
-    assert frame["artifact.pickle.a/b.pkl"].to_list() == [deep_path, None]
-    assert [name for name in frame.columns if name.startswith("artifact")] == [
-        "artifact.json.weights",
-        "artifact.pickle.a/b.pkl",
-    ]
-    runs = Reader(logs.path).filter("artifact.json.weights is not null")
-    assert ids(runs) == [1]
-    assert json_path.rpartition("/")[2] in repr(runs)
-    assert runs[0]["artifact.json.weights"] == Artifact("json", "weights", json_path)
-    assert runs[0]["artifact.json.weights"].load() == [1]
-    assert runs[0]["artifact.pickle.a/b.pkl"].load() == 5
-    assert Reader(logs.path).filter("id == 2")[0]["artifact.json.weights"] is None
-
-
-def test_no_artifact_is_opened_before_it_is_loaded(logs, tmp_path):
-    """Bug: a pickle in a log directory run by looking at it."""
-    mark = tmp_path / "owned"
-
-    class Bomb:
-        def __reduce__(self):
-            return (Path.touch, (mark,))
-
-    artifact(logs.run(1), "pickle", "bomb", pickle.dumps(Bomb()))
-    runs = Reader(logs.path).filter()
-    assert "bomb" in repr(runs)
-    assert isinstance(runs[0]["artifact.pickle.bomb"], Artifact)
-    runs.collect()
-    assert dict(runs[0])
-    assert not mark.exists()
-
-
-def test_an_artifact_of_a_type_of_the_users_own_loads_once_it_is_registered(logs):
-    """Bug: a way of loading that comes from the log directory."""
-    path = artifact(logs.run(1), "upper", "x", b"abc")
-    reference = Reader(logs.path).filter()[0]["artifact.upper.x"]
-    with pytest.raises(ArtifactError, match="there is no artifact type 'upper'"):
-        reference.load()
-    register_artifact_type("upper", lambda value, file: None, lambda file: Path(file).read_text().upper())
-    assert reference.load() == "ABC"
-    Path(path).unlink()
-    with pytest.raises(ArtifactNotFoundError, match="any more"):
-        reference.load()
-
-
-def test_an_artifacts_folder_that_leads_in_a_circle_ends(logs):
-    """Bug: a link followed for ever."""
-    run = logs.run(1)
-    artifact(run, "json", "x", json.dumps(1).encode())
-    (run / "artifacts/json/round").symlink_to(run / "artifacts", target_is_directory=True)
-    assert Reader(logs.path).filter()[0]["artifact.json.x"].load() == 1
