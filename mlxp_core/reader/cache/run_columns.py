@@ -48,7 +48,7 @@ class CachedRun(NamedTuple):
 
 
 class SharedTables(NamedTuple):
-    """What many runs share: names and kinds of fields; artifacts, and logs with their keys."""
+    """Tables of what many runs share: names and kinds of fields; artifacts, and logs with their keys."""
 
     schemas: list[FieldSchema]
     tuples: list[Any]

@@ -137,11 +137,11 @@ class Runs(Sequence[RunView]):
 
         The runs can still be grouped, sorted and aggregated by the others.
         """
-        wanted = [name for entry in names for name in ([entry] if isinstance(entry, str) else entry)]
-        for name in wanted:
+        columns = [name for entry in names for name in ([entry] if isinstance(entry, str) else entry)]
+        for name in columns:
             if name not in self._schema.polars:
                 raise QueryError(unknown_column(name, self._schema.polars))
-        return Runs(self._frame, self._snapshot, self._schema, self._report, list(dict.fromkeys(wanted)))
+        return Runs(self._frame, self._snapshot, self._schema, self._report, list(dict.fromkeys(columns)))
 
     def sort(self, by: str | Sequence[str], *, descending: bool | Sequence[bool] = False) -> Runs:
         """Order the runs by metadata columns, missing values last. Raises QueryError for any other column."""

@@ -86,11 +86,11 @@ class _MetricSource:
 
         In this order: Polars asks for both only where ``head`` comes before ``filter``.
         """
-        wanted = list(self.types) if with_columns is None else with_columns
+        names = list(self.types) if with_columns is None else with_columns
         on_runs, on_lines = (None, None) if predicate is None else split(predicate, self.types.keys() - _RUN_COLUMNS)
         if n_rows is not None:  # counted over the lines of all runs
             on_runs, on_lines = None, predicate
-        used = list(dict.fromkeys([*wanted, *root_columns(on_lines)]))
+        used = list(dict.fromkeys([*names, *root_columns(on_lines)]))
         remaining = n_rows
         for runs in self._batches(self._select_runs(on_runs), batch_size or _MAX_LINES_IN_MEMORY):
             frame = pl.concat(self._lines_frame(used, run, lines) for run, lines in runs)
@@ -99,7 +99,7 @@ class _MetricSource:
                 remaining -= frame.height
             if on_lines is not None:
                 frame = frame.filter(on_lines)
-            yield project(frame, wanted)
+            yield project(frame, names)
             if remaining == 0:
                 return
 

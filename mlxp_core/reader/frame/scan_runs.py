@@ -23,7 +23,7 @@ from mlxp_core.reader.load.fields import valid_text
 from mlxp_core.reader.load.problem import Problem, Problems
 from mlxp_core.reader.load.run import STATUS, artifact_path
 
-# columns, predicate, limit on the rows, and how many are wanted at once
+# columns, predicate, limit on the rows, and rows a batch
 FrameSource = Callable[[list[str] | None, pl.Expr | None, int | None, int | None], Iterator[pl.DataFrame]]
 
 _logger = logging.getLogger(__name__)
@@ -162,16 +162,16 @@ class _RunSource:
 
         In this order: Polars asks for both only where ``head`` comes before ``filter``.
         """
-        wanted = list(self.schema.polars) if with_columns is None else with_columns
+        names = list(self.schema.polars) if with_columns is None else with_columns
         on_metadata, on_metrics = (None, None) if predicate is None else split(predicate, self.schema.metrics)
-        used = list(dict.fromkeys([*wanted, *root_columns(on_metrics)]))
+        used = list(dict.fromkeys([*names, *root_columns(on_metrics)]))
         has_metrics = not self.schema.metrics.keys().isdisjoint(used)
 
         table = scan_directory(self.log_dir) if self.table is None else self.table  # one without runs is false
         metadata = _metadata_of(table, self.schema)
         positions = metadata.positions(on_metadata, n_rows)
-        if positions is None and wanted and not has_metrics and on_metrics is None and batch_size is None:
-            yield pl.DataFrame(metadata.columns(wanted))
+        if positions is None and names and not has_metrics and on_metrics is None and batch_size is None:
+            yield pl.DataFrame(metadata.columns(names))
             return
         if positions is None:
             positions = pl.int_range(len(metadata.table), dtype=pl.UInt32, eager=True)
@@ -182,7 +182,7 @@ class _RunSource:
             frame = self._rows(metadata, used or ["id"], positions[start : start + batch])
             if on_metrics is not None:
                 frame = frame.filter(on_metrics)
-            yield project(frame, wanted)
+            yield project(frame, names)
 
     def _rows(self, metadata: _MetadataColumns, names: Sequence[str], positions: pl.Series) -> pl.DataFrame:
         metric_columns = {name: self.schema.metrics[name] for name in names if name in self.schema.metrics}

@@ -100,8 +100,8 @@ class FieldLayout:
         return Fields(schema, values)
 
     def _fields(self, values: tuple[Any, ...], types: tuple[type, ...]) -> Fields:
-        seen = count()
-        plain = tuple(_plain(value, 1, seen) for value in values)
+        counter = count()
+        plain = tuple(_plain(value, 1, counter) for value in values)
         schema = FieldSchema.of(tuple(zip(self.names, map(kind_of, plain), strict=True)))
         integers = tuple(position for position, value_type in enumerate(types) if value_type is int)
         if _KNOWN_BY_TYPE.issuperset(types) and not any(schema.items[position][1] == "big" for position in integers):
@@ -117,11 +117,11 @@ class _Flat:
 
     fields: dict[str, tuple[int, Any]] = field(default_factory=dict)
     claimed_twice: list[str] = field(default_factory=list)
-    seen: count[int] = field(default_factory=count)
+    counter: count[int] = field(default_factory=count)
 
     def add(self, prefix: str, content: Mapping[Any, Any], depth: int) -> None:
         """Add the fields of a mapping and of those in it."""
-        _check_size(depth, self.seen)
+        _check_size(depth, self.counter)
         fields = self.fields
         if len(fields) > _MAX_VALUES:
             raise ValueError(_TOO_MUCH)
@@ -138,11 +138,11 @@ class _Flat:
                 self.claimed_twice.append(name)
                 if fields[name][0] >= depth:
                     continue
-            fields[name] = (depth, _plain(value, depth, self.seen))
+            fields[name] = (depth, _plain(value, depth, self.counter))
 
 
-def _check_size(depth: int, seen: count[int]) -> None:
-    if depth > _MAX_DEPTH or next(seen) > _MAX_VALUES:
+def _check_size(depth: int, counter: count[int]) -> None:
+    if depth > _MAX_DEPTH or next(counter) > _MAX_VALUES:
         raise ValueError(_TOO_MUCH)
 
 
@@ -150,9 +150,9 @@ def _name(key: object) -> str:
     return valid_text(key) if isinstance(key, str) else text_of(_plain(key, 0, count())) or "null"
 
 
-def _plain(value: object, depth: int, seen: count[int]) -> Any:
+def _plain(value: object, depth: int, counter: count[int]) -> Any:
     """Convert a value of YAML to null, bool, int, float, str, list and dict."""
-    _check_size(depth, seen)
+    _check_size(depth, counter)
     if isinstance(value, str):
         return valid_text(value)
     if value is None or isinstance(value, (int, float)):
@@ -162,11 +162,11 @@ def _plain(value: object, depth: int, seen: count[int]) -> Any:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, dict):
-        return {_name(key): _plain(item, depth + 1, seen) for key, item in value.items()}
+        return {_name(key): _plain(item, depth + 1, counter) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item, depth + 1, seen) for item in value]
+        return [_plain(item, depth + 1, counter) for item in value]
     if isinstance(value, set):
-        return sorted((_plain(item, depth + 1, seen) for item in value), key=str)
+        return sorted((_plain(item, depth + 1, counter) for item in value), key=str)
     return str(value)
 
 

@@ -69,15 +69,10 @@ def read_run(path: str, name: str, signature: Signature, folder: int) -> RunReco
     status = _status(info.raw, exit_code, submission.raw) if info.readable else None
     problems = [*info.problems, *config.problems, *submission.problems]
     in_reach = not (info.out_of_reach or config.out_of_reach or submission.out_of_reach)
-    artifacts, logs = parts.artifacts, parts.logs
-    if artifacts is None:
-        artifacts, artifact_problems = _artifacts(path)
-        in_reach = in_reach and not artifact_problems
-        problems += artifact_problems
-    if logs is None:
-        logs, log_problems, all_read = _logs(path)
-        in_reach = in_reach and all_read
-        problems += log_problems
+    artifacts, artifact_problems = _artifacts(path) if parts.artifacts is None else (parts.artifacts, [])
+    logs, log_problems, all_read = _logs(path) if parts.logs is None else (parts.logs, [], True)
+    problems += [*artifact_problems, *log_problems]
+    in_reach = in_reach and not artifact_problems and all_read
     # by its own word, which is the last that a job writes; of what only the scheduler or the process table says, the
     # job may still come back
     cacheable = in_reach and info.raw.get("status") in _CACHEABLE and status == info.raw.get("status")

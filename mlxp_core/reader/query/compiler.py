@@ -125,9 +125,9 @@ def _syntax_error(query: str, start: int, length: int, expected: Collection[str]
     if rest == "=":
         return _error(query, start, 1, "no comparison: equality is ==")
     words = list(dict.fromkeys(word for name, word in _TERMINAL_NAMES.items() if name in expected))
-    what = f"{rest!r} is not understood here" if rest else "the query ends too early"
+    reason = f"{rest!r} is not understood here" if rest else "the query ends too early"
     hint = ", and text is written in quotes" if "STRING" in expected and rest[:1].isalpha() else ""
-    return _error(query, start, length, f"{what}: expected {' or '.join(words)}{hint}")
+    return _error(query, start, length, f"{reason}: expected {' or '.join(words)}{hint}")
 
 
 def _error(query: str, start: int, length: int, what: str) -> QueryError:
@@ -202,26 +202,26 @@ class _Compiler:
 
     def _compare(self, name: str, operation: str, value: Given, token: lark.Token) -> pl.Expr:
         """Compare a column with a value, as their types allow. False where the field is missing. Raises QueryError."""
-        field, holds, given = pl.col(name), self._category_of_column(name), _category_of_value(value)
-        if holds not in {given, "values of several types"}:
-            hint = f"; in quotes, '{token}' is text" if holds == "text" else ""
-            raise self._error_at(token, f"{name} holds {holds}, which does not compare with {token}{hint}")
-        if given == "true or false" and operation != "==":
+        field, category, value_category = pl.col(name), self._category_of_column(name), _category_of_value(value)
+        if category not in {value_category, "values of several types"}:
+            hint = f"; in quotes, '{token}' is text" if category == "text" else ""
+            raise self._error_at(token, f"{name} holds {category}, which does not compare with {token}{hint}")
+        if value_category == "true or false" and operation != "==":
             raise self._error_at(token, "true and false have no order")
 
-        if given == "numbers":
-            if holds == given and self.schema[name].is_integer():
+        if value_category == "numbers":
+            if category == value_category and self.schema[name].is_integer():
                 return _compare_integers(field, self.schema[name], operation, value)
-            if holds != given:
+            if category != value_category:
                 field = field.cast(pl.Float64, strict=False)  # null for what is no number
             result: pl.Expr = _OPERATORS[operation](field, pl.lit(_as_float(value)))
             if operation in {">", ">="}:
                 result &= field.cast(pl.Float64).is_not_nan()  # Polars orders NaN above all numbers
             return result.fill_null(value=False)
         # in a column of several types true and false are text
-        literal = ("true" if value else "false") if holds != given and isinstance(value, bool) else value
+        literal = ("true" if value else "false") if category != value_category and isinstance(value, bool) else value
         result = _OPERATORS[operation](field, pl.lit(literal))
-        if holds != given and operation != "==":
+        if category != value_category and operation != "==":
             result &= ~field.str.contains(_READS_AS_NO_TEXT)  # numbers have no order with text
         return result.fill_null(value=False)
 
@@ -243,10 +243,10 @@ class _Compiler:
 
     def _comparable(self, column: lark.Token) -> str:
         name = self._name(column)
-        holds = self._category_of_column(name)
-        if holds not in _COMPARABLE:
-            what = f"{name} holds {holds}: a query knows only whether it is null; Polars can do more, with .lazy()"
-            raise self._error_at(column, what)
+        category = self._category_of_column(name)
+        if category not in _COMPARABLE:
+            reason = f"{name} holds {category}: a query knows only whether it is null; Polars can do more, with .lazy()"
+            raise self._error_at(column, reason)
         return name
 
     def _value(self, token: lark.Token) -> Given | None:
@@ -280,8 +280,8 @@ def _compare_integers(field: pl.Expr, dtype: pl.DataType, operation: str, value:
     """Compare as integers where possible: as floats, large neighbours are the same."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    least, most = _RANGES.get(dtype, (-(2**63), 2**63 - 1))
-    if isinstance(value, int) and not least <= value <= most:
+    lowest, highest = _RANGES.get(dtype, (-(2**63), 2**63 - 1))
+    if isinstance(value, int) and not lowest <= value <= highest:
         return field.is_not_null() & pl.lit(_OPERATORS[operation](0, value))  # no number of the column is so large
     literal = pl.lit(value, dtype=dtype) if dtype in _RANGES and isinstance(value, int) else pl.lit(value)
     result: pl.Expr = _OPERATORS[operation](field, literal)

@@ -164,8 +164,8 @@ class Quantiles(_Statistics):
     def __post_init__(self) -> None:
         """Raises QueryError for an invalid quantile."""
         super().__post_init__()
-        given = [self.quantiles] if isinstance(self.quantiles, (int, float)) else self.quantiles
-        object.__setattr__(self, "quantiles", tuple(given))
+        quantiles = [self.quantiles] if isinstance(self.quantiles, (int, float)) else self.quantiles
+        object.__setattr__(self, "quantiles", tuple(quantiles))
         wrong = [quantile for quantile in self.quantiles if not 0 <= quantile <= 1]
         if wrong:
             raise QueryError(f"{wrong[0]!r} is no quantile: they are between 0 and 1")

@@ -27,7 +27,7 @@ def age(path):
 
 
 def forget():
-    """As a new process would have it."""
+    """Empty all caches of the process, as in a new one."""
     run_cache._caches.clear()
     from mlxp_core.reader.load import metrics
     from mlxp_core.reader.load import run as folders
@@ -104,13 +104,13 @@ def test_a_few_runs_are_no_reason_to_write_anything(logs):
 
 
 def replace(path, text):
-    """As this package and most editors do it."""
+    """Write a new file and rename it into place, as this package and most editors do."""
     path.with_name("new").write_text(text)
     path.with_name("new").rename(path)
 
 
 def with_time_put_back(path, text):
-    """As a program does that keeps the times of files; the length stays, too."""
+    """Write in place, then put the time back, as a program that keeps the times of files does."""
     path.write_text(text)
     os.utime(path, (LONG_AGO, LONG_AGO))
 

@@ -1,4 +1,4 @@
-"""What is not asked for is not opened, and the answer is the same as if it had been."""
+"""Pushdown: files that are not needed are not opened, and the answer is the same as if they were."""
 
 from __future__ import annotations
 
