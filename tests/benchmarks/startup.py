@@ -3,9 +3,9 @@
     python tests/benchmarks/startup.py [rounds] [PYTHON]
 
 without: the pack is not on the path. installed: it is, and not used. callback: hydra/callbacks=mlxp is on. launch: one
-job is submitted, by a stub of sbatch. With the interpreter of another environment, where another version of the pack is
-installed, callback and launch are also measured there. Rounds are interleaved; shown are the median and the least of
-user + system time, and the median ratio to `without`.
+job is submitted, by a stub of sbatch. With the interpreter of another environment, which has the same packages but for
+another version of the pack, callback and launch are also measured there. Rounds are interleaved; shown are the median
+and the least of user + system time, and the median ratio to `without`.
 """
 
 import os
