@@ -113,7 +113,9 @@ class RunColumns:
     @classmethod
     def from_frame(cls, frame: pl.DataFrame, tables: SharedTables) -> RunColumns:
         """Take the runs of a frame that ``frame`` gave."""
-        return cls(frame.schema, tables, frame.select)
+        columns = cls(frame.schema, tables, frame.select)
+        columns._loaded = {column.name: column for column in frame.get_columns()}
+        return columns
 
     def merged(self, rows: Sequence[int] | None, other: RunColumns) -> RunColumns:
         """Join these runs, or those in ``rows``, with others, ordered by id."""
@@ -291,12 +293,10 @@ def _same(value: Any) -> Any:
 
 
 def _problems_text(run: RunRecord) -> str | None:
+    if not run.problems:
+        return None
     home = valid_text(run.path)  # is left out: the log directory may be moved
-    return (
-        json.dumps([[problem.path.removeprefix(home), problem.what] for problem in run.problems])
-        if run.problems
-        else None
-    )
+    return json.dumps([[problem.path.removeprefix(home), problem.what] for problem in run.problems])
 
 
 def _as_tuples(value: Any) -> Any:

@@ -126,7 +126,7 @@ def load_digest(path: str, name: str, folder: int) -> Digest | None:
         return None
     if end or len(shared) != _SHARED_LINES or type(entries) is not dict or entries.get("version") != VERSION:
         return None
-    return Digest(path, entries, shared, ascii_only="\\u" not in first and first.isascii())
+    return Digest(path, entries, shared, ascii_only="\\" not in first and first.isascii())
 
 
 @lru_cache(maxsize=1000)  # thousands of runs have the same
