@@ -15,12 +15,10 @@ type that was there already.
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -62,19 +60,6 @@ def signature_of(run: str, folder: int | None = None) -> Signature:
     return numbers
 
 
-@contextmanager
-def _without_collections() -> Iterator[None]:
-    """Keep Python's cycle collector from looking through all runs again and again, which are no garbage."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
 class RunCache:
     """Runs of one log directory that are not read again until their folders change. Safe in threads.
 
@@ -96,7 +81,7 @@ class RunCache:
 
         The same object as before where nothing has changed.
         """
-        with self._lock, _without_collections():
+        with self._lock:
             rows: list[int] = []
             runs: list[RunRecord] = []
             row_of = {} if self._columns is None else self._columns.row_of
