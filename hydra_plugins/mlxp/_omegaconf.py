@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
@@ -143,13 +144,24 @@ def differences(before: Plain, after: Plain) -> list[str]:
 
 @contextmanager
 def _parsed_once() -> Iterator[None]:
-    """Have OmegaConf parse each text once: that takes a millisecond, and the jobs of a sweep have the same texts."""
-    before = base.parse  # type: ignore[attr-defined]
-    base.parse = _parse  # type: ignore[attr-defined]
+    """Have OmegaConf parse each text once: that takes a millisecond, and the jobs of a sweep have the same texts.
+
+    Several threads may be in here: the last that leaves gives OmegaConf its own parser back, which is the first there.
+    """
+    with _parsers_lock:
+        _parsers.append(base.parse)  # type: ignore[attr-defined]
+        base.parse = _parse  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        base.parse = before  # type: ignore[attr-defined]
+        with _parsers_lock:
+            before = _parsers.pop()
+            if not _parsers:
+                base.parse = before  # type: ignore[attr-defined]
+
+
+_parsers: list[Any] = []
+_parsers_lock = threading.Lock()
 
 
 @lru_cache(maxsize=4096)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, base
 
+from hydra_plugins.mlxp import _omegaconf
 from hydra_plugins.mlxp._command_line import Program, job_overrides
 from hydra_plugins.mlxp._omegaconf import (
     as_resolved,
@@ -197,3 +199,16 @@ def test_an_option_of_another_type_is_named_with_its_value(cls: type, given: dic
         checked(cls, given, "key")
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+def test_the_last_of_several_threads_gives_omegaconf_its_parser_back() -> None:
+    """Bug: the first to enter leaves last, or first: another program's interpolations go through ours for good."""
+    parser = base.parse
+    for leave in itertools.permutations(range(3)):
+        threads = [_omegaconf._parsed_once() for _ in range(3)]
+        for thread in threads:
+            thread.__enter__()
+        for place in leave:
+            assert base.parse is not parser
+            threads[place].__exit__(None, None, None)
+        assert base.parse is parser
