@@ -117,6 +117,9 @@ class _Unmade(ConfigNode):
     def __copy__(self) -> ConfigNode:  # what Hydra takes at each look, so that the configuration is made once
         return ConfigNode(self.name, self.node, self.group, self.package, self.provider)
 
+    def __deepcopy__(self, _: Any) -> ConfigNode:  # each composition copies the whole store, and changes none in it
+        return self
+
 
 def register() -> None:
     """Make the groups known to Hydra, and the resolver that names run folders.
