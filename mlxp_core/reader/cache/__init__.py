@@ -1,1 +1,1 @@
-"""Keeping what was read of runs that do not change."""
+"""Caches of runs that do not change, in memory and on disk."""

@@ -1,1 +1,1 @@
-"""Reading the files of one run."""
+"""Readers of the files of one run."""

@@ -52,7 +52,7 @@ def forty(logs, monkeypatch, tmp_path):
     return logs
 
 
-def look(logs):
+def read_all(logs):
     frame = scan_runs(logs.path).collect()
     return dict(zip(frame["id"], zip(frame["info.status"], frame["config.x"], strict=True), strict=True))
 
@@ -119,19 +119,19 @@ def with_time_put_back(path, text):
 @pytest.mark.parametrize("write", [replace, lambda path, text: path.write_text(text), with_time_put_back])
 def test_a_run_that_has_ended_and_changes_is_seen(forty, write, new_process):
     """Bug: trust in an index, or in memory, over the folder: replaced files and such that were edited in place."""
-    assert look(forty)[7] == ("COMPLETE", 7)
+    assert read_all(forty)[7] == ("COMPLETE", 7)
     write(forty.path / "7/metadata/config.yaml", "x: 70\n")
     write(forty.path / "8/metadata/info.yaml", "status: FAILED\n")
     if new_process:
         forget()
-    after = look(forty)
+    after = read_all(forty)
     assert (after[7], after[8], after[9]) == (("COMPLETE", 70), ("FAILED", 8), ("COMPLETE", 9))
 
 
 @pytest.mark.parametrize("new_process", [True, False])
 def test_a_run_that_is_submitted_again_and_runs_again_is_seen(forty, new_process):
     """Bug: COMPLETE for ever, once that was seen. submission.yaml's attempt goes up, then the job starts, then ends."""
-    assert look(forty)[7] == ("COMPLETE", 7)
+    assert read_all(forty)[7] == ("COMPLETE", 7)
     stations = [
         ("submission.yaml", "state: PENDING\nattempt: 2\n", "PENDING"),
         ("info.yaml", "status: RUNNING\nattempt: 2\nhostname: elsewhere\n", "RUNNING"),
@@ -141,12 +141,12 @@ def test_a_run_that_is_submitted_again_and_runs_again_is_seen(forty, new_process
         replace(forty.path / "7/metadata" / name, text)
         if new_process:
             forget()
-        assert look(forty)[7] == (status, 7)
+        assert read_all(forty)[7] == (status, 7)
 
 
 def test_new_logs_keys_and_artifacts_types_of_an_ended_run_are_seen(forty):
     """Bug: a folder that is still being copied taken for whole, because its info.yaml came first."""
-    look(forty)
+    read_all(forty)
     forty.log(forty.path / "7", "late", [{"acc": 1}])
     (forty.path / "7/artifacts/json").mkdir(parents=True)
     (forty.path / "7/artifacts/json/x").write_text("5")
@@ -157,11 +157,11 @@ def test_new_logs_keys_and_artifacts_types_of_an_ended_run_are_seen(forty):
 
 def test_a_run_that_goes_and_one_that_comes_are_seen(forty):
     """Bug: rows of folders that are not there any more; new ones only after the index was deleted."""
-    look(forty)
+    read_all(forty)
     (forty.path / "7/metadata/info.yaml").unlink()
     forty.run(41, {"x": 41})
     forget()
-    after = look(forty)
+    after = read_all(forty)
     assert 7 not in after
     assert after[41] == ("COMPLETE", 41)
 
@@ -175,7 +175,7 @@ def test_a_run_under_way_is_never_in_the_index(logs, monkeypatch, tmp_path):
     (logs.path / "41/metadata/submission.yaml").write_text("state: TIMEOUT\n")
     age(logs.path)
     forget()
-    assert look(logs)[41] == ("TIMEOUT", 41)
+    assert read_all(logs)[41] == ("TIMEOUT", 41)
     assert not index_of(logs).exists()
 
 
@@ -197,12 +197,12 @@ def test_a_run_under_way_is_never_in_the_index(logs, monkeypatch, tmp_path):
 )
 def test_an_index_that_is_not_whole_or_not_ours_is_not_used(forty, spoil):
     """Bug: a crash, or wrong answers, for a torn, foreign or edited index."""
-    before = look(forty)
+    before = read_all(forty)
     index_of(forty).write_bytes(spoil(index_of(forty).read_bytes()))
-    after, count = yaml_files_read(lambda: look(forty))
+    after, count = yaml_files_read(lambda: read_all(forty))
     assert after == before
     assert count > 0
-    again, count = yaml_files_read(lambda: look(forty))
+    again, count = yaml_files_read(lambda: read_all(forty))
     assert (again, count) == (before, 0)  # and a whole one has come in its place
 
 
@@ -224,7 +224,7 @@ def whole(head, tables=b""):
 )
 def test_an_index_with_columns_of_another_form_is_not_used(forty, change):
     """Bug: a whole file by its checksum, with something else in it."""
-    before = look(forty)
+    before = read_all(forty)
     content = index_of(forty).read_bytes()
     columns = index.read_index(content)
     frame, schema, stream = change(columns.frame), io.BytesIO(), io.BytesIO()
@@ -232,26 +232,26 @@ def test_an_index_with_columns_of_another_form_is_not_used(forty, change):
     frame.write_ipc_stream(stream)
     head = json.dumps([len(schema.getvalue()), *columns.tables.to_json()]).encode()
     index_of(forty).write_bytes(whole(head, schema.getvalue() + stream.getvalue()))
-    after, count = yaml_files_read(lambda: look(forty))
+    after, count = yaml_files_read(lambda: read_all(forty))
     assert after == before
     assert count > 0
 
 
 def test_a_deleted_index_is_made_again(forty):
     """Bug: an error for a file that is a cache."""
-    before = look(forty)
+    before = read_all(forty)
     index_of(forty).unlink()
     forget()
-    assert look(forty) == before
+    assert read_all(forty) == before
     assert index_of(forty).exists()
 
 
 def test_where_the_log_directory_cannot_be_written_the_users_cache_is(forty, tmp_path):
     """Bug: an error on a read-only directory, or each process slow. (.mlxp is a file: root may write anywhere.)"""
     (forty.path / ".mlxp").write_text("in the way")
-    before = look(forty)
+    before = read_all(forty)
     assert len(os.listdir(tmp_path / "cache/hydra-mlxp/reader")) == 1
-    after, count = yaml_files_read(lambda: look(forty))
+    after, count = yaml_files_read(lambda: read_all(forty))
     assert (after, count) == (before, 0)
 
 
@@ -259,12 +259,12 @@ def test_where_nothing_can_be_written_reading_goes_on(forty, tmp_path):
     """Bug: an OSError out of a cache."""
     (forty.path / ".mlxp").write_text("in the way")
     (tmp_path / "cache").write_text("in the way")
-    assert look(forty)[7] == ("COMPLETE", 7)
+    assert read_all(forty)[7] == ("COMPLETE", 7)
 
 
 def test_a_deleted_log_directory_does_not_come_back(forty):
     """Bug: an index written into folders that are made for it."""
-    look(forty)
+    read_all(forty)
     columns = index.load_index(str(forty.path))
     forty.path.rename(forty.path.with_name("elsewhere"))
     index.save_index(str(forty.path), columns)
@@ -275,21 +275,21 @@ def test_what_is_kept_of_ended_runs_is_kept_once(forty):
     """Bug: half a gigabyte of parsed YAML beside the columns that were made of it."""
     from mlxp_core.reader.load import run as folders
 
-    look(forty)
+    read_all(forty)
     assert [path for path in folders._config_files._values if path.startswith(str(forty.path))] == []
 
 
 def test_what_has_just_been_written_is_not_trusted(forty, monkeypatch):
     """Bug: two versions within one tick of the clock, with the same times and sizes."""
     monkeypatch.setattr(file_cache, "RACY_NS", 3600 * 10**9)
-    look(forty)
+    read_all(forty)
     assert not index_of(forty).exists()
 
 
 def test_old_rows_and_new_ones_are_one_index(forty, monkeypatch):
     """Bug: rows out of order, or with values of others, once some runs came or changed after the index was written."""
     monkeypatch.setattr(run_cache, "_MIN_NEW", 1)
-    look(forty)
+    read_all(forty)
     replace(forty.path / "7/metadata/config.yaml", "x: [1, 2]\nlate: 1\n")
     for number in (41, 42, 43):
         forty.run(number, {"x": number, "late": 2.5}, metrics={"val": [{"acc": 1}]})
@@ -311,7 +311,7 @@ def test_old_rows_and_new_ones_are_one_index(forty, monkeypatch):
 
 def test_a_directory_that_was_moved_is_read_by_its_index_and_says_where_it_is_now(forty, tmp_path):
     """Bug: paths of before, of runs, artifacts or problems."""
-    look(forty)
+    read_all(forty)
     forty.path = forty.path.rename(tmp_path / "moved")
     frame, count = yaml_files_read(lambda: scan_runs(forty.path).collect())
     assert count == 0
@@ -322,7 +322,7 @@ def test_a_directory_that_was_moved_is_read_by_its_index_and_says_where_it_is_no
 
 def test_a_directory_that_takes_the_place_of_another_is_read(forty, new_logs):
     """Bug: the runs of a directory that was here before."""
-    look(forty)
+    read_all(forty)
     other = new_logs()
     for number in range(1, 41):
         other.run(number, {"x": -number}, metrics={"train": [{"loss": number}]})
@@ -330,7 +330,7 @@ def test_a_directory_that_takes_the_place_of_another_is_read(forty, new_logs):
     (other.path / ".mlxp").mkdir()
     index_of(other).write_bytes(index_of(forty).read_bytes())
     forget()
-    assert look(other)[7] == ("COMPLETE", -7)
+    assert read_all(other)[7] == ("COMPLETE", -7)
 
 
 def test_two_processes_and_threads_at_once_are_right(forty):
@@ -342,7 +342,7 @@ def test_two_processes_and_threads_at_once_are_right(forty):
     command = [sys.executable, "-c", code, str(forty.path)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     seen = []
-    threads = [threading.Thread(target=lambda: seen.append(look(forty))) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: seen.append(read_all(forty))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -354,7 +354,7 @@ def test_two_processes_and_threads_at_once_are_right(forty):
 
 def test_five_stats_a_run_and_nothing_else_where_nothing_has_changed(forty):
     """Bug: files opened, or folders listed, run by run; on NFS each of these calls is a round trip."""
-    look(forty)
+    read_all(forty)
     calls = []
     stat, scandir, listdir = os.stat, os.scandir, os.listdir
     listed = []
@@ -403,7 +403,7 @@ def test_an_index_is_its_users_own(forty, tmp_path):
     assert other() == "1"
     assert not index_of(forty).exists()
     assert list((home / "hydra-mlxp/reader").iterdir())
-    assert look(forty)[7] == ("COMPLETE", 7)
+    assert read_all(forty)[7] == ("COMPLETE", 7)
     assert index_of(forty).stat().st_mode & 0o777 == 0o600
     assert other() == "1"
     (forty.path / "7/metadata/config.yaml").chmod(0o644)
@@ -417,7 +417,7 @@ def test_a_user_without_a_home_reads_all_the_same(forty, monkeypatch):
         raise RuntimeError("no home directory")
 
     monkeypatch.setattr(index.platformdirs, "user_cache_dir", fails)
-    assert len(look(forty)) == 40
+    assert len(read_all(forty)) == 40
     assert index_of(forty).exists()
 
 
@@ -425,4 +425,4 @@ def test_a_pipe_in_the_place_of_the_index_keeps_nobody_waiting(forty):
     """Bug: a reader that waits for somebody to write into it."""
     (forty.path / ".mlxp").mkdir()
     os.mkfifo(index_of(forty))
-    assert len(look(forty)) == 40
+    assert len(read_all(forty)) == 40
