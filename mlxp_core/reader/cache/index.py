@@ -1,10 +1,10 @@
 """The index of a log directory: runs that do not change, cached on disk for the next process.
 
 It lies in ``.mlxp`` of the log directory where that is the user's own, or else among the user's caches. It holds what
-its writer may read, so nobody else reads or uses it. Format: a line with version, length of the JSON and checksum; JSON;
-two Arrow IPC streams, the columns without rows and with them (Parquet takes five times as long for 1,000 runs). Nothing
-in it is executed. One that is missing, torn or of another version is not used, and of an old one only the runs whose
-signatures still hold: see run_cache.py. Several processes may write it at once: each replaces it as a whole.
+its writer may read, so nobody else reads or uses it. Format: a line with version, length of the JSON and checksum;
+JSON; two Arrow IPC streams, the columns without rows and with them (Parquet takes five times as long for 1,000 runs).
+Nothing in it is executed. One that is missing, torn or of another version is not used, and of an old one only the runs
+whose signatures still hold: see run_cache.py. Several processes may write it at once: each replaces it as a whole.
 """
 
 from __future__ import annotations
