@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mlxp_core.scheduler.base import Scheduler
 
 # names only: every Hydra program of the environment imports this to register the launchers, few submit anything
-SCHEDULERS = ("local", "slurm", "oar", "torque", "pbs", "sge", "mwm", "lsf")
+SCHEDULERS = ("local", "slurm", "oar", "torque", "pbs", "sge", "mwm", "lsf", "flux")
 
 
 @cache

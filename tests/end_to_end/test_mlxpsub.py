@@ -896,6 +896,22 @@ def test_pbs_directives_are_those_of_the_pbs_that_answers(sub: Sub, tmp_path: Pa
         assert f": 1 {scheduler} job, in " in sub("--dry-run", "job.sh").stdout
 
 
+def test_a_command_that_launches_by_one_of_its_words_alone(sub: Sub, tmp_path: Path) -> None:
+    """Bug: `flux run` that would allocate for real, or `flux resource` that is taken for a launcher."""
+    flux = tmp_path / "tools" / "flux"
+    flux.write_text('#!/bin/sh\n[ "$1" != run ] && echo "real $*"\n')
+    flux.chmod(0o755)
+    lines = (
+        "flux resource list\nflux run -n 2 python main.py seed=1,2\nfor s in 3; do flux run python main.py seed=3; done"
+    )
+    sub.project.write(**{"job.sh": f"#SBATCH --time=5\n{lines}\n"})
+    done = sub("job.sh")
+    assert sub.submitted() == ["seed=1", "seed=2", "seed=3"]
+    assert "real resource list" in done.stdout
+    assert "flux run -n 2 " in sub.script(1)
+    assert "flux run " in sub.script(3)
+
+
 def test_the_scheduler_can_be_said(sub: Sub) -> None:
     """Bug: a script without directives that cannot be tried on this machine."""
     sub.project.write(**{"job.sh": "python main.py seed=1,2\n"})

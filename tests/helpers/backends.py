@@ -52,6 +52,7 @@ BACKENDS = (
     Backend("fake_pbs", "pbs", "#PBS", "-l walltime=0:00:02", fake=True),
     Backend("fake_mwm", "mwm", "#MSUB", "-l walltime=0:00:02", fake=True),
     Backend("fake_lsf", "lsf", "#BSUB", "-W 1", "-Q 99", fake=True, settings={"limit_seconds": "2"}),
+    Backend("fake_flux", "flux", "#flux:", "-t 2s", fake=True, array=False, throttle=False),
     Backend("slurm", "slurm", "#SBATCH", "--time=1", "--requeue", marker="slurm", limit_seconds=100),
     Backend("sge", "sge", "#$", "-l h_rt=3", "-r y", marker="sge"),
     Backend(

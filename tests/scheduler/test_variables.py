@@ -66,6 +66,12 @@ KINDS = {
     ("oar", "OAR_NODE_FILE"): Kind.HOSTFILE,
     ("oar", "OAR_STDOUT"): Kind.FILE,
     ("local", "MLXP_LOCAL_TASK_ID"): Kind.ID,
+    ("flux", "FLUX_ENCLOSING_ID"): Kind.ID,
+    ("flux", "FLUX_JOB_TMPDIR"): Kind.DIRECTORY,
+    ("flux", "PMI_RANK"): Kind.RANK,
+    ("slurm", "PMI_RANK"): None,
+    ("flux", "FLUX_URI"): None,
+    ("flux", "FLUX_F58_FORCE_ASCII"): None,
     # clients', also where they look like a job's
     ("lsf", "LSB_DEFAULTQUEUE"): None,
     ("sge", "SGE_QMASTER_PORT"): None,
@@ -136,6 +142,7 @@ def test_a_run_in_no_job_has_no_placement(monkeypatch: pytest.MonkeyPatch) -> No
         ("pbs", ["12", "12[]"], ["12[3]", "12.server", "12; reboot"]),
         ("torque", ["12", "12[]"], ["[]"]),
         ("oar", ["12"], ["1) or (1=1"]),
+        ("flux", ["f2oLkTLb"], ["ƒ2oLkTLb", "f", "f0", "12", "f2oLkTLbf2oLkTLb", "-f2"]),
     ],
 )
 def test_an_id_is_one_of_its_scheduler(scheduler: str, good: list[str], bad: list[str]) -> None:
@@ -152,6 +159,9 @@ def test_an_id_is_one_of_its_scheduler(scheduler: str, good: list[str], bad: lis
         ("torque", "12.server", "12"),
         ("mwm", "12[3].server", "12"),  # whose own ids have no brackets
         ("lsf", "12", "12"),
+        ("flux", "ƒ2oLkTLb", "f2oLkTLb"),
+        ("flux", "1234", "fNH"),
+        ("flux", "$(reboot)", None),
     ],
 )
 def test_the_id_in_what_a_job_has_told(scheduler: str, told: str, job_id: str | None) -> None:
