@@ -20,7 +20,7 @@ def detect_scheduler(text: str, source: str) -> str:
     # one that obeys another's directives beside its own is told by its own
     obeyed = {prefix for scheduler in candidates for prefix in scheduler.other_prefixes}
     candidates = [scheduler for scheduler in candidates if scheduler.directive not in obeyed]
-    candidates = [one for one in candidates if _is_the_one(one, candidates)]
+    candidates = [scheduler for scheduler in candidates if _is_the_one(scheduler, candidates)]
     if len(candidates) > 1:  # a script for several sites: the one whose commands are here
         candidates = [scheduler for scheduler in candidates if shutil.which(scheduler.submit[0])] or candidates
     names = [scheduler.name for scheduler in candidates]
@@ -42,7 +42,7 @@ def _has_directives(lines: Iterable[str], scheduler: Scheduler) -> bool:
 
 def _is_the_one(scheduler: Scheduler, candidates: Iterable[Scheduler]) -> bool:
     """Tell a scheduler from the others whose directives are the same."""
-    rivals = [one for one in candidates if one.directive == scheduler.directive and one is not scheduler]
+    rivals = [other for other in candidates if other.directive == scheduler.directive and other is not scheduler]
     if not rivals:
         return True
     if scheduler.probe is not None:

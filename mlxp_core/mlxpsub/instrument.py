@@ -24,10 +24,10 @@ _ANNOUNCE = Path(__file__).with_name("announce.sh")
 @cache
 def parallel_launchers() -> Mapping[str, tuple[str, ...]]:
     """Commands that start the processes of a parallel program, and the words by which those with others do so."""
-    found: dict[str, tuple[str, ...]] = dict.fromkeys(_OF_MPI, ())
+    subcommands: dict[str, tuple[str, ...]] = dict.fromkeys(_OF_MPI, ())
     for command, *subcommand in (words for name in SCHEDULERS for words in load_scheduler(name).launchers):
-        found[command] = (*found.get(command, ()), *subcommand)
-    return found
+        subcommands[command] = (*subcommands.get(command, ()), *subcommand)
+    return subcommands
 
 
 def instrument(script: JobScript, env: str, variables: Mapping[str, str]) -> str:

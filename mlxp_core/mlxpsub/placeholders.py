@@ -1,4 +1,4 @@
-"""Stand in for the variables that a scheduler gives its jobs, while ``mlxpsub`` runs a job script where is no job.
+"""Stand in for the variables that a scheduler gives its jobs, while ``mlxpsub`` runs a job script where there is none.
 
 Each has a value that does no harm: with nothing in its place, ``rm -rf /scratch/$SLURM_JOB_ID`` would be the end of
 all of /scratch, and ``cat $PBS_NODEFILE`` would wait for the keyboard; with the value that it has here, ``rm -rf
@@ -33,8 +33,7 @@ _PLAIN = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")  # without a def
 
 # beyond the ids of any scheduler, so that no job has it, and few enough digits for what calculates with it
 _FIRST_ID = 794_000_000_001
-# what a script may remove by its name, or names for removal: the value that a job has in which mlxpsub runs is of
-# that job's own files
+# by which a script names what it removes: in a job in which mlxpsub itself runs, they lead to the files of that one
 _REMOVED_BY = frozenset({Kind.ID, Kind.NUMBER, Kind.DIRECTORY, Kind.HOSTFILE, Kind.FILE})
 
 
@@ -155,7 +154,7 @@ def place_variables(lines: Iterable[str]) -> list[str]:
 
 
 def of_the_submitter(lines: Iterable[str]) -> dict[str, str]:
-    """What a job would be told of the environment of its submission, which is known here."""
+    """The variables in these lines that tell a job of its submission's environment, which is known here."""
     known = submitter_values()
     return {name: known[name] for name in set(_USED.findall(_code(lines))) if name in known}
 

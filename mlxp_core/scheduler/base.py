@@ -114,7 +114,7 @@ class Probe:
 
 
 class Kind(enum.Enum):
-    """What a variable of a job holds, by which ``mlxpsub`` knows a value for it that does no harm where is no job."""
+    """What a job's variable holds: by it ``mlxpsub`` has a harmless value for it where there is no job."""
 
     ID = "id"  # of the job, its array or the task in it; exported to all that a script runs
     NUMBER = "number"  # which is no count: a process id, say
@@ -226,10 +226,10 @@ class Scheduler:
         """Tell a job's id from anything else."""
         return re.fullmatch(self.id_pattern, text) is not None
 
-    def find_job_id(self, told: str) -> str | None:
-        """The id of a job, or of its array, in what the job has told of itself; None where there is none."""
+    def find_job_id(self, variable: str) -> str | None:
+        """The id of a job, or of its array, in what its variable holds; None where that is none."""
         try:
-            job_id = self.read_job_id(told)
+            job_id = self.read_job_id(variable)
         except ValueError:
             return None
         return job_id if self.is_job_id(job_id) else None

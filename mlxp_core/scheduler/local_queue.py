@@ -1,4 +1,4 @@
-"""The queue of ``mlxp_local``: a program of its own, spoken to by its commands like any scheduler.
+"""Run the queue of ``mlxp_local``: a program of its own, spoken to by its commands like any scheduler.
 
     python local_queue.py submit SCRIPT     prints the job's id
     python local_queue.py status            prints id|index|state|reason|script of every task
@@ -194,14 +194,14 @@ class Queue:
 
     def open(self, pattern: str | None, index: int | None) -> int:
         values = {"%a": str(index), "%%": "%"}
-        path = os.devnull if pattern is None else re.sub("%[a%]", lambda found: values[found[0]], pattern)
+        path = os.devnull if pattern is None else re.sub("%[a%]", lambda match: values[match[0]], pattern)
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
 
     def reap(self) -> None:
         """Wait until a task ends, and note how."""
-        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
-        assert found is not None  # noqa: S101  (only WNOHANG gives None)
-        index, task = self.running.pop(found.si_pid)
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+        assert ended is not None  # noqa: S101  (only WNOHANG gives None)
+        index, task = self.running.pop(ended.si_pid)
         code = task.wait()
         state = "COMPLETED" if code == 0 else "CANCELLED" if self.is_cancelled(index) else "FAILED"
         self.note(index, state, f"exit {code}")
@@ -242,7 +242,7 @@ class Queue:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether the queue of a submission lives."""
+    """Tell whether the queue of a submission lives."""
     try:
         lock = os.open(folder / "lock", os.O_RDWR)
     except FileNotFoundError:

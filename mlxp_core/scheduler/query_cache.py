@@ -88,8 +88,8 @@ def _cache_file(scheduler: Scheduler) -> Path:
     from platformdirs import user_cache_path  # noqa: PLC0415
 
     command = scheduler.status.command(QueueQuery(""))[0]
-    own = sorted(name for name in os.environ if name.startswith("MLXP_") and name != "MLXP_LOG_DIR")
-    cluster = [f"{name}={os.environ.get(name)}" for name in (*scheduler.client_variables, *own)]
+    ours = sorted(name for name in os.environ if name.startswith("MLXP_") and name != "MLXP_LOG_DIR")
+    cluster = [f"{name}={os.environ.get(name)}" for name in (*scheduler.client_variables, *ours)]
     parts = "\0".join([shutil.which(command) or command, *cluster])
     key = hashlib.sha256(parts.encode(errors="surrogateescape")).hexdigest()[:16]
     inside = Path("queues", socket.gethostname())

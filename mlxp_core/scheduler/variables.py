@@ -43,11 +43,11 @@ def is_of_a_job(name: str, scheduler: str | None = None) -> bool:
 
 
 def job_variable_kind(name: str, scheduler: str | None = None) -> Kind | None:
-    """What a variable of a job holds; None for one that is not a job's, see ``is_of_a_job``."""
+    """The kind of a job's variable; None for one that is not a job's, see ``is_of_a_job``."""
     if scheduler is not None:
-        own = _kinds(scheduler).get(name)
-        if own is not None:
-            return own
+        listed = _kinds(scheduler).get(name)
+        if listed is not None:
+            return listed
     return _kind_of_distinctive(name) if is_distinctive(name) else None
 
 
@@ -70,7 +70,7 @@ def submit_dir_variables() -> frozenset[str]:
 
 
 def submitter_values() -> dict[str, str]:
-    """What jobs would be told of the environment of their submission, which is this process's."""
+    """The variables that tell a job of its submission's environment, as they would be were this process it."""
     known: Mapping[str, str] = {
         **os.environ,
         "HOST": platform.node(),

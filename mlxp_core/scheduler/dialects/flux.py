@@ -55,13 +55,13 @@ def _f58(number: int) -> str:
     return f"f{digits}"
 
 
-def _read_job_id(told: str) -> str:
+def _read_job_id(variable: str) -> str:
     """The id in a job's variable, which may be spelled as a number, and with the sign that F58 has outside of ASCII."""
-    return _f58(int(told)) if told.isdecimal() else told.replace("ƒ", "f", 1)
+    return _f58(int(variable)) if variable.isdecimal() else variable.replace("ƒ", "f", 1)
 
 
 def _reason(job: dict[str, Any]) -> str:
-    """Why a job is in its state: an exception, which ended it, or its exit code."""
+    """The reason for a job's state: an exception, which ended it, or its exit code."""
     exception = job["exception"]
     if exception.get("severity") == 0 and exception.get("type") not in _IN_THE_STATE:
         return ": ".join(filter(None, (exception["type"], exception.get("note"))))

@@ -34,13 +34,13 @@ def _read(answer: str) -> list[NativeJob]:
     jobs = []
     for job in read_xml(answer, "Data").iter("job"):
         # 12, Moab.12, 12[3], 12[3].server
-        found = re.search(r"(?:^|\.)(\d+)(?:\[(\d*)\])?(?:\.[^\d]\S*)?$", job.get("JobID", ""))
-        if found is None:
+        match = re.search(r"(?:^|\.)(\d+)(?:\[(\d*)\])?(?:\.[^\d]\S*)?$", job.get("JobID", ""))
+        if match is None:
             continue
         # CNCLD(271): cancelled; else a number, the exit code of the job or TORQUE's
         code = re.sub(r"\(.*", "", job.get("CompletionCode", ""))
-        index = int(found[2]) if found[2] else None
-        jobs.append(NativeJob(found[1], index, job.get("State", ""), code, name=job.get("JobName", "")))
+        index = int(match[2]) if match[2] else None
+        jobs.append(NativeJob(match[1], index, job.get("State", ""), code, name=job.get("JobName", "")))
     return jobs
 
 
@@ -93,7 +93,7 @@ MWM = replace(
         "Vacated": Status.PREEMPTED,
     },
     cancel=("canceljob",),
-    read_job_id=lambda told: read_id(told)[0].removesuffix("[]"),
+    read_job_id=lambda variable: read_id(variable)[0].removesuffix("[]"),
     job_variables=merged(_JOB_VARIABLES, TORQUE.job_variables),
     job_variable_pattern=rf"MOAB_\w+|{TORQUE.job_variable_pattern}",
     submit_dir_variables=("MOAB_SUBMITDIR", *TORQUE.submit_dir_variables),

@@ -53,7 +53,7 @@ def _read_status(answer: str) -> list[NativeJob]:
 
 
 def _reason(job: dict[str, Any]) -> str:
-    """Why a job is in its state: for one that has ended an event, or its exit code."""
+    """The reason for a job's state: for one that has ended an event, or its exit code."""
     if job["state"] == "Terminated":
         status = job.get("exit_code")  # as wait(2) gives it
         return "" if not status else f"exit code {int(status) >> 8 or 128 + (int(status) & 127)}"

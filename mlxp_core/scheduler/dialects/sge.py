@@ -39,9 +39,9 @@ def _read_status(answer: str) -> list[NativeJob]:
 def _indices(text: str) -> Iterator[int]:
     """The indices of tasks that wait in one line: ``2-10:1`` or ``1,4,7``."""
     for part in text.split(","):
-        found = re.fullmatch(r"(\d+)(?:-(\d+)(?::(\d+))?)?", part.strip())
-        if found:
-            first, last, step = int(found[1]), int(found[2] or found[1]), int(found[3] or 1)
+        match = re.fullmatch(r"(\d+)(?:-(\d+)(?::(\d+))?)?", part.strip())
+        if match:
+            first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
             yield from range(first, last + 1, step)
 
 

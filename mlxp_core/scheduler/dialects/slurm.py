@@ -44,12 +44,12 @@ def _read_history(answer: str) -> list[NativeJob]:
     jobs = []
     for line in answer.splitlines():
         name, bar, state = line.partition("|")
-        found = re.match(r"(\d+)(?:_(\d+)|_\[([\d,-]+))?", name)
-        if not bar or not found:
+        match = re.match(r"(\d+)(?:_(\d+)|_\[([\d,-]+))?", name)
+        if not bar or not match:
             raise ValueError(line)
         # tasks that wait are one record, 84_[2-5,9%2]; "CANCELLED by 1000" says by whom
-        indices = _indices(found[3]) if found[3] else [int(found[2]) if found[2] else None]
-        jobs += [NativeJob(found[1], index, state.split()[0] if state else "") for index in indices]
+        indices = _indices(match[3]) if match[3] else [int(match[2]) if match[2] else None]
+        jobs += [NativeJob(match[1], index, state.split()[0] if state else "") for index in indices]
     return jobs
 
 

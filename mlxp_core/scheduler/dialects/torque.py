@@ -24,12 +24,12 @@ from mlxp_core.statuses import Status
 
 def read_id(text: str) -> tuple[str, int | None]:
     """Take ``12.server``, ``12[].server`` or ``12[3].server`` apart: the id, ``12[]`` for an array, and the index."""
-    found = re.match(r"(\d+)(?:\[(\d*)\])?", text)
-    if found is None:
+    match = re.match(r"(\d+)(?:\[(\d*)\])?", text)
+    if match is None:
         raise ValueError(text)
-    if found[2] is None:
-        return found[1], None
-    return f"{found[1]}[]", int(found[2]) if found[2] else None
+    if match[2] is None:
+        return match[1], None
+    return f"{match[1]}[]", int(match[2]) if match[2] else None
 
 
 def _status(query: QueueQuery) -> Command:  # noqa: ARG001  (of all jobs: with names of its own it fails for one that is gone)
@@ -65,7 +65,7 @@ def _over_time(fields: Mapping[str, str]) -> bool:
 
 
 def _seconds(text: str) -> int | None:
-    """Of a time as ``[[[days:]hours:]minutes:]seconds``."""
+    """The seconds of a time such as ``[[[days:]hours:]minutes:]seconds``."""
     if not re.fullmatch(r"\d+(?::\d+){0,3}", text):
         return None
     return sum(int(part) * unit for part, unit in zip(reversed(text.split(":")), (1, 60, 3600, 86400), strict=False))
@@ -123,7 +123,7 @@ TORQUE = Scheduler(
     quote_path=plain_path,
     index_pattern="task",  # TORQUE adds the index to the path
     job_variable="PBS_JOBID",
-    read_job_id=lambda told: read_id(told)[0],
+    read_job_id=lambda variable: read_id(variable)[0],
     job_variables=_JOB_VARIABLES,
     job_variable_pattern=r"PBS_\w+",
     submit_dir_variables=words("PBS_O_WORKDIR PBS_O_INITDIR"),
