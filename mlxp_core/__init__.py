@@ -19,10 +19,12 @@ __version__ = "0.1.0"
 _HOMES = {"Run": "recording.run", "current_run": "recording.current", "start_run": "recording.lifecycle"}
 
 
-def __getattr__(name: str) -> object:
-    # every Hydra program of the environment imports this package, few of them record a run
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415
+if not TYPE_CHECKING:  # to which any name would be one of these
 
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    def __getattr__(name: str) -> object:
+        # every Hydra program of the environment imports this package, few of them record a run
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module  # noqa: PLC0415
+
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -112,6 +112,7 @@ def wrong_logging(run: Run) -> None:
     start_run()  # type: ignore[call-arg]
     start_run("logs", ["lr=1"])  # type: ignore[arg-type]
     current_run("logs")  # type: ignore[call-arg]
+    mlxp_core.curent_run()  # type: ignore[attr-defined]
 
 
 def scan() -> None:
