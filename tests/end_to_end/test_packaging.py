@@ -92,7 +92,7 @@ def test_an_installed_package_is_found_by_hydra_and_runs(installed: Environment,
     """Bug: the namespace package of an editable install hides from Hydra's scan; a file missing from the wheel."""
     assert call(installed.scripts / "mlxp", "--version", cwd=tmp_path) == f"hydra-mlxp {mlxp_core.__version__}\n"
     listing = call(installed.python, "-c", PLUGINS, cwd=tmp_path)
-    launchers = ["mlxp_local", "mlxp_lsf", "mlxp_mwm", "mlxp_oar", "mlxp_pbs", "mlxp_sge", "mlxp_slurm", "mlxp_torque"]
+    launchers = [f"mlxp_{name}" for name in ("flux", "local", "lsf", "mwm", "oar", "pbs", "sge", "slurm", "torque")]
     assert listing.split() == ["MlxpLauncher", "mlxp", *launchers]
     project = tmp_path / "project"
     for name, text in {"main.py": MAIN, "conf/config.yaml": CONFIG, "conf/optimizer/sgd.yaml": "lr: 1\n"}.items():

@@ -8,6 +8,7 @@ import os
 import pickle
 import pickletools
 import pwd
+import shlex
 import socket
 import struct
 import sys
@@ -59,7 +60,7 @@ def lay_out(root: Path) -> Path:
     (project / "data").mkdir()
     places = {
         "@ROOT@": str(root),
-        "@PYTHON@": sys.executable,
+        "@PYTHON@": _interpreter(root),
         "@PREFIX@": sys.prefix,
         "@BASE@": sys.base_prefix,
         "@HOST@": socket.gethostname(),
@@ -77,6 +78,16 @@ def lay_out(root: Path) -> Path:
     for copy in project.glob("logs/.mlxp/code/*"):
         os.utime(copy, (long_ago, long_ago))
     return project
+
+
+def _interpreter(root: Path) -> str:
+    """This Python by a path that needs no quotes, for the recorded scripts have none around it."""
+    if shlex.quote(sys.executable) == sys.executable:
+        return sys.executable
+    wrapper = root / "python"
+    wrapper.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+    wrapper.chmod(0o755)
+    return str(wrapper)
 
 
 def _user() -> str:
