@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -23,6 +24,7 @@ from mlxp_core.mlxpsub.session import Session, record_path, runs_from_json
 from mlxp_core.runs.process import is_alive, this_process
 from mlxp_core.runs.submission_record import QueuedJob
 from mlxp_core.scheduler import load_scheduler
+from mlxp_core.scheduler.base import plain_path
 
 INTERRUPTED = 130  # the exit code after Ctrl-C
 _QUIET = 1  # seconds
@@ -144,7 +146,7 @@ def _open_session(script: Script, *, dry_run: bool, anew: bool) -> Iterator[Sess
         lock.acquire(timeout=0)
     except Timeout as error:
         raise ConfigurationError(f"another mlxpsub is at {script.path} from this directory: let it end") from error
-    folder = Path(tempfile.mkdtemp(prefix="mlxpsub-")).resolve()
+    folder = Path(tempfile.mkdtemp(prefix="mlxpsub-", dir=_session_parent()))
     try:
         if record.exists() and not anew:
             shutil.copyfile(record, folder / "before")
@@ -154,6 +156,21 @@ def _open_session(script: Script, *, dry_run: bool, anew: bool) -> Iterator[Sess
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         lock.release()
+
+
+def _session_parent() -> Path:
+    """A temporary directory that no shell takes apart: `rm -rf $TMPDIR/x`, without quotes, is to stay in the session.
+
+    Raises ConfigurationError where there is none.
+    """
+    candidates = [Path(name).resolve() for name in (tempfile.gettempdir(), "/tmp", "/var/tmp", Path.home())]  # noqa: S108
+    for candidate in candidates:
+        if plain_path(str(candidate), "") and os.access(candidate, os.W_OK | os.X_OK):
+            return candidate
+    raise ConfigurationError(
+        f"no temporary directory has a path that a shell leaves whole: {', '.join(map(str, candidates))}. Set TMPDIR "
+        "to a directory with letters, digits and _ . / - alone in its path"
+    )
 
 
 def _begin_session(script: Script, folder: Path, directory: Path, record: Path, *, dry_run: bool) -> Session:

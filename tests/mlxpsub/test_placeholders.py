@@ -28,6 +28,7 @@ def named(scheduler: str, *kinds: Kind) -> list[str]:
         *((scheduler, known, "") for scheduler in SCHEDULERS for known in ("nothing set", "all set")),
         ("sge", "all set", "-l"),
         ("slurm", "all set", "-l"),
+        ("sge", "a TMPDIR with a blank", ""),
     ],
 )
 def test_a_script_removes_nothing_but_what_a_job_would_own(
@@ -54,6 +55,9 @@ def test_a_script_removes_nothing_but_what_a_job_would_own(
     environment = {name: value for name, value in os.environ.items() if name != "TMPDIR"}
     environment |= {"PATH": f"{tmp_path}/tools:{environment['PATH']}", "REMOVED": str(tmp_path / "removed")}
     environment |= {"XDG_STATE_HOME": str(tmp_path / "state"), "HOME": str(tmp_path)}
+    if known == "a TMPDIR with a blank":
+        environment["TMPDIR"] = str(tmp_path / "my files")
+        (tmp_path / "my files").mkdir()
     if known == "all set":
         environment |= dict.fromkeys([*directories, *files, *ids], str(tmp_path / "mine"))
     (tmp_path / ".bash_profile").write_text(f'PATH="{tmp_path}/tools:$PATH"; export TMPDIR="{tmp_path}/mine"\n')
