@@ -46,7 +46,9 @@ def run_task(text: str, index: int | None = None) -> int:
 def test_shellcheck_has_nothing_against_a_submission(tmp_path: Path, name: str, pack: int) -> None:
     """Bug: an unquoted path, or a word that only bash knows."""
     runs = [RunDir(tmp_path / "a 'b' $c" / str(number)) for number in range(1, 5)]
-    tasks = [runs[at : at + pack] for at in range(0, 4, pack)]
+    tasks = [runs[start : start + pack] for start in range(0, 4, pack)]
+    if load_scheduler(name).array is None:
+        tasks = tasks[:1]
     for shell in ("/bin/bash -l", "/bin/dash"):
         spec = array_script.ArraySpec(tasks, "n", f"#!{shell}", (), tmp_path / "it's $x", throttle=None)
         assert shellcheck(array_script.render_submission(spec, load_scheduler(name))) == ""
