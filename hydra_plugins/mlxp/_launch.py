@@ -26,7 +26,7 @@ from hydra_plugins.mlxp._plan import (
     prepare_run,
     script_identity,
 )
-from hydra_plugins.mlxp._progress import shown
+from hydra_plugins.mlxp._progress_bar import shown
 from hydra_plugins.mlxp._results import dry_run_results, log_submitted, results
 from hydra_plugins.mlxp._run_dirs import resolve_sweep_dir
 from hydra_plugins.mlxp.config import LauncherConf

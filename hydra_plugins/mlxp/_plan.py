@@ -18,7 +18,7 @@ from hydra_plugins.mlxp._command_line import Program
 from hydra_plugins.mlxp._context import JobCode, LaunchContext
 from hydra_plugins.mlxp._job import Job
 from hydra_plugins.mlxp._payload import PickledTask
-from hydra_plugins.mlxp._progress import shown
+from hydra_plugins.mlxp._progress_bar import shown
 from hydra_plugins.mlxp._run_dirs import log_dir_of
 from hydra_plugins.mlxp.config import LauncherConf
 from mlxp_core import __version__

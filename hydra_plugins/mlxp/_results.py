@@ -88,7 +88,7 @@ def _waits(context: LaunchContext) -> bool:
 
 
 def _wait(jobs: Sequence[Job], submitted: Sequence[QueuedJob]) -> list[JobReturn]:
-    from mlxp_core.jobs.follow import wait_with_progress  # noqa: PLC0415
+    from mlxp_core.jobs.live_table import wait_with_progress  # noqa: PLC0415
 
     log.info("waiting for them")
     overrides = {queued.run: " ".join(job.overrides) for job, queued in zip(jobs, submitted, strict=True)}

@@ -21,7 +21,7 @@ from hydra_plugins.mlxp._composer import Composer
 from hydra_plugins.mlxp._job import Job
 from hydra_plugins.mlxp._names import CALLBACK
 from hydra_plugins.mlxp._points import load_points
-from hydra_plugins.mlxp._progress import shown
+from hydra_plugins.mlxp._progress_bar import shown
 from hydra_plugins.mlxp._run_dirs import log_dir_of, resolve_sweep_dir
 from hydra_plugins.mlxp.config import SweeperConf
 from hydra_plugins.mlxp.launcher import MlxpLauncher

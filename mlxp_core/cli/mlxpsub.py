@@ -131,7 +131,7 @@ def _print_plan(script: Script, outcome: Outcome) -> None:
 
 
 def _wait(submitted: Sequence[QueuedJob]) -> int:
-    from mlxp_core.jobs.follow import wait_with_progress  # noqa: PLC0415
+    from mlxp_core.jobs.live_table import wait_with_progress  # noqa: PLC0415
 
     print("waiting for them", flush=True)
     try:

@@ -54,7 +54,7 @@ def rerun(
     _say("cannot be submitted again", result.blocked)
     failed = bool(result.blocked)
     if wait and result.submitted:
-        from mlxp_core.jobs.follow import wait_with_progress  # noqa: PLC0415
+        from mlxp_core.jobs.live_table import wait_with_progress  # noqa: PLC0415
         from mlxp_core.runs.status import Status  # noqa: PLC0415
 
         try:

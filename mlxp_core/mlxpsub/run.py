@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from mlxp_core.errors import ConfigurationError
-from mlxp_core.mlxpsub import launcher_shim, shell
-from mlxp_core.mlxpsub.detect import detect_scheduler
+from mlxp_core.mlxpsub import launcher_shim, shell_process
 from mlxp_core.mlxpsub.instrument import instrument
 from mlxp_core.mlxpsub.parse import JobScript, parse_script
 from mlxp_core.mlxpsub.placeholders import Placeholders
+from mlxp_core.mlxpsub.scheduler_detection import detect_scheduler
 from mlxp_core.mlxpsub.session import Session, record_path, runs_from_json
 from mlxp_core.runs.process import is_alive, this_process
 from mlxp_core.runs.submission_record import QueuedJob
@@ -80,7 +80,7 @@ def read_script(path: Path, scheduler: str | None) -> Script:
     name = scheduler or detect_scheduler(text, str(path))
     shebang = text.splitlines()[0].rstrip() if text.startswith("#!") else "#!/bin/bash"
     parsed = parse_script(
-        text, load_scheduler(name), lambda lines: shell.is_complete(shebang, lines), source=f"the script {path}"
+        text, load_scheduler(name), lambda lines: shell_process.is_complete(shebang, lines), source=f"the script {path}"
     )
     return Script(path, name, parsed)
 
@@ -94,8 +94,8 @@ def run(script: Script, *, dry_run: bool, anew: bool, report: Callable[[str], No
     with _open_session(script, dry_run=dry_run, anew=anew) as session:
         if not script.parsed.parts:
             raise ConfigurationError(f"the script {script.path} has no commands")
-        text = instrument(script.parsed, shell.find_env(), session.variables.values)
-        code = shell.run(script.parsed.shebang, text, script.path, session.environment(), session.stop)
+        text = instrument(script.parsed, shell_process.find_env(), session.variables.values)
+        code = shell_process.run(script.parsed.shebang, text, script.path, session.environment(), session.stop)
         code = INTERRUPTED if session.stopped else code
         _wait_for_background(session, report)
         outcome = Outcome(

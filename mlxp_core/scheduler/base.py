@@ -135,7 +135,7 @@ _OUT_OF_MEMORY = any_of(r"exceeded \S* ?memory limit", r"oom[-_ ]kill", "out of 
 class Scheduler:
     """All that is particular to one scheduler."""
 
-    # -- its name, and its scripts: jobs/template.py, jobs/directives.py, mlxpsub/detect.py
+    # -- its name, and its scripts: jobs/template.py, jobs/directives.py, mlxpsub/scheduler_detection.py
     name: str  # hydra/launcher=mlxp_NAME
     directive: str  # what a directive line starts with
     other_spellings: tuple[str, ...] = ()  # of the same; a script has one of them throughout
