@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.scheduler.base import plain_path
+from mlxp_core.user_dirs import cache_dir
 
 
 def shell_safe_alias(folder: Path) -> Path:
@@ -23,9 +24,10 @@ def shell_safe_alias(folder: Path) -> Path:
     """
     if plain_path(str(folder), ""):
         return folder
-    from platformdirs import user_cache_path  # noqa: PLC0415  (seldom needed)
-
-    links = user_cache_path("hydra-mlxp") / "links"
+    cache = cache_dir()
+    if cache is None:
+        raise ConfigurationError(f"{_why(folder)}, and you have no home in which a link to it could lie")
+    links = cache / "links"
     link = links / hashlib.sha256(os.fsencode(folder.parent)).hexdigest()[:16]
     try:
         links.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,7 @@ from mlxp_core.runs.process import is_alive, this_process
 from mlxp_core.runs.submission_record import QueuedJob
 from mlxp_core.scheduler import load_scheduler
 from mlxp_core.scheduler.base import plain_path
+from mlxp_core.user_dirs import state_dir
 
 INTERRUPTED = 130  # the exit code after Ctrl-C
 _QUIET = 1  # seconds
@@ -136,10 +137,12 @@ def _wait_for_background(session: Session, report: Callable[[str], None]) -> Non
 def _open_session(script: Script, *, dry_run: bool, anew: bool) -> Iterator[Session]:
     """A session that holds the lock on the script's record; its folder is removed in the end."""
     from filelock import FileLock, Timeout  # noqa: PLC0415
-    from platformdirs import user_state_path  # noqa: PLC0415
 
     directory = Path.cwd()
-    record = record_path(script.path.absolute(), directory, user_state_path("hydra-mlxp"))
+    state = state_dir()
+    if state is None:
+        raise ConfigurationError("you have no home to keep in what was submitted: set XDG_STATE_HOME to a folder")
+    record = record_path(script.path.absolute(), directory, state)
     record.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(record.with_suffix(".lock"))
     try:

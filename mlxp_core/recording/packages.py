@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlxp_core.atomic_files import write_atomic
+from mlxp_core.user_dirs import cache_dir
 
 # of the repository's top, where there are any: what the environment was made from
 LOCK_FILES = (
@@ -59,13 +60,16 @@ class InstalledDistributions(NamedTuple):
 def installed_distributions() -> InstalledDistributions:
     """List what importlib.metadata finds on sys.path, from the cache where the environment is the same as before."""
     key = hashlib.sha256(json.dumps([_VERSION, sys.version, _stamps()]).encode()).hexdigest()[:32]
-    cached = _cache() / f"{key}.json"
+    cache = cache_dir()
+    if cache is None:
+        return _scan()
+    path = cache / "environments" / f"{key}.json"
     with contextlib.suppress(OSError, ValueError, TypeError):
-        return InstalledDistributions(**json.loads(cached.read_text(encoding="utf-8")))
+        return InstalledDistributions(**json.loads(path.read_text(encoding="utf-8")))
     installed = _scan()
-    with contextlib.suppress(OSError):  # no home, or one that is full or read-only
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(cached, json.dumps({"versions": installed.versions, "owners": installed.owners}))
+    with contextlib.suppress(OSError):  # a home that is full or read-only
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps({"versions": installed.versions, "owners": installed.owners}))
     return installed
 
 
@@ -122,8 +126,3 @@ def _submodules(distribution: Any, package: str) -> set[str]:
     """What one distribution has in a package that several share, such as google."""
     parts = (path.parts for path in distribution.files or ())
     return {f"{package}.{path[1].partition('.')[0]}" for path in parts if len(path) > 1 and path[0] == package}
-
-
-def _cache() -> Path:
-    # not by platformdirs, whose import is a hundredth of a small program's start
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "hydra-mlxp", "environments")

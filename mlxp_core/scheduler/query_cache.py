@@ -21,6 +21,7 @@ from mlxp_core.atomic_files import write_atomic
 from mlxp_core.errors import CommandError
 from mlxp_core.scheduler import client
 from mlxp_core.scheduler.base import NativeJob, QueueQuery, Scheduler, Task
+from mlxp_core.user_dirs import writable_cache_dir
 
 QUERY_TIMEOUT = 6.0  # seconds that a question may take: who asks where things stand is to be told within ten
 
@@ -85,22 +86,15 @@ def _ask_now(scheduler: Scheduler, tasks: Collection[Task], query: QueueQuery, b
 
 def _cache_file(scheduler: Scheduler) -> Path:
     """The file for the answers of one cluster's scheduler, for this user on this host."""
-    from platformdirs import user_cache_path  # noqa: PLC0415
-
     command = scheduler.status.command(QueueQuery(""))[0]
     ours = sorted(name for name in os.environ if name.startswith("MLXP_") and name != "MLXP_LOG_DIR")
     cluster = [f"{name}={os.environ.get(name)}" for name in (*scheduler.client_variables, *ours)]
     parts = "\0".join([shutil.which(command) or command, *cluster])
     key = hashlib.sha256(parts.encode(errors="surrogateescape")).hexdigest()[:16]
-    inside = Path("queues", socket.gethostname())
-    folder = user_cache_path("hydra-mlxp") / inside
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        usable = os.access(folder, os.W_OK | os.X_OK)
-    except OSError:
-        usable = False
-    if not usable:  # no home, or one that is full or read-only
-        folder = Path(tempfile.gettempdir(), f"hydra-mlxp-{os.getuid()}") / inside
+    inside = ("queues", socket.gethostname())
+    folder = writable_cache_dir(*inside)
+    if folder is None:
+        folder = Path(tempfile.gettempdir(), f"hydra-mlxp-{os.getuid()}", *inside)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder / f"{scheduler.name}-{key}.json"
 

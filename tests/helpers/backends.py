@@ -190,7 +190,7 @@ def submit_commands(project: Project) -> int:
 def readable_packages(folder: Path) -> Path:
     """What a launch imports, where another user can read it: the environment of the tests may lie in root's home."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = ("hydra", "omegaconf", "antlr4", "yaml", "packaging", "git", "gitdb", "smmap", "filelock", "platformdirs")
+    names = ("hydra", "omegaconf", "antlr4", "yaml", "packaging", "git", "gitdb", "smmap", "filelock")
     for name in names:
         found = importlib.util.find_spec(name)
         if found is None and name == "antlr4":  # Hydra 1.4 brings its own

@@ -20,12 +20,12 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import platformdirs
 import polars as pl
 
 from mlxp_core.atomic_files import write_atomic
 from mlxp_core.reader.cache.run_columns import RunColumns, SharedTables
 from mlxp_core.runs.layout import LogDir
+from mlxp_core.user_dirs import cache_dir
 
 _logger = logging.getLogger(__name__)
 
@@ -117,9 +117,7 @@ def index_paths(log_dir: str) -> list[Path]:
             paths.append(beside)
     except OSError as error:
         _logger.debug("no index beside the runs: %s", error)
-    try:
-        name = hashlib.sha256(os.fsencode(log_dir)).hexdigest()[:32]
-        paths.append(Path(platformdirs.user_cache_dir("hydra-mlxp")) / "reader" / name)
-    except RuntimeError as error:  # a user without a home
-        _logger.debug("no index among the caches: %s", error)
+    cache = cache_dir()
+    if cache is not None:
+        paths.append(cache / "reader" / hashlib.sha256(os.fsencode(log_dir)).hexdigest()[:32])
     return paths
