@@ -334,6 +334,7 @@ KNOWN_ELSEWHERE = {
     ("mlxp_core/cli/mlxpsub.py", "examples in the help text"),
     ("mlxp_core/jobs/template.py", "srun as an example, in a message"),
     ("mlxp_core/mlxpsub/job_template.py", "an example of a line, in a message"),
+    ("mlxp_core/user_dirs.py", "XDG_STATE_HOME, where the local queue lies by default"),
     ("mlxp_core/mlxpsub/run.py", "TMPDIR of this process, in a message"),
 }
 

@@ -34,7 +34,6 @@ from mlxp_core.errors import ConfigurationError
 from mlxp_core.jobs import reuse, submit, write
 from mlxp_core.jobs.launch_journal import PendingLaunch, record_launch, resume_launch
 from mlxp_core.jobs.reconcile import find_queued
-from mlxp_core.runs import attempts
 from mlxp_core.runs.allocation import RunAllocator
 from mlxp_core.runs.code_version import SnapshotMode
 from mlxp_core.runs.layout import LogDir, RunDir
@@ -92,7 +91,7 @@ def _submit(context: LaunchContext, batch: Batch, on_submitted: _OnSubmitted) ->
     earlier = resume_launch(log_dir, launch_identity)
     runs = list(earlier.runs) if earlier else _allocate(jobs, log_dir)
     if not earlier:  # before the launch is on record: the runs on record it takes for its own
-        attempts.archive_runs([run for run in runs if run.info.exists()])
+        reuse.archive_runs([run for run in runs if run.info.exists()])
     record = earlier or record_launch(log_dir, launch_identity, runs)
     # a first launch is the only one that knows its runs; `mlxp rerun` may be at those of an earlier one
     with exclusive(log_dir) if earlier else nullcontext(), without_traceback():

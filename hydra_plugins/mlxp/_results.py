@@ -35,17 +35,17 @@ class JobDidNotCompleteError(JobFailedError, CompactHydraException):
 class SubmittedJob:
     """The return value of a job that was submitted and left: where it is. Its function's value is not known yet."""
 
-    def __init__(self, run: RunDir, scheduler: str, job_id: str, array_index: int | None) -> None:
+    def __init__(self, queued: QueuedJob) -> None:
         """Say where the job is."""
-        self.run_id, self.run_dir = run.id, run.path
-        self.scheduler, self.job_id, self.array_index = scheduler, job_id, array_index
+        self.run_id, self.run_dir = queued.run.id, queued.run.path
+        self.scheduler, self.job_id, self.array_index = queued.scheduler, queued.job_id, queued.array_index
+        self._task_label = queued.task_label
         self.missing = ""  # why its value is not known although it has ended
 
     def __repr__(self) -> str:
         """Name the run and the job, and why there is no value: other sweepers than ours show nothing else."""
-        index = "" if self.array_index is None else f"_{self.array_index}"
         why = f"what it returned was not kept: {self.missing}" if self.missing else "left without waiting for its value"
-        return f"<SubmittedJob run {self.run_dir.name}, {self.scheduler} job {self.job_id}{index}; {why}>"
+        return f"<SubmittedJob run {self.run_dir.name}, {self.scheduler} job {self._task_label}; {why}>"
 
     def __float__(self) -> float:
         """Refuse to be the objective that a sweeper optimises."""
@@ -72,9 +72,8 @@ def dry_run_results(jobs: Sequence[Job]) -> list[JobReturn]:
 def log_submitted(jobs: Sequence[Job], submitted: Sequence[QueuedJob], log_dir: LogDir) -> None:
     """Say which jobs are submitted."""
     for job, queued in zip(jobs, submitted, strict=True):
-        index = "" if queued.array_index is None else f"_{queued.array_index}"
         name, overrides = queued.run.path.name, " ".join(job.overrides)
-        log.info("run %s : %s : %s job %s%s", name, overrides, queued.scheduler, queued.job_id, index)
+        log.info("run %s : %s : %s job %s", name, overrides, queued.scheduler, queued.task_label)
     whose = "its run is" if len(submitted) == 1 else "their runs are"
     log.info("%s submitted; %s in %s", pluralize(len(submitted), "job"), whose, log_dir.path)
 
@@ -136,7 +135,7 @@ class _JobResult(JobReturn):
             working_dir=str(queued.run.path) if queued else "",
             task_name=job.hydra("job.name"),
             status=JobStatus.COMPLETED,
-            _return_value=queued and SubmittedJob(queued.run, queued.scheduler, queued.job_id, queued.array_index),
+            _return_value=queued and SubmittedJob(queued),
         )
         self._job = job
         del self.cfg, self.hydra_cfg

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlxp_core.cli.selection import LOGS, Folder, Names, Query, choose, insist, matching, open_log_dir
 from mlxp_core.runs.listing import format_runs
+
+if TYPE_CHECKING:
+    from mlxp_core.runs.layout import RunDir
+    from mlxp_core.runs.state import RunState
 
 
 def cancel(
@@ -28,34 +33,36 @@ def cancel(
 
     insist(names, query, "cancel")
     log_dir = open_log_dir(folder)
-    standings = [RunState.load(run) for run in choose(log_dir, names)]
-    for silence in refresh(standings):
-        print(f"mlxp: {silence.why}", file=sys.stderr)
-    chosen = set(matching(log_dir, [one.run for one in standings], query))
-    standings = [one for one in standings if one.run in chosen]
-    live = [one.run for one in standings if one.is_submitted and not one.has_ended]
-    if (
-        len(live) > 1
-        and not yes
-        and sys.stdin.isatty()
-        and not typer.confirm(f"Cancel {len(live)} runs ({format_runs(live)})?")
-    ):
+    states, unreachable = refresh(RunState.load(run) for run in choose(log_dir, names))
+    for scheduler in unreachable:
+        print(f"mlxp: {scheduler.why}", file=sys.stderr)
+    chosen = set(matching(log_dir, [state.run for state in states], query))
+    states = [state for state in states if state.run in chosen]
+    live = [state.run for state in states if state.is_submitted and not state.has_ended]
+    must_ask = len(live) > 1 and not yes and sys.stdin.isatty()
+    if must_ask and not typer.confirm(f"Cancel {len(live)} runs ({format_runs(live)})?"):
         raise typer.Exit(1)
-    groups = {  # as they were before
-        "cancelled": live,
-        "had ended already": [one.run for one in standings if one.has_ended and one.run not in live],
+    cancelled = cancel_runs(live) if live else []
+    for outcome, runs in _outcomes(states, live, cancelled).items():
+        if runs:
+            print(f"{outcome}: {format_runs(runs)}")
+    if not states:
+        print("no run matches")
+
+
+def _outcomes(
+    states: Sequence[RunState], live: Sequence[RunDir], cancelled: Sequence[RunDir]
+) -> dict[str, list[RunDir]]:
+    """Group runs by their outcome; ``states`` are those before, ``live`` the runs that had not ended then."""
+    ended = [state.run for state in states if state.has_ended]
+    others = [state for state in states if not state.has_ended and not state.is_submitted]
+    return {
+        "cancelled": [*cancelled],
+        "had ended already": [*ended, *(run for run in live if run not in cancelled)],
         "not known whether submitted, so nothing was cancelled (`mlxp rerun` finds out)": [
-            one.run for one in standings if one.submission_unresolved and not one.has_ended
+            state.run for state in others if state.submission_unresolved
         ],
         "in no queue: not submitted, or run by hand": [
-            one.run for one in standings if not (one.is_submitted or one.submission_unresolved or one.has_ended)
+            state.run for state in others if not state.submission_unresolved
         ],
     }
-    groups["cancelled"] = cancel_runs(live) if live else []
-    if late := [run for run in live if run not in groups["cancelled"]]:
-        groups["had ended already"] += late
-    for what, runs in groups.items():
-        if runs:
-            print(f"{what}: {format_runs(runs)}")
-    if not standings:
-        print("no run matches")

@@ -16,7 +16,7 @@ from mlxp_core.errors import ConfigurationError
 from mlxp_core.jobs import refresh
 from mlxp_core.runs.layout import LogDir, RunDir
 from mlxp_core.runs.state import RunState
-from mlxp_core.runs.status import ENDED, count_starts
+from mlxp_core.runs.status import count_starts
 
 _LOOK_EVERY = 0.2  # seconds between two looks at the files
 _ASK_EVERY = 2.0  # and at where the runs stand; the scheduler is not asked more often than it allows
@@ -143,7 +143,8 @@ class _Printer:
 
 def _sources(log_dir: LogDir, run: RunDir, streams: Sequence[str], attempt: int | None) -> Iterable[_Source]:
     name = run.path.name
-    latest = RunState.load(run).attempt
+    state = RunState.load(run)
+    latest = state.attempt
     of, place = "", run
     if attempt is not None and attempt != latest:
         place, of = run.attempt_dir(attempt), f", attempt {attempt}"
@@ -153,11 +154,9 @@ def _sources(log_dir: LogDir, run: RunDir, streams: Sequence[str], attempt: int 
             place = run  # the next attempt waits, and nothing was moved yet
     for stream in streams:
         yield _Source(run, place.stdout if stream == "stdout" else place.stderr, f"run {name}{of}: {stream}")
-    if place is run and len(streams) > 1:
-        one = RunState.load(run)
-        if one.scheduler_output:
-            label = f"run {name}: {one.submission.get('scheduler')}"
-            yield _Source(run, one.scheduler_output, label, optional=True)
+    if place is run and len(streams) > 1 and state.scheduler_output:
+        label = f"run {name}: {state.submission.scheduler}"
+        yield _Source(run, state.scheduler_output, label, optional=True)
 
 
 def _follow(runs: Sequence[RunDir], sources: Sequence[_Source], printer: _Printer) -> None:
@@ -166,10 +165,10 @@ def _follow(runs: Sequence[RunDir], sources: Sequence[_Source], printer: _Printe
     ended = False
     while True:
         if time.monotonic() - looked >= _ASK_EVERY or _has_exit_codes(runs):
-            standings = [RunState.load(run) for run in runs]
-            if not all(one.status in ENDED for one in standings):
-                refresh.refresh(standings)
-            ended = all(one.status in ENDED for one in standings)
+            states = [RunState.load(run) for run in runs]
+            if not all(state.has_ended for state in states):
+                states, _ = refresh.refresh(states)
+            ended = all(state.has_ended for state in states)
             looked = time.monotonic()
         came = False
         for source in sources:  # after the look: what a run printed before its end is there
@@ -191,17 +190,17 @@ def _say_why_there_is_nothing(run: RunDir, attempt: int | None) -> None:
     from mlxp_core.jobs.spec import SubmitSpec  # noqa: PLC0415
     from mlxp_core.scheduler import load_scheduler  # noqa: PLC0415
 
-    one = RunState.load(run)
+    state = RunState.load(run)
     try:
-        order = SubmitSpec.load(run)
+        spec = SubmitSpec.load(run)
     except ConfigurationError:
         why = "it was not made by a launcher, so its output went to the terminal"
     else:
-        own = directives.redirecting_directives(order.header, load_scheduler(order.scheduler))
-        if own:
-            why = f"its header sends what it prints elsewhere ({'; '.join(own)})"
+        redirecting = directives.redirecting_directives(spec.header, load_scheduler(spec.scheduler))
+        if redirecting:
+            why = f"its header sends what it prints elsewhere ({'; '.join(redirecting)})"
         else:
-            why = f"it is {one.status}" + (f" ({one.reason})" if one.reason else "")
+            why = f"it is {state.status}" + (f" ({state.reason})" if state.reason else "")
     of = "" if attempt is None else f" of attempt {attempt}"
     print(f"mlxp: run {run.path.name} has no log{of}: {why}", file=sys.stderr)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +13,7 @@ from mlxp_core.runs.listing import format_runs
 
 if TYPE_CHECKING:
     from mlxp_core.runs.layout import RunDir
+    from mlxp_core.runs.submission_record import QueuedJob
 
 
 def rerun(
@@ -40,33 +41,34 @@ def rerun(
     log_dir = open_log_dir(folder)
     runs = choose(log_dir, names)
     if query is not None:
-        refresh_runs(runs)  # the query is about how they stand now
+        refresh_runs(runs)  # the query is about their state now
         runs = matching(log_dir, runs, query)
     result = resubmit(log_dir, runs, complete=complete, dry_run=dry_run)
-    for one in result.submitted:
-        index = "" if one.array_index is None else f"_{one.array_index}"
-        print(f"run {one.run.path.name}: {one.scheduler} job {one.job_id}{index}")
-    if dry_run:
-        print(f"would be submitted: {format_runs(result.runs)}")
-    else:
-        print(f"submitted: {format_runs(result.runs)}")
-    _say("left alone", result.skipped)
-    _say("cannot be submitted again", result.blocked)
-    failed = bool(result.blocked)
+    for job in result.submitted:
+        print(f"run {job.run.path.name}: {job.scheduler} job {job.task_label}")
+    print(f"{'would be submitted' if dry_run else 'submitted'}: {format_runs(result.runs)}")
+    _report("left alone", result.skipped)
+    _report("cannot be submitted again", result.blocked)
+    has_failed = bool(result.blocked)
     if wait and result.submitted:
-        from mlxp_core.jobs.live_table import wait_with_progress  # noqa: PLC0415
-        from mlxp_core.runs.status import Status  # noqa: PLC0415
-
-        try:
-            ends = wait_with_progress(result.submitted, {}, lambda text: print(text, flush=True))
-        except KeyboardInterrupt:
-            raise typer.Exit(130) from None
-        failed |= any(end is not Status.COMPLETE for end in ends)
-    if failed:
+        has_failed |= not _complete(result.submitted)
+    if has_failed:
         raise typer.Exit(1)
 
 
-def _say(what: str, runs: Mapping[RunDir, str]) -> None:
+def _complete(jobs: Sequence[QueuedJob]) -> bool:
+    """Wait until jobs have ended; tells whether all did so as they should."""
+    from mlxp_core.jobs.live_table import wait_with_progress  # noqa: PLC0415
+    from mlxp_core.runs.status import Status  # noqa: PLC0415
+
+    try:
+        statuses = wait_with_progress(jobs, {}, lambda text: print(text, flush=True))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    return all(status is Status.COMPLETE for status in statuses)
+
+
+def _report(what: str, runs: Mapping[RunDir, str]) -> None:
     by_reason: dict[str, list[RunDir]] = {}
     for run, why in runs.items():
         by_reason.setdefault(why, []).append(run)

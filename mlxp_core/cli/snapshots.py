@@ -113,8 +113,7 @@ def _refreshed(log_dir: LogDir) -> tuple[list[RunState], list[UnreachableSchedul
     from mlxp_core.runs.state import RunState  # noqa: PLC0415
     from mlxp_core.versioning.copies import all_runs  # noqa: PLC0415
 
-    states = [RunState.load(run) for run in all_runs(log_dir)]
-    return states, refresh(states)
+    return refresh(RunState.load(run) for run in all_runs(log_dir))
 
 
 def _fields(copy: CodeCopy) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""``mlxp status``: where runs stand, by their folders and by what the schedulers say."""
+"""``mlxp status``: the states of runs, by their folders and by what the schedulers say."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _COLOURS = {
 
 @dataclass(frozen=True)
 class Row:
-    """What is shown of a run."""
+    """A run as it is shown."""
 
     run: str
     status: str
@@ -71,8 +71,8 @@ def status(
     log_dir = open_log_dir(folder)
     try:
         while True:
-            standings, silences = _look(log_dir, names, query)
-            rows = [_row(one) for one in standings]
+            states, unreachable = _load(log_dir, names, query)
+            rows = [_row(state) for state in states]
             if as_json:
                 for row in rows:
                     print(json.dumps(asdict(row), ensure_ascii=False))
@@ -80,46 +80,45 @@ def status(
                 _show(rows, clear=watch)
             else:
                 _print_plain(rows)
-            _say(silences, rows, summary=not as_json and not sys.stdout.isatty())
+            _report(unreachable, rows, summary=not as_json and not sys.stdout.isatty())
             sys.stdout.flush()
-            if not watch or all(one.has_ended for one in standings):
+            if not watch or all(state.has_ended for state in states):
                 return
             time.sleep(every)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 
 
-def _look(
+def _load(
     log_dir: LogDir, names: Sequence[str] | None, query: str | None
 ) -> tuple[list[RunState], list[refresh.UnreachableScheduler]]:
-    standings = [RunState.load(run) for run in choose(log_dir, names)]
-    silences = refresh.refresh(standings)
+    states, unreachable = refresh.refresh(RunState.load(run) for run in choose(log_dir, names))
     if query is not None:
-        chosen: set[RunDir] = set(matching(log_dir, [one.run for one in standings], query))
-        standings = [one for one in standings if one.run in chosen]
-    return standings, silences
+        chosen: set[RunDir] = set(matching(log_dir, [state.run for state in states], query))
+        states = [state for state in states if state.run in chosen]
+    return states, unreachable
 
 
-def _row(one: RunState) -> Row:
-    now, start, end = datetime.now().astimezone(), one.start, one.end
-    ended = one.has_ended
+def _row(state: RunState) -> Row:
+    now, start, end = datetime.now().astimezone(), state.start, state.end
+    ended = state.has_ended
     until = end if ended else now
-    host = one.attempt_info.get("hostname")
-    submitted = one.submission.get("time") or one.info.get("submit_time")
+    host = state.attempt_info.get("hostname")
+    submitted = state.submission.time or state.info.get("submit_time")
     return Row(
-        run=one.run.path.name,
-        status=str(one.status),
-        last_known=not one.is_current and not ended,
-        job=one.job_label,
-        attempt=one.attempt,
+        run=state.run.path.name,
+        status=str(state.status),
+        last_known=not state.is_current and not ended,
+        job=state.job_label,
+        attempt=state.attempt,
         host=str(host) if host else None,
         submitted=str(submitted) if submitted else None,
         started=start.isoformat() if start else None,
         ended=end.isoformat() if end else None,
         elapsed=round((until - start).total_seconds(), 3) if start and until else None,
-        exit_code=one.exit_status,
-        reason=one.reason,
-        overrides=one.overrides,
+        exit_code=state.exit_status,
+        reason=state.reason,
+        overrides=state.overrides,
     )
 
 
@@ -180,16 +179,16 @@ def _summary(rows: Sequence[Row]) -> str:
     return f"{pluralize(len(rows), 'run')}: {', '.join(parts) or 'none'}"
 
 
-def _say(silences: Sequence[refresh.UnreachableScheduler], rows: Sequence[Row], *, summary: bool) -> None:
-    """What is no row: on stderr, so that the rows can be piped."""
+def _report(unreachable: Sequence[refresh.UnreachableScheduler], rows: Sequence[Row], *, summary: bool) -> None:
+    """Print what is no row, on stderr, so that the rows can be piped."""
     if summary:
         print(_summary(rows), file=sys.stderr)
-    for silence in silences:
-        since = f" since {silence.since}" if silence.since else ""
-        count = sum(row.last_known for row in rows if (row.job or "").split(" ")[0] == silence.scheduler)
+    for scheduler in unreachable:
+        since = f" since {scheduler.since}" if scheduler.since else ""
+        count = sum(row.last_known for row in rows if (row.job or "").split(" ")[0] == scheduler.scheduler)
         what = f"what is shown of {count} of its runs is the last that is known, marked with ?" if count else ""
-        print(f"{silence.scheduler} has not answered{since}; {what}\n{silence.why}", file=sys.stderr)
-    if not silences and any(row.last_known for row in rows):
+        print(f"{scheduler.scheduler} has not answered{since}; {what}\n{scheduler.why}", file=sys.stderr)
+    if not unreachable and any(row.last_known for row in rows):
         print(
             "runs with ? were submitted by another user or on another host, which knows more of them", file=sys.stderr
         )

@@ -1,4 +1,4 @@
-"""What the schedulers say of runs: asks each of them once for all, and keeps the answers in the run folders."""
+"""Ask the schedulers about runs, each once for all, and keep the answers in the run folders."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from mlxp_core.jobs.reconcile import reconcile
 from mlxp_core.runs import info
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.runs.process import current_user
-from mlxp_core.runs.state import RunState, is_open
+from mlxp_core.runs.state import RunState
 from mlxp_core.runs.status import ENDED, Status, count_starts
-from mlxp_core.runs.submission_record import load_submission
+from mlxp_core.runs.submission_record import SubmissionRecord
 from mlxp_core.scheduler import SCHEDULERS, load_scheduler
-from mlxp_core.scheduler.base import NativeJob, Scheduler
+from mlxp_core.scheduler.base import NativeJob, Scheduler, Task
 from mlxp_core.scheduler.query_cache import QueueAnswer, ask_queue
-from mlxp_core.yaml_io import write_yaml
 
-_YOUNG = 60.0  # seconds in which a job that was just submitted may not be seen yet
+_VISIBILITY_DELAY = 60.0  # seconds in which a job that was just submitted may not be seen yet
 _SKEW = 5.0  # seconds by which the clocks of two machines may differ
 
 
@@ -34,129 +34,137 @@ class UnreachableScheduler:
 
 
 def refresh_runs(runs: Iterable[RunDir]) -> list[UnreachableScheduler]:
-    """As ``refresh``, for callers that need nothing else of the runs."""
-    return refresh([RunState.load(run) for run in runs])
+    """Refresh runs for callers that need nothing else of them."""
+    return refresh(RunState.load(run) for run in runs)[1]
 
 
-def refresh(standings: Iterable[RunState]) -> list[UnreachableScheduler]:
+def refresh(states: Iterable[RunState]) -> tuple[list[RunState], list[UnreachableScheduler]]:
     """Ask the schedulers of all runs that have not ended, and write what they say into the run folders.
 
-    The standings know it then, too. Those whose scheduler did not answer, or is out of reach from here, are no longer
-    ``current``. Gives the schedulers that did not answer. A run that is in no queue and in no record any more is LOST,
-    or CANCELLED if it had never started.
+    Returns the states as they are then, in the same order, and the schedulers that did not answer. A state whose
+    scheduler did not answer, or is out of reach from here, is no longer ``is_current``. A run that is in no queue and
+    in no record any more is LOST, or CANCELLED if it had never started.
     """
-    by_scheduler: dict[str, list[RunState]] = {}
-    for one in standings:
-        name = one.submission.get("scheduler")
-        if name in SCHEDULERS and is_open(one):
-            if _is_within_reach(one, load_scheduler(name)):
-                by_scheduler.setdefault(name, []).append(one)
+    refreshed = list(states)
+    positions: dict[str, list[int]] = {}  # of the states to ask about, by scheduler
+    for position, state in enumerate(refreshed):
+        name = state.submission.scheduler
+        if name in SCHEDULERS and state.may_change:
+            if _is_within_reach(state.submission, load_scheduler(name)):
+                positions.setdefault(name, []).append(position)
             else:
-                one.is_current = False
-    if not by_scheduler:
-        return []
+                refreshed[position] = state.with_is_current(is_current=False)
+    unreachable = []
+    concerned = {name: [refreshed[position] for position in positions[name]] for name in positions}
+    for name, answer in _ask_all(concerned).items():
+        after = _record_answer(load_scheduler(name), concerned[name], answer)
+        if answer.error is not None:
+            times = [state.submission.state_time or "" for state in after]
+            since = (max(times) or None) if answer.answered is None else _iso(answer.answered)
+            unreachable.append(UnreachableScheduler(name, answer.error, since))
+            after = [state.with_is_current(is_current=state.submission.job_id in answer.ids) for state in after]
+        for position, state in zip(positions[name], after, strict=True):
+            refreshed[position] = state
+    return refreshed, unreachable
+
+
+def _is_within_reach(record: SubmissionRecord, scheduler: Scheduler) -> bool:
+    """Tell whether an answer from here would know the job: a queue shows a user the user's own."""
+    if record.user not in {None, current_user()}:
+        return False
+    return not scheduler.per_host or record.hostname in {None, socket.gethostname()}
+
+
+def _ask_all(states: Mapping[str, Sequence[RunState]]) -> dict[str, QueueAnswer]:
+    """Ask each scheduler about its runs, side by side, so that two that hang take no longer than one."""
+    if not states:
+        return {}
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  (seldom needed, and it loads a lot)
 
-    # side by side, so that two that hang take no longer than one
-    with ThreadPoolExecutor(len(by_scheduler)) as threads:
-        answers = threads.map(lambda item: _ask(load_scheduler(item[0]), item[1]), by_scheduler.items())
-        by_name = dict(zip(by_scheduler, answers, strict=True))
-    silences = []
-    for name, said in by_name.items():
-        _write(load_scheduler(name), by_scheduler[name], said)
-        if said.error is not None:
-            times = [str(one.submission.get("state_time") or "") for one in by_scheduler[name]]
-            since = (max(times) or None) if said.answered is None else _iso(said.answered)
-            silences.append(UnreachableScheduler(name, said.error, since))
-            for one in by_scheduler[name]:
-                one.is_current = str(one.submission.get("job_id")) in said.ids
-    return silences
+    with ThreadPoolExecutor(len(states)) as threads:
+        answers = threads.map(lambda item: _ask(load_scheduler(item[0]), item[1]), states.items())
+        return dict(zip(states, answers, strict=True))
 
 
-def _is_within_reach(one: RunState, scheduler: Scheduler) -> bool:
-    """Whether an answer from here would know the job: a queue shows a user the user's own."""
-    if one.submission.get("user") not in {None, current_user()}:
-        return False
-    return not scheduler.per_host or one.submission.get("hostname") in {None, socket.gethostname()}
-
-
-def _ask(scheduler: Scheduler, concerned: Sequence[RunState]) -> QueueAnswer:
-    notes = [one.submission for one in concerned]
-    tasks = {(str(note["job_id"]), note.get("array_index")) for note in notes if note.get("job_id") is not None}
-    times = [datetime.fromisoformat(note["time"]) for note in notes if note.get("time")]
+def _ask(scheduler: Scheduler, states: Sequence[RunState]) -> QueueAnswer:
+    tasks = {state.job.task for state in states if state.job is not None}
+    times = [state.submission.submitted_at for state in states if state.submission.submitted_at is not None]
     return ask_queue(scheduler, tasks, min(times, default=None), user=current_user())
 
 
-def _write(scheduler: Scheduler, concerned: Sequence[RunState], said: QueueAnswer) -> None:
-    """Have the run folders, and the standings, know what was said."""
-    unclear = [one for one in concerned if not one.is_submitted]
-    reconcile([one.run for one in unclear], said.jobs)
-    for one in unclear:
-        one.submission = load_submission(one.run)
-    jobs = {(job.job_id, job.index): job for job in said.jobs}
-    for one in concerned:
-        news = _news(scheduler, one, said, jobs) if one.is_submitted else None
-        if news is None or news.items() <= one.submission.items():
-            continue
-        # another one's folder, or a full disk: it is known here all the same
-        with contextlib.suppress(OSError, ValueError):
-            fresh = load_submission(one.run)  # which may have been submitted again, or cancelled
-            if fresh.get("job_id") != one.submission["job_id"] or fresh.get("script") != one.submission.get("script"):
-                one.submission = fresh
-                continue
-            one.submission = {**fresh, **news, "state_time": info.now()}
-            write_yaml(one.run.submission, one.submission)
+def _record_answer(scheduler: Scheduler, states: Sequence[RunState], answer: QueueAnswer) -> list[RunState]:
+    """Write what was answered into the run folders; gives the states as they are then."""
+    unclear = [state.run for state in states if not state.is_submitted]
+    reconcile(unclear, answer.jobs)
+    jobs = {(job.job_id, job.index): job for job in answer.jobs}
+    recorded = []
+    for state in states:
+        known = state if state.is_submitted else state.with_submission(SubmissionRecord.load(state.run))
+        change = _state_change(scheduler, known, answer, jobs)
+        recorded.append(_record_change(known, change) if change else known)
+    return recorded
 
 
-def _news(
-    scheduler: Scheduler,
-    one: RunState,
-    said: QueueAnswer,
-    jobs: Mapping[tuple[str, int | None], NativeJob],
-) -> dict[str, object] | None:
-    """What an answer says of a run, as fields of submission.yaml; None: nothing."""
-    job_id, index = str(one.submission["job_id"]), one.submission.get("array_index")
+def _record_change(state: RunState, change: Mapping[str, Any]) -> RunState:
+    before = state.submission
+    if before.updated(**change) == before:
+        return state
+    # another one's folder, or a full disk: it is known here all the same
+    with contextlib.suppress(OSError, ValueError):
+        before = SubmissionRecord.load(state.run)  # which may have been submitted again, or cancelled
+        if (before.job_id, before.script) != (state.submission.job_id, state.submission.script):
+            return state.with_submission(before)
+        record = before.updated(**change, state_time=info.now())
+        state = state.with_submission(record)
+        record.save(state.run)
+    return state
+
+
+def _state_change(
+    scheduler: Scheduler, state: RunState, answer: QueueAnswer, jobs: Mapping[Task, NativeJob]
+) -> dict[str, Any] | None:
+    """The fields of the submission record that an answer changes; None where it says nothing of the run."""
+    if state.job is None:
+        return None
+    job_id, index = state.job.task
     job = jobs.get((job_id, index)) or jobs.get((job_id, None))
     if job is None and index is None:  # one that is no array, where the scheduler takes it for one of one task
         job = jobs.get((job_id, 1))
     # one that was started again under an id of its own keeps that of its array
-    place = {"own_id": job.own_id} if job is not None and job.own_id not in {"", job_id} else {}
-    starts = count_starts(one.run)
+    own_id = {"own_id": job.own_id} if job is not None and job.own_id not in {"", job_id} else {}
+    starts = count_starts(state.run)
     if job is None:
-        state, reason = _forgotten(one, said, starts)
+        status, reason = _status_if_missing(state, answer, starts)
     else:
-        state, reason = scheduler.status_of(job), job.reason or job.state
-    if state is None:
+        status, reason = scheduler.status_of(job), job.reason or job.state
+    if status is None:
         return None
-    attempt = max(_attempt(one), starts)
-    if state is Status.PENDING and starts >= attempt:
-        if said.asked < one.run.starts.stat().st_mtime + _SKEW:
+    attempt = max(state.submission.attempt or 1, starts)
+    if status is Status.PENDING and starts >= attempt:
+        if answer.asked < state.run.starts.stat().st_mtime + _SKEW:
             return None  # said before it started
         attempt = starts + 1  # it waits again
-    if one.submission.get("cancel_time") and state in {Status.FAILED, Status.LOST} and one.exit_status is None:
-        state = Status.CANCELLED
-    stuck = job is not None and job.state in scheduler.held_states
-    noted = {"stuck": stuck} if stuck or one.submission.get("stuck") else {}
-    return {**place, "state": str(state), "reason": reason, "attempt": attempt, **noted}
+    if state.submission.cancel_time and status in {Status.FAILED, Status.LOST} and state.exit_status is None:
+        status = Status.CANCELLED
+    is_stuck = job is not None and job.state in scheduler.held_states
+    stuck = {"stuck": is_stuck} if is_stuck or state.submission.stuck else {}
+    return {**own_id, "state": str(status), "reason": reason, "attempt": attempt, **stuck}
 
 
-def _attempt(one: RunState) -> int:
-    noted = one.submission.get("attempt")
-    return noted if isinstance(noted, int) else 1
-
-
-def _forgotten(one: RunState, said: QueueAnswer, starts: int) -> tuple[Status | None, str]:
-    """What it means that an answer does not have a job."""
-    if str(one.submission["job_id"]) not in said.ids:
+def _status_if_missing(state: RunState, answer: QueueAnswer, starts: int) -> tuple[Status | None, str]:
+    """The status, and why, of a run whose job an answer does not have."""
+    record = state.submission
+    if record.job_id not in answer.ids:
         return None, ""  # was not asked for
-    started = starts >= _attempt(one)
-    if not started and one.submission.get("cancel_time"):
+    started = starts >= (record.attempt or 1)
+    if not started and record.cancel_time:
         return Status.CANCELLED, "cancelled before it had started"
-    if not started and said.time - datetime.fromisoformat(one.submission["time"]).timestamp() < _YOUNG:
+    submitted = record.submitted_at.timestamp() if record.submitted_at else 0.0
+    if not started and answer.time - submitted < _VISIBILITY_DELAY:
         return None, ""
     # the folder knows how it ended, and nobody will know more
-    if one.exit_status is not None or one.attempt_info.get("status") in ENDED:
-        return (one.status, "") if one.has_ended else (None, "")
+    if state.exit_status is not None or state.attempt_info.get("status") in ENDED:
+        return (state.status, "") if state.has_ended else (None, "")
     if not started:
         return Status.CANCELLED, "no longer in the queue, and it had never started"
     return Status.LOST, "no longer in the queue, and it left no word"

@@ -1,12 +1,12 @@
-"""Submits runs again: the same folder, code, configuration and order, as the next attempt.
+"""Submit runs again: the same folder, code, configuration and directives, as the next attempt.
 
-One process at a time for each log directory; and nothing of which it is not known what became of it.
+One process at a time for each log directory; and no run whose earlier submission is not resolved.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from mlxp_core.jobs.reconcile import find_queued
 from mlxp_core.jobs.refresh import refresh
 from mlxp_core.jobs.spec import SubmitSpec
 from mlxp_core.jobs.submit import submit
+from mlxp_core.runs.attempts import archive
 from mlxp_core.runs.code_version import CodeVersion
-from mlxp_core.runs.layout import LogDir, RunDir
+from mlxp_core.runs.layout import CodeDir, LogDir, RunDir
 from mlxp_core.runs.listing import format_runs
 from mlxp_core.runs.lock import exclusive
 from mlxp_core.runs.state import RunState
@@ -26,12 +27,11 @@ from mlxp_core.runs.status import Status, count_starts
 from mlxp_core.runs.submission_record import QueuedJob
 from mlxp_core.versioning.availability import locate_commit
 from mlxp_core.versioning.export import publish_copy
-from mlxp_core.yaml_io import write_yaml
 
 
 @dataclass(frozen=True)
 class Resubmission:
-    """What became of the runs that were to be submitted again."""
+    """The outcome for each of the runs that were to be submitted again."""
 
     runs: tuple[RunDir, ...]  # that can be
     submitted: tuple[QueuedJob, ...]  # and are; none of them when nothing was to be changed
@@ -46,54 +46,64 @@ def resubmit(log_dir: LogDir, runs: Sequence[RunDir], *, complete: bool = False,
     the error of a submission that fails.
     """
     with exclusive(log_dir):
-        standings = _up_to_date(runs)
-        busy = runs_being_launched(log_dir)
-        left: dict[RunDir, str] = {}
-        unable: dict[RunDir, str] = {}
+        states = _up_to_date(runs)
+        launching = runs_being_launched(log_dir)
+        skipped: dict[RunDir, str] = {}
+        blocked: dict[RunDir, str] = {}
         chosen: list[RunState] = []
-        for one in standings:
-            if one.run in busy and not one.is_submitted:
-                left[one.run] = busy[one.run]
-            elif one.status is Status.COMPLETE and not complete:
-                left[one.run] = "COMPLETE"
-            elif not one.has_ended and one.is_submitted:
-                left[one.run] = str(one.status)
-            elif not one.has_ended and one.attempt_info.get("status") == Status.RUNNING:
-                left[one.run] = "RUNNING"
-            elif one.status is Status.PREEMPTED and one.scheduler_status == Status.RUNNING and one.exit_status is None:
-                left[one.run] = "PREEMPTED, and its job has not ended: the scheduler may start it again"
-            elif why := _hindrance(one, dry_run=dry_run):
-                unable[one.run] = why
+        for state in states:
+            if reason := _why_skipped(state, launching, complete=complete):
+                skipped[state.run] = reason
+            elif reason := _blocker(state, dry_run=dry_run):
+                blocked[state.run] = reason
             else:
-                chosen.append(one)
-        if dry_run or not chosen:
-            return Resubmission(tuple(one.run for one in chosen), (), left, unable)
-        # what a scheduler holds in an error state would start as soon as somebody clears that
-        cancel_jobs([one for one in chosen if one.submission.get("stuck")])
-        for one in chosen:
-            _put_exit_code_aside(one)
-        submitted = submit([one.run for one in chosen], log_dir)
-        remove_finished(log_dir)
-        return Resubmission(tuple(one.run for one in chosen), tuple(submitted), left, unable)
+                chosen.append(state)
+        submitted = [] if dry_run or not chosen else _submit(chosen, log_dir)
+        return Resubmission(tuple(state.run for state in chosen), tuple(submitted), skipped, blocked)
+
+
+def _submit(states: Sequence[RunState], log_dir: LogDir) -> list[QueuedJob]:
+    # what a scheduler holds in an error state would start as soon as somebody clears that
+    cancel_jobs([state for state in states if state.submission.stuck])
+    for state in states:
+        _archive_exit_code(state)
+    submitted = submit([state.run for state in states], log_dir)
+    remove_finished(log_dir)
+    return submitted
+
+
+def _why_skipped(state: RunState, launching: Mapping[RunDir, str], *, complete: bool) -> str | None:
+    """Say why a run is left alone: it waits, runs, is complete, or is being submitted."""
+    if state.run in launching and not state.is_submitted:
+        return launching[state.run]
+    if state.status is Status.COMPLETE and not complete:
+        return "COMPLETE"
+    if not state.has_ended and state.is_submitted:
+        return str(state.status)
+    if not state.has_ended and state.attempt_info.get("status") == Status.RUNNING:
+        return "RUNNING"
+    if state.status is Status.PREEMPTED and state.scheduler_status == Status.RUNNING and state.exit_status is None:
+        return "PREEMPTED, and its job has not ended: the scheduler may start it again"
+    return None
 
 
 def _up_to_date(runs: Sequence[RunDir]) -> list[RunState]:
-    standings = [RunState.load(run) for run in runs]
-    silences = refresh(standings)
-    unknown = [one.run for one in standings if not one.is_current]
-    if silences and unknown:
+    """Load the states of runs, and have their schedulers and folders tell what they know."""
+    states, unreachable = refresh(RunState.load(run) for run in runs)
+    unknown = [state.run for state in states if not state.is_current]
+    if unreachable and unknown:
         raise CommandError(
             f"it is not known where run {format_runs(unknown)} stands, so nothing is submitted:\n"
-            + "\n".join(silence.why for silence in silences)
+            + "\n".join(scheduler.why for scheduler in unreachable)
         )
     # one that is not current is another user's, or of another host's queue: nobody can look for it here
-    unclear = [one.run for one in standings if one.submission_unresolved and one.is_current]
+    unclear = [state.run for state in states if state.submission_unresolved and state.is_current]
     if not unclear:
-        return standings
+        return states
     longest = max(_command_timeout(run) for run in unclear)
     find_queued(unclear, limit=longest)  # raises where the queue does not answer
-    again = set(unclear)
-    return [RunState.load(one.run) if one.run in again else one for one in standings]
+    changed = set(unclear)
+    return [RunState.load(state.run) if state.run in changed else state for state in states]
 
 
 def _command_timeout(run: RunDir) -> float:
@@ -103,32 +113,32 @@ def _command_timeout(run: RunDir) -> float:
         return SubmitSpec.command_timeout
 
 
-def _hindrance(one: RunState, *, dry_run: bool) -> str:
-    """Why a run cannot be submitted again; empty where it can. Its code is made again where it is gone."""
-    if one.problem:
-        return one.problem
-    if not one.is_current:
-        return f"it was submitted by {one.submission.get('user')} on {one.submission.get('hostname')}: only from there"
+def _blocker(state: RunState, *, dry_run: bool) -> str:
+    """Say why a run cannot be submitted again; empty where it can. Its code is made again where it is gone."""
+    if state.problem:
+        return state.problem
+    if not state.is_current:
+        return f"it was submitted by {state.submission.user} on {state.submission.hostname}: only from there"
     try:
-        SubmitSpec.load(one.run)
+        SubmitSpec.load(state.run)
     except ConfigurationError as error:
         return str(error)
     except (OSError, ValueError) as error:
-        return f"{one.run.settings} cannot be used: {error}"
-    if not one.run.script.is_file():
-        return f"{one.run.script} is not there, which is what a job of it runs"
-    if (owner := one.run.script.stat().st_uid) != os.geteuid():
+        return f"{state.run.settings} cannot be used: {error}"
+    if not state.run.script.is_file():
+        return f"{state.run.script} is not there, which is what a job of it runs"
+    if (owner := state.run.script.stat().st_uid) != os.geteuid():
         return f"its script.sh belongs to user {owner}, and would run as you"
-    logger = one.info.get("logger")
-    recorded = Path(str(logger.get("log_dir")), one.run.path.name) if isinstance(logger, dict) else one.run.path
-    if not (recorded.exists() and recorded.samefile(one.run.path)):
+    logger = state.info.get("logger")
+    recorded = Path(str(logger.get("log_dir")), state.run.path.name) if isinstance(logger, dict) else state.run.path
+    if not (recorded.exists() and recorded.samefile(state.run.path)):
         return f"it was moved here from {recorded}, and its script.sh still leads there"
-    return _code_hindrance(one, dry_run=dry_run)
+    return _missing_code(state, dry_run=dry_run)
 
 
-def _code_hindrance(one: RunState, *, dry_run: bool) -> str:
-    """Make the copy of the code again where it was pruned; gives why that cannot be done."""
-    version, work_dir = CodeVersion.from_info(one.info), one.info.get("work_dir")
+def _missing_code(state: RunState, *, dry_run: bool) -> str:
+    """Make the copy of the code again where it was pruned; gives why that cannot be done, or empty text."""
+    version, work_dir = CodeVersion.from_info(state.info), state.info.get("work_dir")
     copy = version.copy
     if copy is not None and not copy.is_dir():
         try:
@@ -138,29 +148,27 @@ def _code_hindrance(one: RunState, *, dry_run: bool) -> str:
         except (SnapshotError, OSError) as error:
             return f"its code is not there any more, and cannot be made again: {copy}: {error}"
         if dry_run:
-            return _link_hindrance(one, copy)
-    if copy is not None and (why := _link_hindrance(one, copy)):
+            return _missing_links(state, copy)
+    if copy is not None and (why := _missing_links(state, copy)):
         return why
     if isinstance(work_dir, str) and not Path(work_dir).is_dir():
         return f"its code is not there any more: {work_dir}"
     return ""
 
 
-def _link_hindrance(one: RunState, copy: Path) -> str:
-    """Why a job would not find its packages: by links, which only a launch knows how to make (python_path.py)."""
-    links = copy.with_name(f"{copy.name}.path")
-    if links.is_dir() or links.name not in one.run.script.read_text(encoding="utf-8", errors="replace"):
+def _missing_links(state: RunState, copy: Path) -> str:
+    """Say why a job would not find its packages, by links that only a launch knows how to make (python_path.py)."""
+    links = CodeDir(copy.parent).links(copy.name)
+    if links.is_dir() or links.name not in state.run.script.read_text(encoding="utf-8", errors="replace"):
         return ""
     return f"the links to its packages are not there any more, and only a launch can make them again: {links}"
 
 
-def _put_exit_code_aside(one: RunState) -> None:
-    """Keep the exit code of the attempt that has ended where it cannot be taken for one of the next attempt."""
-    attempt = count_starts(one.run)
-    if one.exit_code is None or attempt == 0:
+def _archive_exit_code(state: RunState) -> None:
+    """Move the exit code of the attempt that has ended away, so that it cannot be taken for one of the next attempt."""
+    attempt = count_starts(state.run)
+    if state.exit_code is None or attempt == 0:
         return
     # the folder knows that the run has ended, should this process be killed before it is submitted
-    write_yaml(one.run.submission, {**one.submission, "state": str(one.status), "attempt": one.attempt})
-    kept = one.run.attempt_dir(attempt).exit_code
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    one.run.exit_code.replace(kept)
+    state.submission.updated(state=str(state.status), attempt=state.attempt).save(state.run)
+    archive(state.run, attempt, [state.run.exit_code], replace=True)

@@ -1,7 +1,7 @@
-"""From runs to a scheduler's queue: writes the run folders, makes submissions of them, and submits these.
+"""Submit runs whose folders are written: make submissions of them, and bring these into a scheduler's queue.
 
-What happened is in the folders before and after every step: nothing is submitted that no folder knows of, and nothing
-is submitted again of which it is not known what became of it.
+The folders know the outcome before and after every step: nothing is submitted that no folder knows of, and nothing is
+submitted again whose outcome is unknown.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import logging
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from mlxp_core.atomic_files import write_atomic
 from mlxp_core.errors import (
@@ -26,24 +26,16 @@ from mlxp_core.jobs.safe_path import shell_safe_alias
 from mlxp_core.jobs.spec import SubmitSpec, load_specs
 from mlxp_core.runs import info
 from mlxp_core.runs.allocation import allocate_numbered_dir
-from mlxp_core.runs.layout import LogDir, RunDir
+from mlxp_core.runs.layout import LogDir, RunDir, SubmissionDir
 from mlxp_core.runs.listing import format_runs, pluralize
 from mlxp_core.runs.process import current_user
 from mlxp_core.runs.status import Status, count_starts
-from mlxp_core.runs.submission_record import QueuedJob, is_unresolved, load_submission
+from mlxp_core.runs.submission_record import QueuedJob, SubmissionRecord
 from mlxp_core.scheduler import client, load_scheduler
 from mlxp_core.scheduler.base import Scheduler, plain_path
 from mlxp_core.scheduler.submit import SubmitCall, submit_once
-from mlxp_core.yaml_io import dump_yaml, write_yaml
 
 log = logging.getLogger(__name__)
-
-
-def _not_submitted(error: BaseException) -> dict[str, str]:
-    """Fields of submission.yaml for a run of which nothing has been sent."""
-    if isinstance(error, KeyboardInterrupt):
-        return {"state": str(Status.CANCELLED), "error": "interrupted before it was submitted"}
-    return {"state": str(Status.FAILED), "error": f"not submitted: {error}"}
 
 
 def mark_not_submitted(runs: Sequence[RunDir], error: BaseException) -> None:
@@ -51,13 +43,13 @@ def mark_not_submitted(runs: Sequence[RunDir], error: BaseException) -> None:
     unclear = None
     submitted = 0
     for run in runs:
-        note = load_submission(run)
-        submitted += bool(note.get("job_id"))
-        if run.info.exists() and not note:
+        record = SubmissionRecord.load(run)
+        submitted += record.is_submitted
+        if run.info.exists() and record.is_empty:
             with contextlib.suppress(OSError):  # a full disk, perhaps, which was the error
-                write_yaml(run.submission, {"job_id": None, "time": info.now(), **_not_submitted(error)})
-        elif isinstance(error, KeyboardInterrupt) and is_unresolved(note):
-            unclear = note["script"]
+                SubmissionRecord().updated(job_id=None, time=info.now(), **_not_submitted(error)).save(run)
+        elif isinstance(error, KeyboardInterrupt) and record.is_unresolved:
+            unclear = record.script
     if unclear:
         log.warning("interrupted while %s was being submitted: the same command again finds out", unclear)
     elif isinstance(error, KeyboardInterrupt):
@@ -68,183 +60,220 @@ def mark_not_submitted(runs: Sequence[RunDir], error: BaseException) -> None:
         )
 
 
+def _not_submitted(error: BaseException) -> dict[str, str]:
+    """Fields of the record of a run of which nothing has been sent."""
+    if isinstance(error, KeyboardInterrupt):
+        return {"state": str(Status.CANCELLED), "error": "interrupted before it was submitted"}
+    return {"state": str(Status.FAILED), "error": f"not submitted: {error}"}
+
+
 def submit(runs: Sequence[RunDir], log_dir: LogDir) -> list[QueuedJob]:
-    """Submit runs whose folders are written; those with the same order go together, as arrays where there are such.
+    """Submit runs whose folders are written; those with the same spec go together, as arrays where there are such.
 
     Raises the error of the first submission that fails; the folders say which runs are submitted and which are not.
     """
     groups: dict[SubmitSpec, list[RunDir]] = {}
-    for run, order in zip(runs, load_specs(runs), strict=True):
-        groups.setdefault(order, []).append(run)
+    for run, spec in zip(runs, load_specs(runs), strict=True):
+        groups.setdefault(spec, []).append(run)
     submitted: list[QueuedJob] = []
     tried: set[RunDir] = set()
     try:
-        for order, group in groups.items():
-            tasks = [group[at : at + order.pack] for at in range(0, len(group), order.pack)]
-            alike = sum(len(runs) for other, runs in groups.items() if other.max_parallel == order.max_parallel)
-            share = None if order.max_parallel is None else order.max_parallel * len(group) // alike
-            for part in _submit_group(tasks, order, log_dir, share, tried):
-                submitted += part
+        for spec, group in groups.items():
+            tasks = [group[start : start + spec.pack] for start in range(0, len(group), spec.pack)]
+            alike = sum(len(runs) for other, runs in groups.items() if other.max_parallel == spec.max_parallel)
+            share = None if spec.max_parallel is None else spec.max_parallel * len(group) // alike
+            for jobs in _submit_group(tasks, spec, log_dir, share, tried):
+                submitted += jobs
     except CommandError as error:
-        done = {one.run for one in submitted}
-        failed, left = [run for run in runs if run in tried - done], [run for run in runs if run not in tried]
-        for run in left:
-            write_yaml(
-                run.submission,
-                {
-                    "job_id": None,
-                    "time": info.now(),
-                    "state": str(Status.FAILED),
-                    "attempt": count_starts(run) + 1,
-                    "error": "not submitted, after another submission had failed",
-                },
-            )
-        if len(groups) > 1 or left or done:
-            raise type(error)(f"{error}\n{_what_became_of(submitted, failed, left)}") from error
+        done = {job.run for job in submitted}
+        failed, untried = [run for run in runs if run in tried - done], [run for run in runs if run not in tried]
+        for run in untried:
+            SubmissionRecord().updated(
+                job_id=None,
+                time=info.now(),
+                state=str(Status.FAILED),
+                attempt=count_starts(run) + 1,
+                error="not submitted, after another submission had failed",
+            ).save(run)
+        if len(groups) > 1 or untried or done:
+            raise type(error)(f"{error}\n{_outcome_text(submitted, failed, untried)}") from error
         raise
-    order_of = {one.run: one for one in submitted}
-    return [order_of[run] for run in runs]
+    job_of = {job.run: job for job in submitted}
+    return [job_of[run] for run in runs]
 
 
 def _submit_group(
-    tasks: list[list[RunDir]], order: SubmitSpec, log_dir: LogDir, share: int | None, tried: set[RunDir]
+    tasks: list[list[RunDir]], spec: SubmitSpec, log_dir: LogDir, share: int | None, tried: set[RunDir]
 ) -> Iterator[list[QueuedJob]]:
-    """Submit tasks (each the runs of one job) of one order."""
-    scheduler = load_scheduler(order.scheduler)
-    left = list(tasks)
-    size = _array_size(scheduler, order, len(tasks))
-    while left:
-        part = left[:size]
+    """Submit tasks (each the runs of one job) of one spec."""
+    scheduler = load_scheduler(spec.scheduler)
+    remaining = list(tasks)
+    size = _array_size(scheduler, spec, len(tasks))
+    while remaining:
+        part = remaining[:size]
         if len(part) < scheduler.min_array_size:
             part = part[:1]
-        throttle = None if share is None else max(1, share * len(part) // (len(tasks) * order.pack))
+        throttle = None if share is None else max(1, share * len(part) // (len(tasks) * spec.pack))
         tried.update(run for task in part for run in task)
         try:
-            yield _submit_one(part, order, scheduler, log_dir, throttle)
+            yield _submit_tasks(part, spec, scheduler, log_dir, throttle)
         except SubmissionRefusedError as error:
             if len(part) == 1 or not (scheduler.array_too_large and scheduler.array_too_large.search(str(error))):
                 raise
-            asked = client.array_limit(scheduler, limit=order.command_timeout)
-            size = asked if asked and asked < len(part) else len(part) // 2
+            limit = client.array_limit(scheduler, limit=spec.command_timeout)
+            size = limit if limit and limit < len(part) else len(part) // 2
             log.warning("%s takes no array of %d jobs: trying with %d", scheduler.name, len(part), size)
-            if size == 1 and order.max_parallel is not None:
+            if size == 1 and spec.max_parallel is not None:
                 raise SubmissionRefusedError(
-                    f"{error}\nWithout arrays hydra.launcher.max_parallel={order.max_parallel} cannot be kept."
+                    f"{error}\nWithout arrays hydra.launcher.max_parallel={spec.max_parallel} cannot be kept."
                 ) from error
             continue
-        left = left[len(part) :]
+        remaining = remaining[len(part) :]
 
 
-def _array_size(scheduler: Scheduler, order: SubmitSpec, count: int) -> int:
+def _array_size(scheduler: Scheduler, spec: SubmitSpec, count: int) -> int:
     """How many tasks one submission may have."""
-    if not order.array or scheduler.array is None:
+    if not spec.array or scheduler.array is None:
         return 1
     known = scheduler.limit
     if known is None or count <= known.at_least:
         return count
     if known.command is None:
         return count  # learned from the refusal
-    return min(count, client.array_limit(scheduler, limit=order.command_timeout) or known.at_least)
+    return min(count, client.array_limit(scheduler, limit=spec.command_timeout) or known.at_least)
 
 
-def _submit_one(
-    tasks: Sequence[Sequence[RunDir]], order: SubmitSpec, scheduler: Scheduler, log_dir: LogDir, throttle: int | None
+@dataclass(frozen=True)
+class _Submission:
+    """One submission: a job, or an array of jobs."""
+
+    tasks: Sequence[Sequence[RunDir]]  # the runs of each job
+    spec: SubmitSpec
+    scheduler: Scheduler
+    folder: SubmissionDir
+    directory: Path  # where the submit command is run
+    name: str  # of the job, which no other submission has
+    is_identifiable: bool  # by its name, in the queue
+    throttle: int | None
+
+    @property
+    def places(self) -> Iterator[tuple[RunDir, Sequence[RunDir], int | None]]:
+        """Each run, the runs that share its job, and the job's index in the array."""
+        for index, task in enumerate(self.tasks, start=1):
+            for run in task:
+                yield run, task, index if len(self.tasks) > 1 else None
+
+
+def _submit_tasks(
+    tasks: Sequence[Sequence[RunDir]], spec: SubmitSpec, scheduler: Scheduler, log_dir: LogDir, throttle: int | None
 ) -> list[QueuedJob]:
-    """Make one submission, and submit it until it is clear what became of it."""
+    """Make one submission, and submit it until its outcome is known."""
+    submission = _prepare_submission(tasks, spec, scheduler, log_dir, throttle)
+    _write_submission_dir(submission)
+    records = _initial_records(submission)
+    try:
+        _save(records)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # a full disk, perhaps, which was the error
+            _save(records, **_not_submitted(error))
+        raise
+    try:
+        job_id = submit_once(_submit_call(submission))
+    except CommandError as error:
+        is_unclear = isinstance(error, SubmissionUnclearError)
+        _save(records, state=None if is_unclear else str(Status.FAILED), error=str(error))
+        if isinstance(error, SubmissionRefusedError):
+            lines = "\n".join(f"  {line}" for line in spec.header) or "  (none)"
+            raise type(error)(f"{error}\nThe directives of your header:\n{lines}") from error
+        raise
+    except client.InterruptedSubmission as interrupt:
+        _record_job(submission, records, interrupt.job_id)
+        raise
+    _record_job(submission, records, job_id)
+    return [QueuedJob(run, scheduler.name, job_id, index) for run, _, index in submission.places]
+
+
+def _prepare_submission(
+    tasks: Sequence[Sequence[RunDir]], spec: SubmitSpec, scheduler: Scheduler, log_dir: LogDir, throttle: int | None
+) -> _Submission:
     folder = allocate_numbered_dir(log_dir.submissions)
-    directory = Path(order.directory)
+    directory = Path(spec.directory)
     if scheduler.plain_paths:
         folder = shell_safe_alias(folder)
         directory = directory if plain_path(str(directory), "") else folder
     if not directory.is_dir():
         directory = folder
-    path = folder / "job.sh"
-    name = _unique(order.name, scheduler)
-    text = array_script.render_submission(
-        array_script.ArraySpec(
-            tasks=tasks,
-            name=name,
-            shebang=order.shebang,
-            header=order.header,
-            folder=folder,
-            throttle=throttle,
-        ),
-        scheduler,
+    return _Submission(
+        tasks=tasks,
+        spec=spec,
+        scheduler=scheduler,
+        folder=SubmissionDir(folder),
+        directory=directory,
+        name=_unique(spec.name, scheduler),
+        is_identifiable=directives.is_identifiable(spec.header, scheduler),
+        throttle=throttle,
     )
-    write_atomic(folder / "manifest", array_script.render_manifest(tasks))
-    write_atomic(path, text)
-    path.chmod(0o755)
-    indices = [None] if len(tasks) == 1 else list(range(1, len(tasks) + 1))
-    findable = directives.is_identifiable(order.header, scheduler)
-    common = {
-        "scheduler": scheduler.name,
-        "script": str(path),
-        "name": name if findable else None,  # None: nothing in the queue tells it from others
-        "hostname": socket.gethostname(),
-        "user": current_user(),
-        "time": info.now(),
+
+
+def _write_submission_dir(submission: _Submission) -> None:
+    """Write the script and the manifest of the runs."""
+    folder, spec = submission.folder, submission.spec
+    array = array_script.ArraySpec(
+        tasks=submission.tasks,
+        name=submission.name,
+        shebang=spec.shebang,
+        header=spec.header,
+        folder=folder.path,
+        throttle=submission.throttle,
+    )
+    text = array_script.render_submission(array, submission.scheduler)
+    write_atomic(folder.manifest, array_script.render_manifest(submission.tasks))
+    write_atomic(folder.script, text)
+    folder.script.chmod(0o755)
+
+
+def _initial_records(submission: _Submission) -> dict[RunDir, SubmissionRecord]:
+    """The records of runs that are being submitted, or whose submission did not work out."""
+    common = SubmissionRecord(
+        scheduler=submission.scheduler.name,
+        script=str(submission.folder.script),
+        name=submission.name if submission.is_identifiable else None,
+        hostname=socket.gethostname(),
+        user=current_user(),
+        time=info.now(),
+    )
+    return {
+        run: replace(common, array_index=index, packed=len(task), attempt=count_starts(run) + 1)
+        for run, task, index in submission.places
     }
-    own = {
-        run: {
-            "array_index": index,
-            "packed": len(task),
-            "attempt": count_starts(run) + 1,  # that `state` speaks of
-        }
-        for task, index in zip(tasks, indices, strict=True)
-        for run in task
-    }
-    try:
-        # being submitted, or it did not work out; `state` is what the scheduler last said, as a status
-        _note(own, {**common, "job_id": None, "state": None})
-    except BaseException as error:
-        with contextlib.suppress(OSError):  # a full disk, perhaps, which was the error
-            _note(own, {**common, "job_id": None, **_not_submitted(error)})
-        raise
-    extra = () if len(tasks) == 1 else directives.array_arguments(scheduler, name, order.header, len(tasks), throttle)
-    try:
-        job_id = submit_once(
-            SubmitCall(
-                scheduler=scheduler,
-                script=path,
-                extra=extra,
-                directory=directory,
-                user=current_user(),
-                name=name if findable else "",
-                find_started=lambda: find_started_job(own),
-                command_timeout=order.command_timeout,
-                submit_timeout=order.submit_timeout,
-            )
-        )
-    except CommandError as error:
-        unclear = isinstance(error, SubmissionUnclearError)
-        state = None if unclear else str(Status.FAILED)
-        _note(own, {**common, "job_id": None, "state": state, "error": str(error)})
-        if isinstance(error, SubmissionRefusedError):
-            lines = "\n".join(f"  {line}" for line in order.header) or "  (none)"
-            raise type(error)(f"{error}\nThe directives of your header:\n{lines}") from error
-        raise
-    except client.InterruptedSubmission as interrupt:
-        _note_job(folder, own, common, interrupt.job_id)
-        raise
-    _note_job(folder, own, common, job_id)
-    return [
-        QueuedJob(run, scheduler.name, job_id, index)
-        for task, index in zip(tasks, indices, strict=True)
-        for run in task
-    ]
 
 
-def _note_job(folder: Path, own: Mapping[RunDir, Mapping[str, Any]], common: Mapping[str, Any], job_id: str) -> None:
-    # for all of them at once, before any of them says so: a launch that is killed in between is settled by it
-    write_atomic(folder / "job_id", f"{job_id}\n")
-    _note(own, {**common, "job_id": job_id, "state": None})
+def _submit_call(submission: _Submission) -> SubmitCall:
+    spec, scheduler, count = submission.spec, submission.scheduler, len(submission.tasks)
+    return SubmitCall(
+        scheduler=scheduler,
+        script=submission.folder.script,
+        extra=()
+        if count == 1
+        else directives.array_arguments(scheduler, submission.name, spec.header, count, submission.throttle),
+        directory=submission.directory,
+        user=current_user(),
+        name=submission.name if submission.is_identifiable else "",
+        find_started=lambda: find_started_job(run for run, _, _ in submission.places),
+        command_timeout=spec.command_timeout,
+        submit_timeout=spec.submit_timeout,
+    )
 
 
-def _note(own: Mapping[RunDir, Mapping[str, Any]], common: Mapping[str, Any]) -> None:
-    """Write submission.yaml of each run: what all have in common, which is put into words once, and its own."""
-    text = dump_yaml(common)
-    for run, fields in own.items():
-        write_atomic(run.submission, text + dump_yaml(fields))
+def _record_job(submission: _Submission, records: Mapping[RunDir, SubmissionRecord], job_id: str) -> None:
+    # for all of them at once, before any of them says so: a launch that is killed in between is resolved by it
+    write_atomic(submission.folder.job_id, f"{job_id}\n")
+    _save(records, job_id=job_id)
+
+
+def _save(records: Mapping[RunDir, SubmissionRecord], **changes: str | None) -> None:
+    for run, record in records.items():
+        replace(record, **changes).save(run)  # type: ignore[arg-type]
 
 
 def _unique(name: str, scheduler: Scheduler) -> str:
@@ -253,8 +282,8 @@ def _unique(name: str, scheduler: Scheduler) -> str:
     return name[: scheduler.name_limit - len(token)] + token
 
 
-def _what_became_of(submitted: Sequence[QueuedJob], failed: Sequence[RunDir], left: Sequence[RunDir]) -> str:
+def _outcome_text(submitted: Sequence[QueuedJob], failed: Sequence[RunDir], untried: Sequence[RunDir]) -> str:
     return (
-        f"Submitted: run {format_runs(one.run for one in submitted)}. Failed: run {format_runs(failed)}. "
-        f"Not submitted: run {format_runs(left)}. The same command again, or `mlxp rerun`, submits exactly the rest."
+        f"Submitted: run {format_runs(job.run for job in submitted)}. Failed: run {format_runs(failed)}. "
+        f"Not submitted: run {format_runs(untried)}. The same command again, or `mlxp rerun`, submits exactly the rest."
     )

@@ -18,6 +18,7 @@ from mlxp_core.recording.run import Run
 from mlxp_core.runs import digest, return_value
 from mlxp_core.runs import info as metadata
 from mlxp_core.runs.allocation import RunAllocator
+from mlxp_core.runs.attempts import archive
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.runs.process import current_user, is_alive, this_process
 from mlxp_core.runs.status import Status
@@ -48,7 +49,8 @@ def start_recording(
     before = load_yaml_or_empty(layout.info)
     attempt = before.get("attempt", 1)
     if before.get("status") not in {None, Status.PENDING}:
-        _put_aside(layout, attempt, before, with_config=config is not None)
+        replaced = (layout.metrics, *(() if config is None else (layout.config, layout.config_unresolved)))
+        archive(layout, attempt, replaced, info=before)
         attempt += 1
     written = None
     if config is None:
@@ -155,18 +157,6 @@ def _counted_by_script() -> int:
     """The number that script.sh gave this start; taken out of the environment, so that no child inherits it."""
     number = os.environ.pop(_ATTEMPT, "")
     return int(number) if number.isdigit() else 1
-
-
-def _put_aside(layout: RunDir, attempt: int, info: Mapping[str, Any], *, with_config: bool) -> None:
-    earlier = layout.attempt_dir(attempt)
-    earlier.metadata.mkdir(parents=True, exist_ok=True)
-    write_yaml(earlier.info, info)
-    moved = [(layout.metrics, earlier.metrics)]
-    if with_config:
-        moved += [(layout.config, earlier.config), (layout.config_unresolved, earlier.config_unresolved)]
-    for old, new in moved:
-        if old.exists() and not new.exists():
-            old.rename(new)
 
 
 def _program() -> dict[str, Any]:

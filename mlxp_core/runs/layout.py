@@ -1,7 +1,4 @@
-"""The run folder: where everything lies, and what its files together say. The contract of writer and reader.
-
-The only module that knows names of files in a log directory. It opens none but the two that script.sh writes.
-"""
+"""The names of all files in a log directory: the contract of writer and reader. No file is opened here."""
 
 from __future__ import annotations
 
@@ -191,6 +188,68 @@ class LogDir:
     def run(self, run_id: int) -> RunDir:
         """The folder of one run."""
         return RunDir(self.path / str(run_id))
+
+
+@dataclass(frozen=True)
+class SubmissionDir:
+    """One submission's folder, ``.mlxp/submissions/<n>``."""
+
+    path: Path
+
+    @classmethod
+    def of_script(cls, script: str | Path) -> SubmissionDir:
+        """Give the folder of a script that was submitted."""
+        return cls(Path(script).parent)
+
+    @property
+    def script(self) -> Path:
+        """The script that is submitted: one job, or an array."""
+        return self.path / "job.sh"
+
+    @property
+    def manifest(self) -> Path:
+        """The submission's runs, one a line, in the order of their indices."""
+        return self.path / "manifest"
+
+    @property
+    def job_id(self) -> Path:
+        """The id that the scheduler has given; written before any of the runs says so."""
+        return self.path / "job_id"
+
+    def output(self, array_index: int | str | None) -> Path:
+        """Where the scheduler itself has its say on a job; ``array_index`` may be the scheduler's pattern for it."""
+        return self.path / f"{'job' if array_index is None else array_index}.out"
+
+
+@dataclass(frozen=True)
+class LaunchDir:
+    """The folder of a launch that has not submitted all of its runs, ``.mlxp/launches/<n>``."""
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        """Its command, process and runs."""
+        return self.path / "launch.yaml"
+
+
+@dataclass(frozen=True)
+class CodeDir:
+    """A folder of copies of the code, one for each version: ``.mlxp/code``, or where hydra.launcher.code_dir says."""
+
+    path: Path
+
+    def copy(self, commit: str) -> Path:
+        """The files of a version."""
+        return self.path / commit
+
+    def diff(self, commit: str) -> Path:
+        """What a version has changed of the commit that it was taken from, where it has."""
+        return self.path / f"{commit}.diff"
+
+    def links(self, commit: str) -> Path:
+        """Links into a version by which its jobs find the packages that are installed from it."""
+        return self.path / f"{commit}.path"
 
 
 def is_run_id(name: str) -> bool:

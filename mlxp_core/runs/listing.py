@@ -25,16 +25,20 @@ def list_runs(log_dir: LogDir) -> list[RunDir]:
         ) from error
     inside = os.fspath(RunDir(Path()).info)
     names = [name for name in names if os.path.exists(f"{log_dir.path}/{name}/{inside}")]  # noqa: PTH110  (a thousand)
-    names.sort(key=lambda name: (not is_run_id(name), int(name) if is_run_id(name) else 0, name))
-    return [RunDir(log_dir.path / name) for name in names]
+    return [RunDir(log_dir.path / name) for name in sorted(names, key=sort_key)]
+
+
+def sort_key(name: str) -> tuple[bool, int, str]:
+    """The order of runs by the names of their folders: by id, then the others by name."""
+    is_id = is_run_id(name)
+    return not is_id, int(name) if is_id else 0, name
 
 
 def format_runs(runs: Iterable[RunDir]) -> str:
     """Runs as a user would name them: ``1-3, 7, baseline``."""
-    distinct = set(runs)
-    ids = sorted(run.id for run in distinct if run.id is not None)
-    names = sorted(run.path.name for run in distinct if run.id is None)
-    return ", ".join([*_ranges(ids), *names]) or "none"
+    names = sorted({run.path.name for run in runs}, key=sort_key)
+    ids = [int(name) for name in names if is_run_id(name)]
+    return ", ".join([*_ranges(ids), *names[len(ids) :]]) or "none"
 
 
 def pluralize(number: int, what: str) -> str:
@@ -44,8 +48,8 @@ def pluralize(number: int, what: str) -> str:
 
 def _ranges(ids: Sequence[int]) -> Iterator[str]:
     start = 0
-    for at, number in enumerate(ids, start=1):
-        if at == len(ids) or ids[at] != number + 1:
+    for stop, number in enumerate(ids, start=1):
+        if stop == len(ids) or ids[stop] != number + 1:
             first = ids[start]
             yield str(first) if first == number else f"{first}-{number}"
-            start = at
+            start = stop

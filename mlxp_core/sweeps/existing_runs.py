@@ -73,9 +73,9 @@ def plan_sweep(
         different = _different_values(runs, configs[index], partial(resolve, index))
         candidates[index] = [run for run in runs if run not in different]
         other_values |= different
-    states = {run: RunState.load(run) for runs in candidates.values() for run in runs}
-    ours = {run: state for run, state in states.items() if _program(state) in {policy.program, None}}
-    refresh(ours.values())
+    loaded = (RunState.load(run) for run in {run: None for runs in candidates.values() for run in runs})
+    refreshed, _ = refresh(state for state in loaded if _program(state) in {policy.program, None})
+    ours = {state.run: state for state in refreshed}
     return assign_runs(
         [[ours[run] for run in candidates[index] if run in ours] for index in range(len(configs))],
         policy,

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from mlxp_core.errors import MlxpError
 from mlxp_core.runs.code_version import CodeVersion, SnapshotMode
-from mlxp_core.runs.layout import LogDir, RunDir
+from mlxp_core.runs.layout import CodeDir, LogDir, RunDir, SubmissionDir
 from mlxp_core.runs.listing import list_runs
-from mlxp_core.runs.state import RunState, is_open
+from mlxp_core.runs.state import RunState
 from mlxp_core.runs.submission_record import read_manifest
 from mlxp_core.versioning.availability import find_version, missing_objects_reason, unreferenced_reason
 
@@ -72,7 +72,7 @@ def all_runs(log_dir: LogDir) -> list[RunDir]:
     runs = dict.fromkeys(list_runs(log_dir))
     if log_dir.submissions.is_dir():
         for folder in sorted(log_dir.submissions.iterdir()):
-            runs.update(dict.fromkeys(run for run in read_manifest(folder) if run.info.exists()))
+            runs.update(dict.fromkeys(run for run in read_manifest(SubmissionDir(folder)) if run.info.exists()))
     return list(runs)
 
 
@@ -98,7 +98,7 @@ def _inspect(path: Path, versions: Sequence[_RunVersion], repositories: Iterable
     using = [(state, version) for state, version in versions if _uses(state, version, path)]
     same = [version for _, version in using if version.commit == path.name]
     snapshots = [str(version.snapshot) for version in same if version.snapshot]
-    captured = path.with_name(f"{path.name}.diff").exists()
+    captured = CodeDir(path.parent).diff(path.name).exists()
     size, made, used = _measure(path)
     return CodeCopy(
         path=path,
@@ -125,7 +125,7 @@ def _uses(state: RunState, version: CodeVersion, path: Path) -> bool:
 
 def _may_still_run(state: RunState) -> bool:
     """A run that has not ended, or may not have, or may start again: one that gave way and is still in the queue."""
-    may_start = is_open(state) or bool(state.submission.get("stuck"))
+    may_start = state.may_change or bool(state.submission.stuck)
     return not state.has_ended or not state.is_current or state.submission_unresolved or may_start
 
 

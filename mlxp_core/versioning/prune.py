@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlxp_core.runs.layout import LogDir
+from mlxp_core.runs.layout import CodeDir, LogDir
 from mlxp_core.runs.state import RunState
 from mlxp_core.versioning.copies import COMMIT_NAME, CodeCopy, Inventory, list_copies
 from mlxp_core.versioning.export import remove_tree
@@ -112,9 +112,9 @@ def _remove(path: Path, *, keep_links: bool) -> bool:
         except OSError:  # the launch has made it again
             _discard(aside)
         return False
-    path.with_name(f"{path.name}.diff").unlink(missing_ok=True)
+    CodeDir(path.parent).diff(path.name).unlink(missing_ok=True)
     if not keep_links:
-        _discard(path.with_name(f"{path.name}.path"))
+        _discard(CodeDir(path.parent).links(path.name))
     _discard(aside)
     return not aside.exists()
 
@@ -142,9 +142,10 @@ def _is_leftover(path: Path, named: Collection[str], *, own: bool) -> bool:
     if _PRUNED.fullmatch(path.name):
         # elsewhere the prune of another log directory may be at it: a rename changes the folder's ctime
         return own or now - stat.st_ctime > _YOUNG
-    if path.suffix in {".diff", ".path"} and COMMIT_NAME.fullmatch(path.stem) and age > _YOUNG:
-        is_needed = path.suffix == ".path" and path.stem in named
-        return not is_needed and not path.with_suffix("").exists()
+    folder, commit = CodeDir(path.parent), path.stem
+    if path in {folder.diff(commit), folder.links(commit)} and COMMIT_NAME.fullmatch(commit) and age > _YOUNG:
+        is_needed = path == folder.links(commit) and commit in named
+        return not is_needed and not folder.copy(commit).exists()
     return False
 
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 from mlxp_core.atomic_files import write_atomic
 from mlxp_core.errors import ConfigurationError, NoRepositoryError, SnapshotError
 from mlxp_core.runs.code_version import CodeVersion, SnapshotMode
-from mlxp_core.runs.layout import LogDir, RunDir
+from mlxp_core.runs.layout import CodeDir, LogDir, RunDir
 from mlxp_core.versioning.capture import commit_work_tree, hidden_changes
 from mlxp_core.versioning.export import publish_copy
 from mlxp_core.versioning.git import FileChange, Repository, WorkTreeStatus, commit_files, find_repository, run_git
@@ -127,7 +127,7 @@ class FrozenCode:
     @property
     def links(self) -> Path:
         """A folder beside the copy for links into it, to packages whose folder has another name than they."""
-        return self.copy.with_name(f"{self.copy.name}.path")
+        return CodeDir(self.copy.parent).links(self.copy.name)
 
     def map_path(self, path: Path) -> Path:
         """Translate a path of the work tree to the copy; a path outside of the repository stays as it is."""
@@ -316,7 +316,7 @@ def _size(path: Path, enough: int) -> int:
 def _publish_diff(version: WorkTreeVersion, copy: Path) -> Path | None:
     if not version.diff:
         return None
-    path = copy.with_name(f"{copy.name}.diff")
+    path = CodeDir(copy.parent).diff(copy.name)
     if not path.exists():
         write_atomic(path, version.diff)
     return path

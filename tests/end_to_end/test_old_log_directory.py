@@ -27,7 +27,8 @@ JOB = """\
 echo ${{MLXP_SUB:+set}} ${{MLXP_SUB_AT-none}} $(test "$MLXP_SUB" = in-a-job; echo $?) >>{seen}
 python main.py lr=11
 """
-# status, job, attempt, exit code, reason, overrides; as `mlxp status` of version 0.1.0 had them
+# status, job, attempt, exit code, reason, overrides; as `mlxp status` of version 0.1.0 had them, but for run 7, of
+# which it gave the status once more as the reason
 RUNS = {
     "1": ("COMPLETE", "local 1_1", 1, 0, "", ["lr=0.5"]),
     "2": ("COMPLETE", "local 1_2", 1, 0, "", ["lr=0.25"]),
@@ -42,7 +43,7 @@ RUNS = {
     "4": ("COMPLETE", "local 4", 2, 0, "", ["lr=1", "needs=data/of_4"]),
     "5": ("COMPLETE", "local 5_1", 1, 0, "", ["lr=2", "needs=data/of_5", "wait=True"]),
     "6": ("CANCELLED", "local 5_2", 1, None, "", ["lr=4", "needs=data/of_5", "wait=True"]),
-    "7": ("LOST", "local 6", 1, None, "LOST", ["lr=16", "needs=data/of_7", "wait=True"]),
+    "7": ("LOST", "local 6", 1, None, "", ["lr=16", "needs=data/of_7", "wait=True"]),
     "8": ("PENDING", None, 1, None, "not submitted", ["lr=3"]),
     "9": ("PENDING", None, 1, None, "not submitted", ["lr=6"]),
     "10": (

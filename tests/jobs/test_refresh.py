@@ -19,6 +19,7 @@ from support import read_yaml
 from mlxp_core.errors import CommandError, ConfigurationError
 from mlxp_core.jobs import cancel, refresh
 from mlxp_core.jobs.resubmit import resubmit
+from mlxp_core.runs import submission_record
 from mlxp_core.runs.layout import LogDir, RunDir
 from mlxp_core.runs.listing import list_runs
 from mlxp_core.runs.process import current_user
@@ -177,10 +178,9 @@ def test_without_its_accounting_a_scheduler_is_believed_for_what_its_queue_shows
     waits, gone = submitted(log_dir, 1), submitted(log_dir, 2, job_id="8", starts=1, info={"status": "RUNNING"})
     client(clients, "squeue", "echo '7|1|PENDING|Resources|x'")
     client(clients, "sacct", "echo 'slurmdbd is down' >&2; exit 1")
-    standings = [RunState.load(waits), RunState.load(gone)]
-    (silence,) = refresh.refresh(standings)
-    assert "slurmdbd is down" in silence.why
-    assert [(one.status, one.is_current) for one in standings] == [("PENDING", True), ("RUNNING", False)]
+    states, (scheduler,) = refresh.refresh([RunState.load(waits), RunState.load(gone)])
+    assert "slurmdbd is down" in scheduler.why
+    assert [(state.status, state.is_current) for state in states] == [("PENDING", True), ("RUNNING", False)]
     assert note(waits)["reason"] == "Resources"
 
 
@@ -250,9 +250,9 @@ def test_a_run_of_another_user_or_from_another_machines_queue_is_left_as_it_is(c
     """Bug: LOST, for a colleague's runs that squeue does not list, or those of another machine's local queue."""
     colleague = submitted(log_dir, 1, starts=1, info={"status": "RUNNING"}, user="somebody-else")
     elsewhere = submitted(log_dir, 2, scheduler="local", hostname="elsewhere.example")
-    standings = [RunState.load(colleague), RunState.load(elsewhere)]
-    assert refresh.refresh(standings) == []
-    assert [(one.status, one.is_current) for one in standings] == [("RUNNING", False), ("PENDING", False)]
+    states, unreachable = refresh.refresh([RunState.load(colleague), RunState.load(elsewhere)])
+    assert unreachable == []
+    assert [(state.status, state.is_current) for state in states] == [("RUNNING", False), ("PENDING", False)]
     assert calls(clients) == []
 
 
@@ -284,11 +284,12 @@ def test_a_submission_of_which_nothing_was_known_is_found(clients: Path, log_dir
 def test_an_answer_does_not_undo_what_happened_meanwhile(clients: Path, log_dir: LogDir) -> None:
     """Bug: `mlxp status` that hung takes away the job id of a run that was submitted again meanwhile."""
     run = submitted(log_dir, 1)
-    standings = [RunState.load(run)]
+    before = RunState.load(run)
     submitted(log_dir, 1, job_id="8", script="/other/job.sh")
     client(clients, "squeue", "echo '7|1|CANCELLED|None|x'")
-    refresh.refresh(standings)
+    (state,), _ = refresh.refresh([before])
     assert (note(run)["job_id"], note(run)["state"]) == ("8", None)
+    assert (state.submission.job_id, before.submission.job_id) == ("8", "7")
 
 
 def test_a_folder_that_may_not_be_written_can_be_looked_at(
@@ -301,10 +302,10 @@ def test_a_folder_that_may_not_be_written_can_be_looked_at(
     def refuse(*_: object) -> None:
         raise PermissionError("not yours")
 
-    monkeypatch.setattr(refresh, "write_yaml", refuse)
-    standings = [RunState.load(run)]
-    assert refresh.refresh(standings) == []
-    assert standings[0].status == "CANCELLED"
+    monkeypatch.setattr(submission_record, "write_yaml", refuse)
+    (state,), unreachable = refresh.refresh([RunState.load(run)])
+    assert unreachable == []
+    assert state.status == "CANCELLED"
 
 
 def test_runs_that_share_a_job_are_cancelled_together_or_not_at_all(clients: Path, log_dir: LogDir) -> None:

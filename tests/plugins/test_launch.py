@@ -593,8 +593,9 @@ def test_the_value_of_a_job_that_was_left_cannot_be_taken_for_a_number() -> None
     """Bug: a sweeper that optimises over handles."""
     from hydra_plugins.mlxp._results import SubmittedJob
     from mlxp_core.runs.layout import RunDir
+    from mlxp_core.runs.submission_record import QueuedJob
 
-    handle = SubmittedJob(RunDir(Path("/logs/3")), "slurm", "42", 3)
+    handle = SubmittedJob(QueuedJob(RunDir(Path("/logs/3")), "slurm", "42", 3))
     assert (handle.run_id, repr(handle)) == (
         3,
         "<SubmittedJob run 3, slurm job 42_3; left without waiting for its value>",

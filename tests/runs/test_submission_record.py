@@ -11,7 +11,7 @@ from mlxp_core.atomic_files import write_atomic
 from mlxp_core.errors import ConfigurationError, SubmissionUnclearError
 from mlxp_core.jobs.reconcile import find_queued, find_started_job
 from mlxp_core.runs.layout import RunDir
-from mlxp_core.runs.submission_record import QueuedJob, is_unresolved, load_submission, queued_job
+from mlxp_core.runs.submission_record import QueuedJob, SubmissionRecord
 
 TIME = 'time: "2026-11-25T18:00:00+00:00"'
 
@@ -28,13 +28,13 @@ def test_what_the_submitting_side_writes_is_read(tmp_path: Path) -> None:
     run = run_with(
         tmp_path, f'{{scheduler: pbs, job_id: "12[]", array_index: 3, script: /a/job.sh, user: null, {TIME}}}'
     )
-    assert queued_job(run, load_submission(run)) == QueuedJob(run, "pbs", "12[]", 3)
+    assert QueuedJob.from_record(run, SubmissionRecord.load(run)) == QueuedJob(run, "pbs", "12[]", 3)
     run.submission.write_text(f"{{scheduler: slurm, job_id: null, script: /a/job.sh, state: null, {TIME}}}")
-    assert is_unresolved(load_submission(run))
+    assert SubmissionRecord.load(run).is_unresolved
     run.submission.write_text("{job_id: null, state: FAILED, error: not submitted}")
-    assert not is_unresolved(load_submission(run))
+    assert not SubmissionRecord.load(run).is_unresolved
     run.submission.unlink()
-    assert load_submission(run) == {}
+    assert SubmissionRecord.load(run).is_empty
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,108 @@ def test_what_nobody_of_us_has_written_is_refused_by_name(tmp_path: Path, text: 
     """Bug: a stack trace of `mlxp status`; `scancel --user=me` because another one's log directory says so."""
     run = run_with(tmp_path, text)
     with pytest.raises(ConfigurationError) as caught:
-        load_submission(run)
+        SubmissionRecord.load(run)
     assert names in str(caught.value)
     assert str(run.submission) in str(caught.value)
+
+
+# as the version before SubmissionRecord wrote them: submitted; refused; cancelled before it was asked for; not yet
+WRITTEN = (
+    """scheduler: slurm
+script: /logs/.mlxp/submissions/1/job.sh
+name: null
+hostname: login1
+user: me
+time: '2026-11-25T18:00:00+00:00'
+job_id: '42'
+state: RUNNING
+array_index: 3
+packed: 1
+attempt: 2
+own_id: '57'
+reason: None
+stuck: false
+state_time: '2026-11-25T18:10:00+00:00'
+cancel_time: '2026-11-25T18:20:00+00:00'
+""",
+    """scheduler: sge
+script: /logs/.mlxp/submissions/1/job.sh
+name: main-01abc
+hostname: login1
+user: me
+time: '2026-11-25T18:00:00+00:00'
+job_id: null
+state: FAILED
+error: 'qsub has refused it: no such queue'
+array_index: null
+packed: 1
+attempt: 1
+""",
+    """scheduler: slurm
+script: /logs/.mlxp/submissions/1/job.sh
+name: main-01abc
+hostname: login1
+user: me
+time: '2026-11-25T18:00:00+00:00'
+job_id: '42'
+state: CANCELLED
+array_index: null
+packed: 1
+attempt: 1
+cancel_time: '2026-11-25T18:00:01+00:00'
+reason: cancelled before it had started
+state_time: '2026-11-25T18:00:02+00:00'
+""",
+    """job_id: null
+time: '2026-11-25T18:00:00+00:00'
+state: FAILED
+attempt: 1
+error: not submitted, after another submission had failed
+""",
+    """state: FAILED
+attempt: 1
+""",
+)
+
+
+@pytest.mark.parametrize("text", WRITTEN)
+def test_a_record_is_written_as_earlier_versions_wrote_it(tmp_path: Path, text: str) -> None:
+    """Bug: a key, an order or a null that is lost as a file is written again."""
+    run = run_with(tmp_path, text)
+    SubmissionRecord.load(run).save(run)
+    assert run.submission.read_text() == text
+
+
+def test_a_record_is_written_with_what_is_known_of_a_submission(tmp_path: Path) -> None:
+    """Bug: other keys, or another order, in new files than in those of earlier versions."""
+    run = run_with(tmp_path, "")
+    record = SubmissionRecord(
+        scheduler="slurm",
+        script="/logs/.mlxp/submissions/1/job.sh",
+        name=None,
+        hostname="login1",
+        user="me",
+        time="2026-11-25T18:00:00+00:00",
+        array_index=3,
+        packed=1,
+        attempt=2,
+    )
+    record.save(run)
+    submitted = ("job_id: '42'\nstate: RUNNING", "job_id: null\nstate: null")
+    assert run.submission.read_text() == WRITTEN[0].replace(*submitted).partition("own_id")[0]
+    loaded = SubmissionRecord.load(run)
+    assert loaded == record
+    changes = {"job_id": "42", "state": "RUNNING", "own_id": "57", "reason": "None", "stuck": False}
+    later = loaded.updated(**changes, state_time="2026-11-25T18:10:00+00:00")
+    later.updated(cancel_time="2026-11-25T18:20:00+00:00").save(run)
+    assert run.submission.read_text() == WRITTEN[0]
+
+
+def test_what_a_later_version_has_recorded_is_kept(tmp_path: Path) -> None:
+    """Bug: `mlxp status` of this version removes what a newer one relies on."""
+    run = run_with(tmp_path, f"{{scheduler: slurm, job_id: '1', novel: [1], {TIME}}}")
+    SubmissionRecord.load(run).updated(state="RUNNING").save(run)
+    assert "novel:\n- 1\n" in run.submission.read_text()
 
 
 @pytest.mark.parametrize(
