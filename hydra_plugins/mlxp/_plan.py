@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,9 @@ from mlxp_core.scheduler import load_scheduler
 from mlxp_core.versioning.python_path import python_path
 
 log = logging.getLogger(__name__)
+
+# options that mlxp.yaml has in `order`, by which a run is submitted again; there the header has the template's lines
+_IN_ORDER = {field.name for field in fields(SubmitSpec)} - {"header"}
 
 
 @dataclass(frozen=True)
@@ -202,7 +205,11 @@ class SharedFields:
             version=replace(code.recorded, function_hash=program.function_hash),
             settings={
                 "version": __version__,
-                "launcher": {**vars(options), "setup": list(options.setup), "launch_dir": str(launch_dir)},
+                "launcher": {
+                    **{key: value for key, value in vars(options).items() if key not in _IN_ORDER},
+                    "setup": list(options.setup),
+                    "launch_dir": str(launch_dir),
+                },
             },
         )
 

@@ -41,6 +41,15 @@ def test_jobs_are_submitted_and_left_and_run_in_their_folders(project: Project, 
         assert (project.logs / name / "log.stderr").read_text() == ""
 
 
+def test_mlxp_yaml_says_each_thing_once(project: Project) -> None:
+    """Bug: two places that say how a run is submitted, of which `mlxp rerun` reads one and its user edits the other."""
+    project.run(*WAIT, "seed=1", "hydra.launcher.pack=2")
+    settings = read_yaml(project.logs / "1" / "metadata" / "mlxp.yaml")
+    assert settings["order"]["pack"] == 2
+    assert settings["launcher"]["snapshot"] == "auto"
+    assert settings["launcher"].keys() & settings["order"].keys() == {"header"}  # the option, and what came of it
+
+
 def test_every_job_runs_the_commit_however_the_files_change_meanwhile(project: Project, tmp_path: Path) -> None:
     """Bug: a job that starts later imports what was edited since."""
     first, flag = project.commit_hash(), tmp_path / "flag"
