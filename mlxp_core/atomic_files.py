@@ -1,4 +1,4 @@
-"""Files that are whole or absent. The only module that writes whole files into a log directory.
+"""Files that are whole or absent.
 
 A file is written beside its place and renamed onto it, so a reader sees the old or the new one, never a half.
 """

@@ -1,4 +1,4 @@
-"""Every error that this package raises. The only module that defines exceptions.
+"""The errors of this package that callers may catch.
 
 MlxpError
   NoActiveRunError (RuntimeError)       current_run() outside a run

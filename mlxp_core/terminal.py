@@ -1,4 +1,4 @@
-"""Whether somebody sits at this process's terminal."""
+"""Tell whether somebody at a terminal can answer."""
 
 from __future__ import annotations
 

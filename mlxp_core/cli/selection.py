@@ -1,4 +1,4 @@
-"""Which runs a command is about: ids and ranges, names, a query; and the options that say so."""
+"""Select the runs of a command by ids and ranges, names or a query; and the options for that."""
 
 from __future__ import annotations
 

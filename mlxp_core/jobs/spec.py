@@ -1,4 +1,4 @@
-"""How a run is submitted: kept in its folder, so that it can be submitted again as it was."""
+"""The specification of a run's submission, kept in its folder so that it can be submitted again as it was."""
 
 from __future__ import annotations
 

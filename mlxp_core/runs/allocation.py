@@ -1,4 +1,4 @@
-"""Run ids: 1, 2, 3, … as folder names. The only module that decides which id a run gets.
+"""Allocate run ids: 1, 2, 3, … as folder names.
 
 Creating the folder ``<log_dir>/<id>`` is the lock: mkdir succeeds for one process only, on local disks and on NFS.
 No lock file is needed, so nothing stays locked when a process dies.

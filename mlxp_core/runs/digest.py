@@ -1,4 +1,4 @@
-"""What a run's metadata says, once more and in JSON, so that readers need not parse YAML. Its only writer.
+"""Write the digest of a run: its metadata once more, in JSON, so that readers need not parse YAML.
 
 ``metadata/digest.jsonl`` has five lines, each JSON. The first is what is a run's own: ``config`` and ``info`` are
 config.yaml and info.yaml, with the stamp of the file (files.stamp_of), its checksum, and its values in a list;

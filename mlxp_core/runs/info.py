@@ -1,4 +1,4 @@
-"""What info.yaml says of a run: the values that its fields take. Pure: plain values in, plain values out."""
+"""The content of info.yaml at each stage of a run. Pure: plain values in, plain values out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is the process that wrote a run still alive? The only module that looks at other processes."""
+"""Identify processes, and tell whether the one that wrote a run is still alive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run's task function returned, for a launch that waits for it: plain values, as JSON, which executes nothing.
+"""Store what a task function returned, for a launch that waits: plain values, as JSON, which executes nothing.
 
 Written before the run is COMPLETE, so that whoever sees that finds it.
 """

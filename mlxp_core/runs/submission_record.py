@@ -1,4 +1,4 @@
-"""What a run's submission.yaml says: read, checked and written here.
+"""Read, check and write a run's submission.yaml.
 
 A log directory may be another user's, and a job's id goes into commands: what is not as the submitting side writes it
 is not used.
