@@ -15,7 +15,7 @@ from mlxp_core.scheduler.base import Scheduler
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """What is submitted in one piece: one job, or an array of them, each for one run or for several side by side."""
+    """A submission in one piece: one job, or an array of them, each for one run or for several side by side."""
 
     tasks: Sequence[Sequence[RunDir]]
     name: str

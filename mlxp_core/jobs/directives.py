@@ -36,10 +36,10 @@ def array_arguments(
 
 def shell_path(shebang: str) -> str:
     """The shell of a script's first line, for a scheduler that does not read it: ``/usr/bin/env bash`` too."""
-    shell, *more = shebang[2:].split()
+    shell, *arguments = shebang[2:].split()
     if shell.rpartition("/")[2] != "env":
         return shell
-    return shutil.which(more[-1]) or f"/bin/{more[-1]}"
+    return shutil.which(arguments[-1]) or f"/bin/{arguments[-1]}"
 
 
 def requeue_command(header: Sequence[str], scheduler: Scheduler) -> str:
@@ -49,7 +49,7 @@ def requeue_command(header: Sequence[str], scheduler: Scheduler) -> str:
 
 
 def output_redirects(header: Sequence[str], scheduler: Scheduler) -> str:
-    """Where a job's output goes: into its run, but for what the user's own directives send elsewhere."""
+    """Redirections of a job's output: into its run, but for what the user's own directives send elsewhere."""
     has = {option.sets: _has(header, scheduler, option) for option in scheduler.options}
     out = "" if has.get("stdout") else ' >>"$1/log.stdout"'
     if scheduler.joins_streams is not None and scheduler.joins_streams.search(_options_of(header, scheduler)):
@@ -64,7 +64,7 @@ def redirecting_directives(header: Sequence[str], scheduler: Scheduler) -> list[
 
 
 def is_identifiable(header: Sequence[str], scheduler: Scheduler) -> bool:
-    """Whether a submission can be found again in the queue: by its script, or by a name that the user has not set."""
+    """Tell whether a submission can be found again in the queue: by its script, or by a name that is ours."""
     told_by = [option for option in scheduler.options if "{name}" in option.text][-1]
     return scheduler.reports_script or not _has(header, scheduler, told_by)
 
@@ -85,8 +85,8 @@ def sanitize_job_name(name: str) -> str:
 
 def added_directives(header: Sequence[str], scheduler: Scheduler, values: Mapping[str, str]) -> list[str]:
     """The pack's own directives, those that the user has not."""
-    own = [option for option in scheduler.options if not _has(header, scheduler, option)]
-    return [f"{scheduler.directive_like(header)} {option.text.format(**values)}" for option in own]
+    added = [option for option in scheduler.options if not _has(header, scheduler, option)]
+    return [f"{scheduler.directive_like(header)} {option.text.format(**values)}" for option in added]
 
 
 def _has(header: Sequence[str], scheduler: Scheduler, option: Option) -> bool:
@@ -97,9 +97,9 @@ def _own_name(scheduler: Scheduler, header: Sequence[str]) -> str | None:
     """The name that the user's header gives the job."""
     (spellings,) = (option.yields_to for option in scheduler.options if option.sets == "name")
     for spelling in spellings:
-        found = re.search(rf"""(?:^|\s){re.escape(spelling)}[=\s]+("[^"]*"|\S+)""", _options_of(header, scheduler))
-        if found:
-            return found[1].strip('"')
+        match = re.search(rf"""(?:^|\s){re.escape(spelling)}[=\s]+("[^"]*"|\S+)""", _options_of(header, scheduler))
+        if match:
+            return match[1].strip('"')
     return None
 
 

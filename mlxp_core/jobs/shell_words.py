@@ -31,31 +31,31 @@ class Simple:
     words: tuple[str, ...]
 
     def names(self, program: str) -> bool:
-        """Whether a word is the program, or holds it, as a quoted command line does."""
+        """Tell whether a word is the program, or holds it, as a quoted command line does."""
         return any(re.search(rf"(?<![\w.]){re.escape(program)}(?![\w.])", word) for word in self.words)
 
     def interpreter(self, program: str) -> int | None:
-        """Where in the line stands what runs the program: ``srun python -u main.py``, ``./main.py``."""
+        """The place in the line of what runs the program: ``srun python -u main.py``, ``./main.py``."""
         files = [PurePath(word).name for word in self.words]
         if files.count(program) != 1 or self.words[0] in SHELL_BUILTINS:
             return None
-        at = files.index(program)
-        before = [index for index in range(at) if re.fullmatch(r"python[\d.]*", files[index])]
+        position = files.index(program)
+        before = [index for index in range(position) if re.fullmatch(r"python[\d.]*", files[index])]
         if before:
             return self.starts[before[-1]]
-        return self.starts[0] if at == 0 else None
+        return self.starts[0] if position == 0 else None
 
 
 def simple_commands(line: str) -> list[Simple]:
     """The simple commands of a line, split at its operators; an operator makes the line more than one command."""
-    found: list[Simple] = []
+    commands: list[Simple] = []
     starts: list[int] = []
     words: list[str] = []
-    at = 0
-    while at < len(line.rstrip()):
-        token = _TOKEN.match(line, at)
+    position = 0
+    while position < len(line.rstrip()):
+        token = _TOKEN.match(line, position)
         if token is None:  # an open quote: the rest is no command that could be replaced
-            found.append(Simple((at,), (line[at:],)))
+            commands.append(Simple((position,), (line[position:],)))
             break
         word = token["word"]
         if word is not None and word.startswith("#"):
@@ -65,17 +65,17 @@ def simple_commands(line: str) -> list[Simple]:
             words.append(_PIECE.sub(_unquoted, word))
         else:
             if words:
-                found.append(Simple(tuple(starts), tuple(words)))
+                commands.append(Simple(tuple(starts), tuple(words)))
             starts, words = [], []
-            found.append(Simple((token.start("operator"),), (token["operator"],)))
-        at = token.end()
+            commands.append(Simple((token.start("operator"),), (token["operator"],)))
+        position = token.end()
     if words:
-        found.append(Simple(tuple(starts), tuple(words)))
-    return found
+        commands.append(Simple(tuple(starts), tuple(words)))
+    return commands
 
 
 def _unquoted(piece: re.Match[str]) -> str:
-    """What a shell makes of a quoted piece of a word, but for what it expands."""
+    """Unquote a piece of a word as a shell does, but for what it expands."""
     if piece["double"] is not None:
         return re.sub(r'\\([$`"\\])', r"\1", piece["double"])
     return piece["single"] if piece["single"] is not None else piece["escaped"]

@@ -1,4 +1,4 @@
-"""Reads the user's template: a native job script, taken apart. Text in, plain values out.
+"""Read the user's template: a native job script, taken apart. Text in, plain values out.
 
 Its directives and its set-up lines go into every job as they are, byte for byte and in order; the line that starts the
 program is replaced by the job's own command. A line that names the program in any other way is an error, for it
@@ -38,7 +38,7 @@ class Template:
 
     @property
     def interpreter(self) -> str:
-        """What runs the script, as text for a shell."""
+        """The program that runs the script, as text for a shell."""
         return self.shebang[2:].strip()
 
 
@@ -48,22 +48,22 @@ def read_template(text: str, scheduler: Scheduler, program: str, *, source: str 
     ``program`` is how the program is called: a script's file name, or the module of ``python -m``. Raises
     ConfigurationError for a script that is another scheduler's, or no shell's.
     """
-    found = take_directives(text, scheduler, source=source)
-    rest = [(line, at in found.documents) for at, line in enumerate(found.lines) if at not in found.taken]
-    setup, prefix, after = _split_at_program(rest, program, source)
+    native = take_directives(text, scheduler, source=source)
+    lines = [(line, index in native.documents) for index, line in enumerate(native.lines) if index not in native.taken]
+    setup, prefix, after = _split_at_program(lines, program, source)
     return Template(
-        found.shebang,
-        found.header,
+        native.shebang,
+        native.header,
         trim(setup),
         prefix,
         trim(after),
-        found.ignored,
+        native.ignored,
     )
 
 
 @dataclass(frozen=True)
 class Directives:
-    """What a native job script says to the scheduler, and where."""
+    """The directives of a native job script, and where its lines are."""
 
     shebang: str
     header: tuple[str, ...]
@@ -81,21 +81,21 @@ def take_directives(text: str, scheduler: Scheduler, *, source: str = "the templ
         shebang = lines.pop(0).rstrip()
         _check_shell(shebang, source)
     inside = _in_here_documents(lines)
-    directives = [at for at, line in enumerate(lines) if is_directive(line, scheduler)]
+    directives = [index for index, line in enumerate(lines) if is_directive(line, scheduler)]
     header, ignored = directives, []
     if not scheduler.directives_anywhere:
         top = len(list(takewhile(lambda line: not line.strip() or line.startswith("#"), lines)))
-        header = [at for at in directives if at < top]
-        ignored = [at for at in directives if at >= top and at not in inside]
+        header = [index for index in directives if index < top]
+        ignored = [index for index in directives if index >= top and index not in inside]
     if not directives:
         _check_not_of_another(lines, scheduler, source)
     return Directives(
         shebang,
-        tuple(lines[at] for at in header),
-        tuple(lines[at] for at in ignored),
+        tuple(lines[index] for index in header),
+        tuple(lines[index] for index in ignored),
         tuple(lines),
         # a line of a here-document is data, which stays where it is, also where the scheduler takes it for a directive
-        frozenset(at for at in directives if at not in inside),
+        frozenset(index for index in directives if index not in inside),
         frozenset(inside),
     )
 
@@ -121,7 +121,7 @@ def add_setup(template: Template, lines: Iterable[str]) -> Template:
 
 
 def is_directive(line: str, scheduler: Scheduler) -> bool:
-    """Whether a line is a directive of the scheduler."""
+    """Tell whether a line is a directive of the scheduler."""
     # "#SBATCH--time=3" is one as well; "#SBATCHX" is a comment, "##SBATCH" does not start with it
     return any(
         line.startswith(prefix) and not line[len(prefix) : len(prefix) + 1].isalnum() for prefix in scheduler.directives
@@ -129,19 +129,19 @@ def is_directive(line: str, scheduler: Scheduler) -> bool:
 
 
 def _in_here_documents(lines: Sequence[str]) -> set[int]:
-    """Which lines are the text of a here-document, up to the word that ends it."""
+    """The indices of lines that are the text of a here-document, up to the word that ends it."""
     inside: set[int] = set()
     ends: list[
         tuple[str, bool]
     ] = []  # of those that the last command has begun: the word, and whether tabs may precede
-    for at, line in enumerate(lines):
+    for index, line in enumerate(lines):
         if ends:
-            inside.add(at)
+            inside.add(index)
             word, indented = ends[0]
             if (line.lstrip("\t") if indented else line) == word:
                 ends.pop(0)
         elif not line.startswith("#"):
-            ends = [(found["word"], bool(found["tabs"])) for found in _HERE_DOCUMENT.finditer(_without_quotes(line))]
+            ends = [(start["word"], bool(start["tabs"])) for start in _HERE_DOCUMENT.finditer(_without_quotes(line))]
     return inside if not ends else set()  # one that never ends: what looked like it was none
 
 

@@ -26,9 +26,9 @@ _LONG_WITH_VALUE = frozenset(
 
 
 def command_index(arguments: list[str], path: str) -> int | None:
-    """Where the command begins: at the first word that can be run. The value of an option is one only if no other is.
+    """The index of the first word that can be run, where the command begins; None where there is none.
 
-    None where there is none.
+    The value of an option is such a word only if no other is.
     """
     words = [index for index, word in enumerate(arguments) if word[:1] not in {"-", ""}]
     runnable = [index for index in words if shutil.which(arguments[index], path=path)]

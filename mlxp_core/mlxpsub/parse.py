@@ -43,7 +43,7 @@ class JobScript:
         return [self.lines[index] for index in lines if index not in self.directives]
 
     def line_number(self, number: int) -> int:
-        """Where a part starts in the file, from 1."""
+        """The number of a part's first line in the file, from 1."""
         return self.parts[number].first + self.offset + 1
 
 

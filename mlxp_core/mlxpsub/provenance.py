@@ -53,7 +53,10 @@ def derived_from_job(script: JobScript, number: int, job_names: Iterable[str]) -
 
 
 def _assignments(text: str) -> Iterator[tuple[str, str]]:
-    """What is put into variables: names and words; those of an array each for itself, those of $(…) in such each."""
+    """Names of variables, with the words that are put into them.
+
+    Those of an array each for itself, those of $(…) in such each.
+    """
     array, substituted = "", False
     for line in text.split("\n"):
         last = ""

@@ -45,7 +45,7 @@ class Script:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a script; events in the order in which they were told."""
+    """The outcome of a script; events in the order in which they were told."""
 
     shell_code: int
     submitted: Sequence[Event]
@@ -62,7 +62,7 @@ class Outcome:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no program had anything to submit."""
+        """True where no program had anything to submit."""
         return not (self.submitted or self.planned or self.complete)
 
     @property

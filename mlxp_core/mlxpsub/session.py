@@ -31,7 +31,7 @@ _SHELL_VARIABLES = frozenset({"_", "SHLVL", "PWD", "OLDPWD"})
 
 @dataclass(frozen=True)
 class Session:
-    """What mlxpsub tells the programs of a script."""
+    """A call of mlxpsub, as the programs of its script know it."""
 
     folder: Path
     directory: Path  # where the script is run
@@ -76,7 +76,7 @@ class Session:
         _append(self.folder / "events", {"event": event, **fields})
 
     def events(self, event: str) -> list[dict[str, Any]]:
-        """What has been told."""
+        """All that has been told of one kind, in order."""
         return [entry for entry in _lines(self.folder / "events") if entry["event"] == event]
 
     def unfinished(self) -> list[dict[str, Any]]:
@@ -102,7 +102,7 @@ class Session:
                     file.write("".join(f"{number}\n" for number in numbers).encode())
 
     def unregistered_processes(self) -> dict[int, list[str]]:
-        """What the script has started, is still there, and has not said that it is a program: pid, and command line."""
+        """Processes of the script that still run and have not said that they are programs: pid, and command line."""
         processes = with_variable(SESSION, str(self.folder))
         started = {event["process"]["process_id"] for event in self.events("started")}
         return {pid: command for pid, command in processes.items() if pid not in started}
@@ -113,11 +113,11 @@ class Session:
 
     @property
     def stopped(self) -> bool:
-        """Whether no further program is to submit anything."""
+        """True where no further program is to submit anything."""
         return (self.folder / "stopped").exists()
 
     def next_occurrence(self, identity: str) -> int:
-        """How many launches of this call have been the same before this one: a line may be in a script twice."""
+        """The number of launches of this call that were the same before this one: a line may be in a script twice."""
         number = 0
         while True:
             try:
@@ -133,7 +133,7 @@ class Session:
         _append(self.record, {"identity": identity, "number": number, "time": info.now(), "runs": runs_to_json(runs)})
 
     def submitted_before(self, identity: str, number: int) -> tuple[str, list[QueuedJob]] | None:
-        """When and as what a call before this one, which did not come to its end, has submitted the same."""
+        """Time and runs of the same submission by a call before this one, which did not come to its end."""
         for entry in _lines(self.folder / "before"):
             if (entry["identity"], entry.get("number")) == (identity, number):
                 return entry["time"], runs_from_json(entry["runs"])
@@ -142,11 +142,11 @@ class Session:
     def user_variables(self, variables: Mapping[str, str]) -> dict[str, str]:
         """Variables without what mlxpsub itself has set, and without what was made of it."""
         ours = {SESSION, COMMAND, STARTERS}
-        rest = {name: value for name, value in variables.items() if name not in ours}
-        return self.variables.strip_from(rest, self.bin)
+        users = {name: value for name, value in variables.items() if name not in ours}
+        return self.variables.strip_from(users, self.bin)
 
     def changes(self, number: int, variables: Mapping[str, str] | None = None) -> dict[str, Change]:
-        """What a top-level command has changed of the exported variables: all of it, or up to ``variables``.
+        """The changes of a top-level command to exported variables: all of it, or up to ``variables``.
 
         But for what it makes of a job's.
         """
@@ -162,7 +162,7 @@ class Session:
         }
 
     def made_of_a_job(self, number: int, variables: Mapping[str, str]) -> list[str]:
-        """What a top-level command has exported, before ``variables`` were seen, that is made of what a job has."""
+        """Names that a top-level command has exported, before ``variables`` were seen, made of what a job has."""
         before = self._exported_at(number) or {}
         known = {SESSION, "PATH", *_SHELL_VARIABLES, *self.variables.values}
         return sorted(
@@ -211,7 +211,7 @@ def runs_to_json(runs: Sequence[QueuedJob]) -> list[list[Any]]:
 
 def runs_from_json(runs: Sequence[Sequence[Any]]) -> list[QueuedJob]:
     """Read what runs_to_json has made."""
-    return [QueuedJob(RunDir(Path(path)), *rest) for path, *rest in runs]
+    return [QueuedJob(RunDir(Path(path)), *job) for path, *job in runs]
 
 
 def _append(path: Path, entry: Mapping[str, Any]) -> None:
