@@ -29,11 +29,9 @@ def parsed(text: str) -> JobScript:
 
     def is_complete(text: str) -> bool:
         words = text.replace(";", " ; ").split()
-        opened = sum(words.count(word) for word in ("if", "case", "do", "{"))
+        opened = sum(words.count(word) for word in ("if", "case", "for", "while", "{"))
         closed = sum(words.count(word) for word in ("fi", "esac", "done", "}"))
-        return (opened == closed and words[:1] not in (["for"], ["while"])) or (
-            words[-1:] == ["done"] and opened == closed
-        )
+        return opened == closed and text.count("(") == text.count(")")
 
     return parse_script(text, load_scheduler("slurm"), is_complete, source="job.sh")
 

@@ -25,7 +25,7 @@ def template(text: str, number: int, **reached: object) -> Template:
     [
         ("python main.py seed=1", ""),
         ("srun -n $SLURM_NTASKS python main.py seed=1", "srun -n $SLURM_NTASKS "),
-        ("A='x y' srun \\\n  /usr/bin/python main.py seed=1", "A='x y' srun    /usr/bin/"[:-9]),
+        ("A='x y' srun \\\n  /usr/bin/python main.py seed=1", "A='x y' srun"),
         ('"$PYTHON" main.py $ARGS', ""),
         ("time python main.py seed=1", "time "),
         ("uv run python main.py seed=1", ""),
