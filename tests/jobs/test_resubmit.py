@@ -106,9 +106,9 @@ def launch(log_dir: LogDir, number: int, **change: Any) -> None:
 def test_a_launch_that_ends_while_another_looks_is_no_error(log_dir: LogDir, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bug: its note is listed, and gone when the time of the file is asked for: the other launch fails."""
     launch(log_dir, 1)
-    gone = log_dir.launches / "2" / "launch.yaml"
-    listed = Path.glob
-    monkeypatch.setattr(Path, "glob", lambda path, pattern: [*listed(path, pattern), gone])
+    gone = log_dir.launches / "2"
+    listed = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: iter([*listed(path), gone]))
     found = resume_launch(log_dir, "i")
     assert found is not None
     assert found.runs == (log_dir.run(1),)
