@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mlxp_core.atomic_files import stamp_at
+from mlxp_core.atomic_files import Stamp, stamp_at
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.runs.process import is_alive
 from mlxp_core.runs.reason import describe_reason, first_line
@@ -178,17 +178,24 @@ def _read_info(run: RunDir) -> tuple[Mapping[str, Any], bool | None, str]:
     def read() -> tuple[dict[str, Any], str]:
         return _read(run.info, lambda: load_yaml_or_empty(run.info), {})
 
-    stamp = stamp_at(str(run.info))
+    stamp = _stamp(run.info)
     info, problem = read()
     if info.get("status") != Status.RUNNING:
         return info, None, problem
     alive = is_alive(info)
-    if alive is not False or stamp_at(str(run.info)) == stamp:
+    if alive is not False or _stamp(run.info) == stamp:
         return info, alive, problem
     # it has ended, and written how, since the file was read; or the next attempt has begun
     process = [info.get(key) for key in ("process_id", "process_start")]
     info, problem = read()
     return info, False if process == [info.get(key) for key in ("process_id", "process_start")] else None, problem
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        return stamp_at(path)
+    except OSError:  # reading the file says what is wrong with it
+        return None
 
 
 def _read(path: Path, load: Callable[[], _Content], nothing: _Content) -> tuple[_Content, str]:

@@ -84,3 +84,40 @@ def test_a_run_that_ends_while_it_is_looked_at_is_not_lost(tmp_path: Path, monke
 
     monkeypatch.setattr(state_module, "is_alive", ends)
     assert RunState.load(run).status == "COMPLETE"
+
+
+def test_a_folder_that_may_not_be_looked_into_is_a_problem_and_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: a command that ends with PermissionError for one run of a colleague's."""
+    run = running(tmp_path, 1)
+
+    def refuse(*_: object) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(state_module, "stamp_at", refuse)
+    monkeypatch.setattr(state_module, "load_yaml_or_empty", refuse)
+    assert "info.yaml cannot be read" in RunState.load(run).problem
+
+
+def test_a_next_attempt_that_starts_while_it_is_looked_at_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: the end of one process taken for that of the next."""
+    run = running(tmp_path, 1)
+
+    def starts_again(info: dict[str, Any]) -> bool:
+        write_yaml(run.info, {**info, "process_id": 1, "attempt": 2})
+        return False
+
+    monkeypatch.setattr(state_module, "is_alive", starts_again)
+    assert RunState.load(run).status == "RUNNING"
+
+
+def test_a_lost_run_gives_no_reason_that_says_no_more_than_its_status(tmp_path: Path) -> None:
+    """Bug: LOST as the reason of LOST."""
+    run = running(tmp_path, 1)
+    record = SubmissionRecord(scheduler="local", script="/job.sh", time="2026-11-25T18:00:00+00:00", job_id="7")
+    record.updated(state="LOST", reason="LOST").save(run)
+    state = RunState.load(run)
+    assert (state.status, state.reason) == ("LOST", "")
