@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlxp_core.cli.selection import LOGS, Folder, open_log_dir
+from mlxp_core.cli.table import print_tsv
 from mlxp_core.runs.listing import format_runs, list_runs
 
 if TYPE_CHECKING:
@@ -132,12 +133,9 @@ def _fields(copy: CodeCopy) -> dict[str, object]:
 
 def _print_plain(copies: Sequence[CodeCopy]) -> None:
     """One line a copy, whole values, tabs between them."""
-    print("version", "snapshot", "made", "size", "runs", "needed_by", "problem", "path", sep="\t")
-    for copy in copies:
-        made = copy.made.isoformat(timespec="seconds")
-        cells = [copy.commit, copy.snapshot or "", made, str(copy.size), _named(copy.runs), _named(copy.needed)]
-        cells += [copy.problem, str(copy.path)]
-        print(*(cell.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n") for cell in cells), sep="\t")
+    columns = ("version", "snapshot", "made", "size", "runs", "needed_by", "problem", "path")
+    named = ({**_fields(copy), "runs": _named(copy.runs), "needed_by": _named(copy.needed)} for copy in copies)
+    print_tsv(columns, ([row[column] for column in columns] for row in named))
 
 
 def _named(runs: Sequence[RunDir]) -> str:

@@ -8,13 +8,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
 import typer
 
 from mlxp_core.cli.selection import LOGS, Folder, Names, Query, choose, matching, open_log_dir
+from mlxp_core.cli.table import print_tsv
 from mlxp_core.jobs import refresh
 from mlxp_core.runs.layout import LogDir, RunDir
 from mlxp_core.runs.listing import pluralize
@@ -124,13 +125,9 @@ def _row(state: RunState) -> Row:
 
 def _print_plain(rows: Sequence[Row]) -> None:
     """One line a run, whole values, tabs between them."""
-    columns = ("run", "status", "job", "attempt", "host", "submitted", "started", "ended", "elapsed", "reason")
-    print(*columns, "overrides", sep="\t")
-    for row in rows:
-        values = {**asdict(row), "status": _marked(row)}
-        cells = ["" if values[column] is None else str(values[column]) for column in columns]
-        cells.append(" ".join(row.overrides))
-        print(*(cell.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n") for cell in cells), sep="\t")
+    columns = [field.name for field in fields(Row) if field.name not in {"last_known", "exit_code"}]
+    values = ({**asdict(row), "status": _marked(row), "overrides": " ".join(row.overrides)} for row in rows)
+    print_tsv(columns, ([row[column] for column in columns] for row in values))
 
 
 def _show(rows: Sequence[Row], *, clear: bool) -> None:
