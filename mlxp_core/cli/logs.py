@@ -47,21 +47,9 @@ def logs(
     log_dir = open_log_dir(folder)
     runs = matching(log_dir, choose(log_dir, names), query)
     streams = ["stdout"] * (stdout or not stderr) + ["stderr"] * (stderr or not stdout)
-    out = sys.stdout.buffer
-    labelled = len(runs) > 1 or len(streams) > 1
     sources = [source for run in runs for source in _sources(log_dir, run, streams, attempt)]
-    printer = _Printer(out, labelled=labelled)
-    try:
-        for source in sources:
-            printer.print(source, source.last(lines))
-        out.flush()
-        if follow:
-            _follow(runs, sources, printer)
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-    finally:
-        for source in sources:
-            source.close()
+    printer = _Printer(sys.stdout.buffer, labelled=len(runs) > 1 or len(streams) > 1)
+    _print_sources(runs, sources, printer, lines, follow=follow)
     for run in runs:
         if not any(source.seen for source in sources if source.run == run):
             _say_why_there_is_nothing(run, attempt)
@@ -139,6 +127,22 @@ class _Printer:
             self._out.write(f"{gap}==> {source.label} <==\n".encode(errors="surrogateescape"))
         self._out.write(text)
         self._last, self._at_line_start = source, text.endswith(b"\n")
+
+
+def _print_sources(
+    runs: Sequence[RunDir], sources: Sequence[_Source], printer: _Printer, lines: int | None, *, follow: bool
+) -> None:
+    try:
+        for source in sources:
+            printer.print(source, source.last(lines))
+        sys.stdout.buffer.flush()
+        if follow:
+            _follow(runs, sources, printer)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    finally:
+        for source in sources:
+            source.close()
 
 
 def _sources(log_dir: LogDir, run: RunDir, streams: Sequence[str], attempt: int | None) -> Iterable[_Source]:

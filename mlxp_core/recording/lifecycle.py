@@ -52,13 +52,9 @@ def start_recording(
         replaced = (layout.metrics, *(() if config is None else (layout.config, layout.config_unresolved)))
         archive(layout, attempt, replaced, info=before)
         attempt += 1
-    written = None
     if config is None:
         attempt = max(attempt, _counted_by_script())
-    else:
-        written = digest.write_config(layout, nested.to_builtins(config))
-        if config_unresolved is not None:
-            write_yaml(layout.config_unresolved, nested.to_builtins(config_unresolved))
+    written = None if config is None else _write_config(layout, config, config_unresolved)
     _write_environment(layout, code)
     info = metadata.running_info(layout, before, attempt, this_process(), {**_program(), **(facts or {})})
     info = metadata.with_requirements(info, installed_distributions().requirements(list(sys.modules)))
@@ -70,6 +66,15 @@ def start_recording(
         digest.write_info(layout, info, config=written)
     _make_current(run)
     return run
+
+
+def _write_config(
+    layout: RunDir, config: Mapping[str, Any], config_unresolved: Mapping[str, Any] | None
+) -> digest.WrittenYaml:
+    written = digest.write_config(layout, nested.to_builtins(config))
+    if config_unresolved is not None:
+        write_yaml(layout.config_unresolved, nested.to_builtins(config_unresolved))
+    return written
 
 
 def _make_current(run: Run) -> None:

@@ -74,7 +74,7 @@ def derive_status(
     process_alive: Callable[[Mapping[str, Any]], bool | None],
     said_attempt: int | None = None,
 ) -> Status:
-    """Say where a run stands, from everything its folder holds.
+    """Derive a run's status from everything its folder holds.
 
     ``info`` is info.yaml, ``exit_code`` what script.sh recorded, ``scheduler_state`` the status that the
     scheduler was last seen to imply, and ``said_attempt`` the attempt that it spoke of (None: it is not known),
@@ -91,7 +91,19 @@ def derive_status(
     recorded = (_status(info.get("status")) if attempt == latest else None) or Status.PENDING
     code = exit_code.code if exit_code is not None and ended_in == latest else None
     said = _status(scheduler_state) if said_in == latest else None
+    ended = _ended_as(recorded, said, code)
+    if ended is not None:
+        return ended
+    if said is Status.RUNNING and attempt < latest:
+        return said
+    return Status.LOST if recorded is Status.RUNNING and process_alive(info) is False else recorded
 
+
+def _ended_as(recorded: Status, said: Status | None, code: int | None) -> Status | None:
+    """Derive how an attempt ended; None where nothing says that it has.
+
+    ``recorded`` is what its program wrote, ``said`` the scheduler's word, ``code`` what script.sh recorded.
+    """
     if said is not None and said in _REASONS.get(recorded, ()):
         return said
     if recorded in ENDED:
@@ -105,11 +117,7 @@ def derive_status(
     if code is not None:
         # with 0 from a program that never said that it started, something else has run
         return Status.COMPLETE if code == 0 and recorded is Status.RUNNING else Status.FAILED
-    if said is Status.COMPLETE or (said is Status.RUNNING and attempt < latest):
-        return said
-    if recorded is Status.RUNNING and process_alive(info) is False:
-        return Status.LOST
-    return recorded
+    return said if said is Status.COMPLETE else None
 
 
 def _number(value: object) -> int | None:
