@@ -112,7 +112,7 @@ def _submit_new(context: LaunchContext, batch: Batch, runs: dict[int, RunDir], c
     try:
         shared = SharedFields.of(context, code)
         prepared = [
-            prepare_run(shared, batch.jobs[index], run, template=batch.templates[index], order=batch.specs[index])
+            prepare_run(shared, batch.jobs[index], run, template=batch.templates[index], spec=batch.specs[index])
             for index, run in runs.items()
         ]
         write.write_runs(shown(prepared, "writing the run folders"))

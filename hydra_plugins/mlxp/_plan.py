@@ -214,7 +214,7 @@ class SharedFields:
         )
 
 
-def prepare_run(shared: SharedFields, job: Job, run: RunDir, *, template: Template, order: SubmitSpec) -> PreparedRun:
+def prepare_run(shared: SharedFields, job: Job, run: RunDir, *, template: Template, spec: SubmitSpec) -> PreparedRun:
     """Make all that is written of a run before it is submitted."""
     name, job_name = run.path.name, job.hydra("job.name")
     job.late_values |= {"job.id": name, "sweep.subdir": name, "runtime.output_dir": str(run.path)}
@@ -229,7 +229,7 @@ def prepare_run(shared: SharedFields, job: Job, run: RunDir, *, template: Templa
             environment={**copied, **shared.environment},
         ),
         template=template,
-        order=order,
+        spec=spec,
         config=job.resolved(),
         config_unresolved=job.unresolved,
         facts={

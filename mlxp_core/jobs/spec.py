@@ -34,8 +34,8 @@ class SubmitSpec:
     @classmethod
     def load(cls, run: RunDir) -> SubmitSpec:
         """Read a run's order. Raises ConfigurationError where the run has none: no launcher of ours made it."""
-        (order,) = load_specs([run])
-        return order
+        (spec,) = load_specs([run])
+        return spec
 
     @property
     def plain(self) -> dict[str, Any]:
@@ -46,16 +46,16 @@ class SubmitSpec:
 def load_specs(runs: Iterable[RunDir]) -> list[SubmitSpec]:
     """The specs of several runs. Raises as SubmitSpec.load; of a thousand files that are the same one is parsed."""
     known: dict[bytes, SubmitSpec] = {}
-    orders = []
+    specs = []
     for run in runs:
         text = run.settings.read_bytes() if run.settings.exists() else b""
         if text not in known:
-            known[text] = _load_order(run)
-        orders.append(known[text])
-    return orders
+            known[text] = _load_spec(run)
+        specs.append(known[text])
+    return specs
 
 
-def _load_order(run: RunDir) -> SubmitSpec:
+def _load_spec(run: RunDir) -> SubmitSpec:
     order = load_yaml_or_empty(run.settings).get("order")
     if not isinstance(order, dict):
         raise ConfigurationError(
@@ -73,24 +73,24 @@ def _load_order(run: RunDir) -> SubmitSpec:
     return loaded
 
 
-def validate(order: SubmitSpec) -> None:
+def validate(spec: SubmitSpec) -> None:
     """Raise ConfigurationError for what would keep such runs from being submitted; nothing is written."""
-    scheduler = load_scheduler(order.scheduler)
-    if order.pack < 1:
-        raise ConfigurationError(f"hydra.launcher.pack={order.pack}: at least one run is in each job")
-    if order.max_parallel is not None:
-        _check_max_parallel(order, scheduler)
-    directives.check_array(order.header, scheduler)
+    scheduler = load_scheduler(spec.scheduler)
+    if spec.pack < 1:
+        raise ConfigurationError(f"hydra.launcher.pack={spec.pack}: at least one run is in each job")
+    if spec.max_parallel is not None:
+        _check_max_parallel(spec, scheduler)
+    directives.check_array(spec.header, scheduler)
 
 
-def _check_max_parallel(order: SubmitSpec, scheduler: Scheduler) -> None:
+def _check_max_parallel(spec: SubmitSpec, scheduler: Scheduler) -> None:
     if scheduler.throttle is None:
         raise ConfigurationError(
             f"{scheduler.name} cannot limit how many jobs of an array run at once, so hydra.launcher.max_parallel="
-            f"{order.max_parallel} cannot be kept. Leave it out; hydra.launcher.pack runs several in one allocation."
+            f"{spec.max_parallel} cannot be kept. Leave it out; hydra.launcher.pack runs several in one allocation."
         )
-    if not order.array:
+    if not spec.array:
         raise ConfigurationError(
-            f"hydra.launcher.max_parallel={order.max_parallel} is the throttle of an array, and hydra.launcher.array="
+            f"hydra.launcher.max_parallel={spec.max_parallel} is the throttle of an array, and hydra.launcher.array="
             "false asks for none: leave one of them out"
         )

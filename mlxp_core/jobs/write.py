@@ -23,11 +23,11 @@ class PreparedRun:
 
     job: RunScriptSpec
     template: Template
-    order: SubmitSpec
+    spec: SubmitSpec
     config: Mapping[str, Any]
     config_unresolved: Mapping[str, Any]
     facts: Mapping[str, Any]  # fields of info.yaml
-    settings: Mapping[str, Any]  # mlxp.yaml, but for the order
+    settings: Mapping[str, Any]  # mlxp.yaml, but for the spec
 
 
 def write_runs(planned: Iterable[PreparedRun]) -> None:
@@ -37,17 +37,17 @@ def write_runs(planned: Iterable[PreparedRun]) -> None:
     """
     settings: Mapping[str, Any] = {}
     settings_text = ""
-    for one in planned:
-        run, scheduler = one.job.run, load_scheduler(one.order.scheduler)
-        own = {**one.settings, "order": one.order.plain}
-        if own != settings:
-            settings, settings_text = own, dump_yaml(own)
-        config = dump_yaml(one.config)
-        as_written = one.config_unresolved == one.config
+    for prepared in planned:
+        run, scheduler = prepared.job.run, load_scheduler(prepared.spec.scheduler)
+        content = {**prepared.settings, "order": prepared.spec.plain}
+        if content != settings:
+            settings, settings_text = content, dump_yaml(content)
+        config = dump_yaml(prepared.config)
+        as_written = prepared.config_unresolved == prepared.config
         run.metadata.mkdir(parents=True, exist_ok=True)
-        part = digest.write_config(run, one.config, config)
-        write_atomic(run.config_unresolved, config if as_written else dump_yaml(one.config_unresolved))
+        part = digest.write_config(run, prepared.config, config)
+        write_atomic(run.config_unresolved, config if as_written else dump_yaml(prepared.config_unresolved))
         write_atomic(run.settings, settings_text)
-        write_atomic(run.script, run_script.render_job(one.job, one.template, scheduler))
+        write_atomic(run.script, run_script.render_job(prepared.job, prepared.template, scheduler))
         run.script.chmod(0o755)
-        digest.write_info(run, info.pending_info(run, one.facts, count_starts(run) + 1), config=part)
+        digest.write_info(run, info.pending_info(run, prepared.facts, count_starts(run) + 1), config=part)

@@ -26,25 +26,25 @@ def plan(
 ) -> list[PreparedRun]:
     """One run for each folder: ``command``, the folder and a seed (0, 1, …); all with the same directives."""
     directives = tuple(f"{load_scheduler(scheduler).directive} {one}" for one in header)
-    order = SubmitSpec(scheduler, "main", "#!/bin/bash", directives, str(directory))
-    return [_plan(run, order, [*command, str(run.path), str(seed)], seed) for seed, run in enumerate(runs)]
+    spec = SubmitSpec(scheduler, "main", "#!/bin/bash", directives, str(directory))
+    return [_plan(run, spec, [*command, str(run.path), str(seed)], seed) for seed, run in enumerate(runs)]
 
 
-def _plan(run: RunDir, order: SubmitSpec, command: list[str], seed: int) -> PreparedRun:
+def _plan(run: RunDir, spec: SubmitSpec, command: list[str], seed: int) -> PreparedRun:
     config: dict[str, Any] = {**CONFIG, "seed": seed}
     return PreparedRun(
         job=run_script.RunScriptSpec(
-            run, f"main-{run.path.name}", tuple(command), order.directory, {"PYTHONPATH": order.directory}
+            run, f"main-{run.path.name}", tuple(command), spec.directory, {"PYTHONPATH": spec.directory}
         ),
-        template=Template(header=order.header),
-        order=order,
+        template=Template(header=spec.header),
+        spec=spec,
         config=config,
         config_unresolved=config,
         facts={
             "command": command,
-            "work_dir": order.directory,
+            "work_dir": spec.directory,
             "hydra": {"job_name": "main", "overrides": [f"seed={seed}"]},
-            "version_manager": {"repo_path": order.directory, "commit_hash": "0" * 40, "uncommitted": []},
+            "version_manager": {"repo_path": spec.directory, "commit_hash": "0" * 40, "uncommitted": []},
         },
-        settings={"version": "0", "launcher": {"scheduler": order.scheduler, "setup": [], "wait": False}},
+        settings={"version": "0", "launcher": {"scheduler": spec.scheduler, "setup": [], "wait": False}},
     )
