@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxp_core.atomic_files import write_atomic
@@ -25,7 +26,7 @@ def by_the_library(content: dict[Any, Any]) -> str:
     return text
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.dictionaries(KEYS, VALUES, max_size=4))
 def test_yaml_is_what_the_library_writes(content: dict[Any, Any]) -> None:
     """Bug: keys that are put into words one by one come out in another way than together."""

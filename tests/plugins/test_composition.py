@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from examples import examples
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.singleton import Singleton
 from hydra.types import RunMode
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
@@ -374,7 +375,7 @@ override = st.builds(
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(80)
 @given(overrides=st.lists(override, max_size=4))
 def test_random_overrides_come_to_the_same_as_hydras(application: Application, overrides: list[str]) -> None:
     """Bug: any difference at all."""
@@ -389,7 +390,7 @@ tree = st.recursive(
 )
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(50)
 @given(
     content=st.dictionaries(st.sampled_from("abcd"), tree, min_size=1, max_size=4),
     overrides=st.lists(

@@ -9,7 +9,8 @@ import shutil
 import threading
 
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxp_core.errors import StoreError
@@ -172,7 +173,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.dictionaries(st.sampled_from(FILES), st.lists(PIECES, max_size=12).map(b"".join) | st.binary(max_size=30)))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @pytest.mark.filterwarnings("ignore")  # what libyaml says of odd text is not the matter here
 def test_no_content_of_any_file_stops_any_part_of_the_reader(new_logs, contents):
     """Bug: an exception that nobody thought of, in what users call: long form, groups, aggregations, printing."""

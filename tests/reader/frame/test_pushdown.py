@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxp_core.reader import AvgStd, Reader, scan_runs
@@ -134,7 +135,7 @@ _ENDS = {
 
 
 @given(st.lists(st.sampled_from(sorted(_STEPS)), max_size=4), st.sampled_from(sorted(_ENDS)), st.sampled_from(ENGINES))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(150)
 def test_whatever_is_asked_the_answer_is_that_of_the_whole_table(six, steps, end, engine):
     """Bug: a limit, a filter and a projection that are applied in another order than they were written."""
     lazy, whole = scan_runs(six.path), scan_runs(six.path).collect().lazy()

@@ -8,7 +8,8 @@ import shutil
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxp_core.reader import Reader, scan_runs
@@ -69,7 +70,7 @@ names = st.text("ab.1é", min_size=1, max_size=3)
 configs = st.dictionaries(names, st.recursive(plain, lambda one: st.dictionaries(names, one, max_size=3)), max_size=4)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60)
 @given(configs)
 def test_what_a_digest_says_is_what_the_yaml_says(new_logs, config):
     """Bug: a type, a name that two values claim, a large number or an empty mapping that the two disagree about."""

@@ -7,7 +7,8 @@ import string
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxp_core.reader.load.fast_yaml import read_plain
@@ -194,7 +195,7 @@ KEYS = st.text(alphabet=string.ascii_letters + "_./-0123456789", min_size=1, max
         max_size=6,
     )
 )
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_whatever_is_dumped_comes_back_or_is_declined(content):
     """Bug: a value that the dumper quotes in a way that was not thought of."""
     check(dump_yaml(content))
@@ -202,7 +203,7 @@ def test_whatever_is_dumped_comes_back_or_is_declined(content):
 
 
 @given(st.text(alphabet="ab1:-. '\"\n#[]{}&*!|>%~?,yn=<\t", max_size=30))
-@settings(max_examples=1000, deadline=None)
+@examples(1000)
 def test_no_text_is_read_otherwise_than_pyyaml_reads_it(text):
     """Bug: a corner of YAML that was not thought of, or a text that PyYAML refuses and this one reads."""
     found = read_plain(text)

@@ -6,7 +6,8 @@ import json
 import struct
 
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxp_core.reader.load.metrics import read_lines
@@ -92,21 +93,21 @@ ODD = st.sampled_from(
 
 
 @given(st.lists(st.none() | st.lists(LINES, max_size=5).map("".join), min_size=1, max_size=5))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_any_numbers_are_the_same_to_the_last_bit(texts):
     """Bug: a parser that rounds, an integer column that becomes one of floats and loses a digit."""
     check([None if text is None else text.encode() for text in texts])
 
 
 @given(st.lists(st.lists(LINES | ODD, max_size=5).map("".join), min_size=1, max_size=4))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_odd_lines_among_them_are_declined_or_read_the_same(texts):
     """Bug: lines that only together look whole."""
     check([text.encode() for text in texts])
 
 
 @given(st.text(alphabet='{}"ab:, 1.e-+\n[]', max_size=40))
-@settings(max_examples=500, deadline=None)
+@examples(500)
 def test_no_text_is_read_otherwise(text):
     """Bug: whatever the cases above do not have."""
     check([b'{"a": 1}\n', text.encode()[: text.encode().rfind(b"\n") + 1]])

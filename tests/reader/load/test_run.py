@@ -6,7 +6,8 @@ import os
 import socket
 
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxp_core.reader import Reader, scan_runs
@@ -89,7 +90,7 @@ def test_a_status_that_is_none_is_pending_and_leaves_no_column_of_its_own(logs, 
     info=st.binary(max_size=60) | st.sampled_from([b"status: COMPLETE", b"status: [a]", b"process_id: x"]),
     others=st.lists(st.binary(max_size=40), min_size=4, max_size=4),
 )
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @pytest.mark.filterwarnings("ignore")  # what libyaml says of odd text is not the matter here
 def test_no_bytes_in_any_file_stop_the_reader(new_logs, config, info, others):
     """Catches: an exception that a parser may raise and nobody thought of."""

@@ -6,7 +6,8 @@ import string
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxp_core.errors import QueryError
@@ -291,7 +292,7 @@ def test_a_query_of_absurd_depth_is_an_error(query):
         max_size=12,
     ).map(" ".join)
 )
-@settings(max_examples=400, deadline=None)
+@examples(400)
 def test_no_text_does_anything_but_compile_or_raise_a_query_error(query):
     """Catches: any other exception out of the parser or the compiler."""
     try:
@@ -380,7 +381,7 @@ RUNS = st.lists(
 
 
 @given(runs=RUNS, condition=st.recursive(leaves(), compounds, max_leaves=6))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_any_query_finds_the_runs_that_plain_python_finds(runs, condition):
     """Catches: any difference in precedence, null, NaN or types between the language as documented and as compiled."""
     _, text, holds = condition
@@ -391,7 +392,7 @@ def test_any_query_finds_the_runs_that_plain_python_finds(runs, condition):
 
 
 @given(runs=RUNS, condition=st.recursive(leaves(), compounds, max_leaves=4))
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_any_query_finds_the_same_runs_in_a_log_directory(new_logs, runs, condition):
     """Catches: what the way through YAML, column types and the pushed-down predicate may add to that."""
     logs = new_logs()

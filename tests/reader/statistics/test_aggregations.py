@@ -7,7 +7,8 @@ import statistics
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxp_core.errors import QueryError
@@ -164,7 +165,7 @@ def test_a_column_without_numbers_is_an_error_at_once(logs, key, message):
         max_size=6,
     )
 )
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_avgstd_agrees_with_the_statistics_module(new_logs, runs):
     """Catches: whatever the cases above do not: lengths, nulls and groups in any combination."""
     logs = new_logs()

@@ -7,7 +7,8 @@ import statistics
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxp_core.errors import QueryError
@@ -300,7 +301,7 @@ def test_a_column_that_cannot_be_used_is_an_error_at_once(logs, aggregation, mes
     st.lists(st.lists(st.none() | st.floats(-1e3, 1e3, allow_subnormal=False), max_size=4), min_size=1, max_size=6),
     st.sampled_from(["min", "max"]),
 )
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_best_last_and_median_agree_with_plain_python(new_logs, runs, mode):
     """Bug: whatever the cases above do not have: nulls, ties and lengths in any combination."""
     logs = new_logs()
