@@ -337,7 +337,7 @@ def test_logs_loads_no_polars(mlxp: Mlxp, project: Project) -> None:
 
 def test_what_a_killed_launch_left_is_submitted_by_rerun_and_not_while_it_lives(mlxp: Mlxp, project: Project) -> None:
     """Bug: runs submitted twice, by the launch and by rerun; or never, as a launch was killed before it got to them."""
-    process = project.start(*LOCAL, "seed=range(0,15)", "hydra.launcher.array=false")
+    process = project.start(*LOCAL, "seed=range(0,15)", "hydra.launcher.array=false", new_session=True)
     until(lambda: project.status(15) and project.job_id(1))
     process.send_signal(signal.SIGSTOP)
     alive = mlxp("rerun", "1-15", "--dry-run").stdout

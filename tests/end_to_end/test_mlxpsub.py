@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 from support import MAIN, Mlxp, Project, read_yaml, until
+from warm_python import warm_python
 
 BIN = Path(sys.executable).parent
 MLXPSUB = BIN / "mlxpsub"
+WARM = warm_python().bin
 
 # takes everything, and runs nothing
 SBATCH = """\
@@ -47,9 +49,11 @@ class Sub:
     project: Project
     environment: dict[str, str]
 
-    def start(self, *arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: str, cwd: Path | None = None, program: Path = MLXPSUB, **environment: str
+    ) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [MLXPSUB, *arguments],
+            [program, *arguments],
             cwd=cwd or self.project.dir,
             env={**self.environment, **environment},
             stdin=subprocess.DEVNULL,
@@ -64,7 +68,7 @@ class Sub:
     def __call__(
         self, *arguments: str, code: int = 0, cwd: Path | None = None, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        process = self.start(*arguments, cwd=cwd, **environment)
+        process = self.start(*arguments, cwd=cwd, program=WARM / "mlxpsub", **environment)
         stdout, stderr = process.communicate(timeout=100)
         assert process.returncode == code, f"exit code {process.returncode}\n{stdout}\n{stderr}"
         assert "Traceback" not in stderr, stderr
@@ -90,14 +94,14 @@ def sub(project: Project, tmp_path: Path) -> Sub:
         (tools / name).chmod(0o755)
     environment = {
         **project.environment,
-        "PATH": f"{tools}:{BIN}:{os.environ['PATH']}",
+        "PATH": f"{tools}:{WARM}:{BIN}:{os.environ['PATH']}",
         "SUBMISSIONS": str(tmp_path / "submissions"),
         "XDG_STATE_HOME": str(tmp_path / "state"),
         "HOME": str(tmp_path),
         "TOOLS": str(tools),
         "TMPDIR": str(tmp_path),
     }
-    (tmp_path / ".profile").write_text(f'PATH="{tools}:{BIN}:$PATH"\n')  # after /etc/profile, which sets it anew
+    (tmp_path / ".profile").write_text(f'PATH="{tools}:{WARM}:{BIN}:$PATH"\n')  # after /etc/profile, which sets it anew
     project.write(
         **{
             "other.py": OTHER,
@@ -649,10 +653,11 @@ def test_a_command_of_another_program_stays_out_of_earlier_jobs(sub: Sub, tmp_pa
       echo in $MLXP_LOCAL_JOB_ID >>done
     done
     true && echo "always $?" >>"always $MLXP_LOCAL_JOB_ID"
-    touch FLAG
     """.replace("    ", "")
     sub.project.write(**{"job.sh": text.replace("FLAG", str(tmp_path / "flag"))})
-    sub("--wait", "job.sh")
+    sub("job.sh")
+    (tmp_path / "flag").touch()  # by now the first job can know of all the programs
+    sub.project.wait_for_end(1, 2, 3, 4)
     assert [sub.project.status(run) for run in (1, 2, 3, 4)] == ["COMPLETE"] * 4
     assert (sub.project.logs / "1/log.stderr").read_text() == ""
     done = (sub.project.dir / "done").read_text().splitlines()
@@ -804,7 +809,7 @@ def test_at_a_terminal_a_script_asks_once_which_code_is_to_run(sub: Sub) -> None
     )
     command = Mlxp(sub.project, Path(sub.environment["HOME"]))
     command.environment = {**sub.environment, "TERM": "xterm"}
-    command.PROGRAM = MLXPSUB
+    command.program = str(MLXPSUB)
     code, shown = command.in_terminal("job.sh", answer="r\n")
     assert code == 0, shown
     assert shown.count("Which code should the jobs run?") == 1

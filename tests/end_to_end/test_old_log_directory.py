@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from old_log_directory import lay_out
 from support import Mlxp, Project, read_yaml, stop_local_queues
+from warm_python import warm_python
 
 from mlxp_core.reader import Reader, scan_metrics, scan_runs
 
@@ -119,7 +120,7 @@ def variables(folder: Path) -> dict[str, str]:
     return {
         **kept,
         "MLXP_LOCAL_SPOOL": str(folder / "spool"),
-        "PATH": f"{Path(sys.executable).parent}:{kept['PATH']}",
+        "PATH": f"{warm_python().bin}:{Path(sys.executable).parent}:{kept['PATH']}",
         "PYTHONWARNINGS": "ignore",
     }
 

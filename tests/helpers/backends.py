@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 import os
 import pwd
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from support import CONFIG, MAIN, ROOT, Project, git, stop_local_queues
@@ -146,23 +148,27 @@ def open_project(backend: Backend, tmp_path: Path, environment: dict[str, str]) 
             shutil.rmtree(made.dir.parent / "packages")
 
 
-# what a user's own program would ask: `refresh` with a cache of its own each time, so that tests need not wait
-ASK = """
-import json, sys, tempfile, os
-cache = tempfile.TemporaryDirectory()
-os.environ["XDG_CACHE_HOME"] = cache.name
-from pathlib import Path
-from mlxp_core.jobs.cancel import cancel_runs
-from mlxp_core.jobs.refresh import refresh_runs
-from mlxp_core.runs.layout import RunDir
-from mlxp_core.runs.state import load_status
-what, *folders = sys.argv[1:]
-runs = [RunDir(Path(folder)) for folder in folders]
-silences = [] if what == "look" else refresh_runs(runs)
-if what == "cancel":
-    cancel_runs(runs)
-print(json.dumps({"statuses": [load_status(run) for run in runs], "silences": [one.why for one in silences]}))
-"""
+def look_at(what: str, folders: list[str]) -> tuple[list[str], list[str]]:
+    """What a user's own program would ask: statuses, and what of them is not known because a scheduler is silent.
+
+    With a cache of its own each time, so that tests need not wait.
+    """
+    import os
+    import tempfile
+    from pathlib import Path
+
+    from mlxp_core.jobs.cancel import cancel_runs
+    from mlxp_core.jobs.refresh import refresh_runs
+    from mlxp_core.runs.layout import RunDir
+    from mlxp_core.runs.state import load_status
+
+    runs = [RunDir(Path(folder)) for folder in folders]
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["XDG_CACHE_HOME"] = cache
+        silences = [] if what == "look" else refresh_runs(runs)
+        if what == "cancel":
+            cancel_runs(runs)
+        return [load_status(run) for run in runs], [silence.why for silence in silences]
 
 
 def ask(project: Project, what: str, *names: int | str) -> list[str]:
@@ -170,13 +176,18 @@ def ask(project: Project, what: str, *names: int | str) -> list[str]:
     if not project.logs.exists():
         return []
     folders = [str(project.logs / str(name)) for name in names or project.runs()]
-    command = [project.command[0], "-W", "ignore", "-c", ASK, what, *folders]
-    process = project.popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    stdout, stderr = process.communicate(timeout=100)
-    assert process.returncode == 0, stderr
-    answer = json.loads(stdout)
-    assert answer["silences"] == [], answer["silences"]
-    return answer["statuses"]
+    if isinstance(project, UserProject):
+        program = (
+            f"import json, sys\n{inspect.getsource(look_at)}\nprint(json.dumps(look_at(sys.argv[1], sys.argv[2:])))"
+        )
+        statuses, silences = json.loads(
+            project.popen_and_end([project.command[0], "-W", "ignore", "-c", program, what, *folders])
+        )
+    else:
+        with patch.dict(os.environ, project.environment, clear=True):
+            statuses, silences = look_at(what, folders)
+    assert silences == [], silences
+    return statuses
 
 
 def submit_commands(project: Project) -> int:

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from support import ROOT, git
+from warm_python import warm_python
 
 RECORDED = ROOT / "tests" / "recorded"
 NAME, REPOSITORY = "log_directory_0_1", "log_directory_0_1.bundle"
@@ -82,10 +83,11 @@ def lay_out(root: Path) -> Path:
 
 def _interpreter(root: Path) -> str:
     """This Python by a path that needs no quotes, for the recorded scripts have none around it."""
-    if shlex.quote(sys.executable) == sys.executable:
-        return sys.executable
+    python = warm_python().python
+    if shlex.quote(python) == python:
+        return python
     wrapper = root / "python"
-    wrapper.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+    wrapper.write_text(f'#!/bin/sh\nexec {shlex.quote(python)} "$@"\n')
     wrapper.chmod(0o755)
     return str(wrapper)
 

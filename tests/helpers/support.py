@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from warm_python import warm_python
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -103,10 +104,14 @@ if __name__ == "__main__":
 def until(condition: Callable[[], Any], limit: float = 60.0, what: object = "") -> Any:
     """Wait for a condition, with a limit; give what it gave."""
     end = time.monotonic() + limit
-    while not (found := condition()):
-        assert time.monotonic() < end, f"not within {limit} s: {what or condition}"
-        time.sleep(0.05)
-    return found
+    while True:
+        begun = time.monotonic()
+        if found := condition():
+            return found
+        now = time.monotonic()
+        assert now < end, f"not within {limit} s: {what or condition}"
+        # what is waited for needs the processor more than who waits
+        time.sleep(max(0.05, 2 * (now - begun)))
 
 
 def git(*arguments: str, cwd: Path) -> str:
@@ -137,7 +142,7 @@ class Project:
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.dir = folder
         self.environment = environment
-        self.command = [sys.executable, "main.py"]
+        self.command = [warm_python().python, "main.py"]
 
     @property
     def logs(self) -> Path:
@@ -172,9 +177,10 @@ object.__setattr__(load_scheduler({scheduler!r}), "ask_every", 0.3)
         self.commit()
 
     def start(self, *arguments: str, new_session: bool = False, **environment: str) -> subprocess.Popen[str]:
-        """Start the program, and leave it running."""
+        """Start the program, and leave it running; in a session of its own it is a process that has not been forked."""
+        command = [sys.executable, *self.command[1:]] if new_session else self.command
         return self.popen(
-            [*self.command, *arguments],
+            [*command, *arguments],
             environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -244,7 +250,11 @@ class Terminal:
         if self.pid == 0:
             os.chdir(project.dir)
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # pytest's workers ignore it
-            os.execve(sys.executable, [*project.command, *arguments], {**project.environment, "TERM": "xterm"})
+            os.execve(
+                sys.executable,
+                [sys.executable, *project.command[1:], *arguments],
+                {**project.environment, "TERM": "xterm"},
+            )
 
     def answer(self, question: str, text: str) -> None:
         """Wait for a question, and type."""
@@ -278,15 +288,14 @@ class Terminal:
 class Mlxp:
     """The installed command, in a project's folder."""
 
-    PROGRAM = Path(sys.executable).with_name("mlxp")
-
     def __init__(self, project: Project, cache: Path) -> None:
+        self.program = str(warm_python().bin / "mlxp")
         self.project = project
         self.environment = {**project.environment, "XDG_CACHE_HOME": str(cache)}
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [self.PROGRAM, *arguments],
+            [self.program, *arguments],
             cwd=self.project.dir,
             env={**self.environment, **environment},
             stdin=subprocess.DEVNULL,
@@ -315,7 +324,7 @@ class Mlxp:
         if pid == 0:
             os.chdir(self.project.dir)
             environment = {**self.environment, "TERM": "xterm", "COLUMNS": str(columns), "LINES": "40"}
-            os.execve(self.PROGRAM, [str(self.PROGRAM), *arguments], environment)
+            os.execve(self.program, [self.program, *arguments], environment)
         if answer:
             os.write(master, answer.encode())
         shown = b""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 
 import hydra
@@ -187,7 +186,7 @@ def test_a_value_that_cannot_be_kept_is_said(project: Project) -> None:
     project.write(**{"lib/amounts.py": "ONE = 1\n"})
     project.commit()
     code = NOTEBOOK.format(library=project.dir / "lib").replace('return {"y"', 'return {1} or {"y"')
-    done = project.popen_and_end([sys.executable, "-c", code, "hydra.launcher.wait=true"])
+    done = project.popen_and_end([project.command[0], "-c", code, "hydra.launcher.wait=true"])
     assert "not kept, of run 1-2: builtins.set: a set is no plain value. Return numbers" in done
     assert done.splitlines()[-1].startswith("<SubmittedJob run 2, local job ")
     assert done.splitlines()[-1].endswith("; what it returned was not kept: builtins.set: a set is no plain value>")
@@ -200,7 +199,7 @@ def test_a_task_function_without_a_program_travels(project: Project, snapshot: s
     project.commit()
     code = NOTEBOOK.format(library=project.dir / "lib")
     options = ["hydra.launcher.wait=true", f"hydra.launcher.snapshot={snapshot}"]
-    done = project.popen_and_end([sys.executable, "-c", code, *options])
+    done = project.popen_and_end([project.command[0], "-c", code, *options])
     assert done.splitlines()[-2:] == ["{'y': 61, 'seen': [3, None, 'a']}", "{'y': 81, 'seen': [4, None, 'a']}"]
     for name, value in (("1", 6), ("2", 8)):
         folder = project.logs / name
@@ -220,14 +219,14 @@ def test_a_notebooks_function_that_was_changed_is_other_code(project: Project) -
     changed = code.replace("factor * cfg.y", "factor - cfg.y")
     assert changed != code
     for text, runs in ((code, "12"), ("# a line more\n" + code, "12"), (changed, "1234")):
-        project.popen_and_end([sys.executable, "-c", text, *options])
+        project.popen_and_end([project.command[0], "-c", text, *options])
         assert project.runs() == list(runs)
 
 
 def test_what_cannot_be_pickled_is_said_before_anything_is_written(project: Project) -> None:
     """Bug: a stack trace of pickle; run folders without jobs."""
     code = NOTEBOOK.format(library=project.dir).replace("import amounts", "amounts = __import__('threading').Lock()")
-    done = project.popen_and_end([sys.executable, "-c", code, "hydra.launcher.snapshot=none"], code=1)
+    done = project.popen_and_end([project.command[0], "-c", code, "hydra.launcher.snapshot=none"], code=1)
     assert "the task function cannot be sent to a job" in done
     assert project.runs() == []
 
@@ -252,10 +251,10 @@ def test_a_payload_of_another_user_is_not_loaded(project: Project) -> None:
     project.write(**{"lib/amounts.py": "ONE = 1\n"})
     project.commit()
     code = NOTEBOOK.format(library=project.dir / "lib")
-    project.popen_and_end([sys.executable, "-c", code, "hydra.launcher.wait=true"])
+    project.popen_and_end([project.command[0], "-c", code, "hydra.launcher.wait=true"])
     os.chown(project.logs / "1/metadata/payload.pkl", 65534, -1)
     command = project.info(1)["command"]
-    done = project.popen_and_end([sys.executable, "-m", "hydra_plugins.mlxp._payload", command[-1]], code=1)
+    done = project.popen_and_end([project.command[0], "-m", "hydra_plugins.mlxp._payload", command[-1]], code=1)
     assert "belongs to user 65534" in done
 
 

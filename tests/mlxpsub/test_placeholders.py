@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from warm_python import warm_python
 
 from mlxp_core.mlxpsub.placeholders import Placeholders
 from mlxp_core.scheduler import SCHEDULERS, load_scheduler
 from mlxp_core.scheduler.base import Kind
 
-MLXPSUB = Path(sys.executable).with_name("mlxpsub")
+MLXPSUB = warm_python().bin / "mlxpsub"
 RM = '#!/bin/sh\nprintf "%s\\n" "$@" >>"$REMOVED"\n'  # what would be removed
 
 
@@ -54,7 +54,7 @@ def test_a_script_removes_nothing_but_what_a_job_would_own(
     script.write_text("\n".join([f"#!/bin/bash {start}".strip(), *lines, "bash ./tidy.sh", ""]))
     environment = {name: value for name, value in os.environ.items() if name != "TMPDIR"}
     environment |= {"PATH": f"{tmp_path}/tools:{environment['PATH']}", "REMOVED": str(tmp_path / "removed")}
-    environment |= {"XDG_STATE_HOME": str(tmp_path / "state"), "HOME": str(tmp_path)}
+    environment |= {"PYTHONWARNINGS": "ignore", "XDG_STATE_HOME": str(tmp_path / "state"), "HOME": str(tmp_path)}
     if known == "a TMPDIR with a blank":
         environment["TMPDIR"] = str(tmp_path / "my files")
         (tmp_path / "my files").mkdir()

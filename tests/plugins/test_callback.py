@@ -36,7 +36,7 @@ def test_a_run_gets_a_number_and_a_folder_that_explains_it(project: Project) -> 
         "do": None,
         "flag": None,
     }
-    assert read_yaml(metadata / "environment.yaml")["executable"] == sys.executable
+    assert read_yaml(metadata / "environment.yaml")["executable"] == project.command[0]
     assert (project.logs / "1" / ".hydra" / "config.yaml").exists()
     lines = (project.logs / "1" / "metrics" / "train.json").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [

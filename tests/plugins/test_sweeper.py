@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -332,7 +331,7 @@ def test_a_sweep_of_720_jobs_with_30_failures_is_completed_by_the_same_command(
         said = project.run("-m", *same, PATH=path).stdout
         folders = noted.read_text().splitlines()[len(before) :]
         for folder in folders:
-            subprocess.run([sys.executable, "-c", JOBS, folder, str(failing)], check=True, env=project.environment)
+            subprocess.run([project.command[0], "-c", JOBS, folder, str(failing)], check=True, env=project.environment)
         lines = [line for folder in folders for line in Path(folder, "manifest").read_text().splitlines()]
         return [Path(line).name for line in lines], said
 
