@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from support import CONFIG, MAIN, Mlxp, Project, git, stop_local_queues
 
+pytest_plugins = ["machines"]
+
 # the clusters are different programs, so their tests go side by side; those of one cluster share its slots
 CLUSTERS = {"slurm": "slurm", "torque": "slurm", "sge": "sge", "oar": "oar"}
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import pwd
 import shlex
-import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
-from backends import readable_packages
+from backends import BACKENDS, USER, open_project
 from support import COOPERATING, Project, git, logged, read_yaml, until
 
 pytestmark = pytest.mark.slurm
@@ -306,30 +305,12 @@ def test_a_copy_that_still_runs_when_the_next_attempt_starts_stays_out_of_it(pro
     assert steps == list(range(len(steps)))
 
 
-def test_another_user_submits_from_a_repository_of_their_own(project: Project) -> None:
+def test_another_user_submits_from_a_repository_of_their_own(tmp_path: Path, environment: dict[str, str]) -> None:
     """Bug: paths, permissions or a spool that only root has."""
-    user = pwd.getpwnam("mlxp-test")
-    home = Path(user.pw_dir) / "my experiments"
-    shutil.rmtree(home, ignore_errors=True)
-    shutil.copytree(project.dir, home)
-    packages = readable_packages(Path(user.pw_dir) / "packages")
-    for folder in (home, packages):
-        subprocess.run(["chown", "-R", f"{user.pw_uid}:{user.pw_gid}", str(folder)], check=True)
-    environment = {"HOME": user.pw_dir, "USER": user.pw_name, "PYTHONPATH": str(packages), "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(
-        ["/usr/bin/python3", "main.py", *WAIT, "seed=1,2"],
-        cwd=home,
-        env={**environment, "PATH": os.environ["PATH"], "SLURM_CONF": os.environ["SLURM_CONF"]},
-        user=user.pw_uid,
-        group=user.pw_gid,
-        extra_groups=[],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    for name in "12":
-        path = home / "logs" / name / "metadata" / "info.yaml"
-        assert (read_yaml(path)["status"], read_yaml(path)["user"]) == ("COMPLETE", "mlxp-test")
-        assert path.stat().st_uid == user.pw_uid
+    slurm = next(backend for backend in BACKENDS if backend.name == "slurm")
+    with open_project(replace(slurm, as_user=True), tmp_path, environment) as project:
+        project.run(*WAIT, "seed=1,2")
+        for run in (1, 2):
+            assert (project.info(run)["status"], project.info(run)["user"]) == ("COMPLETE", USER)
+            path = project.logs / str(run) / "metadata" / "info.yaml"
+            assert path.stat().st_uid == pwd.getpwnam(USER).pw_uid

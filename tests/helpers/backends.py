@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import json
 import os
@@ -18,6 +17,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from machines import User, readable_packages
 from support import CONFIG, MAIN, ROOT, Project, git, stop_local_queues
 
 from mlxp_core.scheduler import load_scheduler
@@ -84,16 +84,16 @@ def parameters(concerned: Callable[[Backend], object] = lambda _: True) -> list[
 class UserProject(Project):
     """A project of another user, with a Python that this user may read."""
 
-    def __init__(self, folder: Path, environment: dict[str, str], uid: int) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str], user: User) -> None:
         super().__init__(folder, environment)
-        self.uid = uid
-        self.command = ["/usr/bin/python3", "main.py"]
+        self.user = user
+        self.command = [user.interpreter, "main.py"]
 
     def popen(
         self, command: list[str], environment: dict[str, str] | None = None, **more: Any
     ) -> subprocess.Popen[str]:
-        subprocess.run(["chown", "-R", f"{self.uid}:{self.uid}", str(self.dir.parent)], check=True)
-        return super().popen(command, environment, user=self.uid, group=self.uid, extra_groups=[], **more)
+        self.user.owns(self.dir.parent)
+        return super().popen(command, environment, **self.user.popen_options, **more)
 
 
 @contextmanager
@@ -110,19 +110,19 @@ def open_project(backend: Backend, tmp_path: Path, environment: dict[str, str]) 
     elif backend.name == "torque":
         environment["PATH"] = f"{os.environ['MLXP_TORQUE_BIN']}{os.pathsep}{environment['PATH']}"
     if backend.as_user:
-        user = pwd.getpwnam(USER)
-        home = Path(user.pw_dir)
-        folder = home / "tests" / tmp_path.parent.name / tmp_path.name / "a user's 100% prôject"
+        account = pwd.getpwnam(USER)
+        user = User(USER, account.pw_uid, account.pw_gid, Path(account.pw_dir))
+        folder = user.home / "tests" / tmp_path.parent.name / tmp_path.name / "a user's 100% prôject"
         shutil.rmtree(folder.parent, ignore_errors=True)
         environment = {
             **environment,
-            "HOME": user.pw_dir,
-            "USER": user.pw_name,
+            "HOME": str(user.home),
+            "USER": user.name,
             # a copy of this test's own: a library that is written over while it is mapped ends its process (SIGSEGV)
             "PYTHONPATH": str(readable_packages(folder.parent / "packages")),
             "XDG_CACHE_HOME": str(folder.parent / "cache"),
         }
-        made: Project = UserProject(folder, environment, user.pw_uid)
+        made: Project = UserProject(folder, environment, user)
     else:
         made = Project(tmp_path / "a user's 100% prôject", environment)
     files = {
@@ -177,12 +177,9 @@ def ask(project: Project, what: str, *names: int | str) -> list[str]:
         return []
     folders = [str(project.logs / str(name)) for name in names or project.runs()]
     if isinstance(project, UserProject):
-        program = (
-            f"import json, sys\n{inspect.getsource(look_at)}\nprint(json.dumps(look_at(sys.argv[1], sys.argv[2:])))"
-        )
-        statuses, silences = json.loads(
-            project.popen_and_end([project.command[0], "-W", "ignore", "-c", program, what, *folders])
-        )
+        program = f"{inspect.getsource(look_at)}\nimport json, sys\nprint(json.dumps(look_at(sys.argv[1], sys.argv[2:])))"
+        command = [project.command[0], "-W", "ignore", "-c", program, what, *folders]
+        statuses, silences = json.loads(project.popen_and_end(command))
     else:
         with patch.dict(os.environ, project.environment, clear=True):
             statuses, silences = look_at(what, folders)
@@ -196,23 +193,6 @@ def submit_commands(project: Project) -> int:
     submits = {load_scheduler(backend.launcher).submit for backend in BACKENDS if backend.fake}
     commands = [(Path(program).name, *words) for program, *words in (json.loads(line)["argv"] for line in lines)]
     return sum(any(command[: len(submit)] == submit for submit in submits) for command in commands)
-
-
-def readable_packages(folder: Path) -> Path:
-    """What a launch imports, where another user can read it: the environment of the tests may lie in root's home."""
-    folder.mkdir(parents=True, exist_ok=True)
-    names = ("hydra", "omegaconf", "antlr4", "yaml", "packaging", "git", "gitdb", "smmap", "filelock")
-    for name in names:
-        found = importlib.util.find_spec(name)
-        if found is None and name == "antlr4":  # Hydra 1.4 brings its own
-            continue
-        assert found is not None, name
-        assert found.origin is not None, name
-        shutil.copytree(Path(found.origin).parent, folder / name, dirs_exist_ok=True)
-    for name in ("mlxp_core", "hydra_plugins"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return folder
 
 
 def quoted(header: str) -> str:

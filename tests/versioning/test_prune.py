@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import shutil
 import signal
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from backends import readable_packages
 from code_copies import age, copy_of, edit
+from machines import User
 from support import Mlxp, Project, git, read_yaml, until
+
+from mlxp_core.runs.code_version import SnapshotMode
+from mlxp_core.runs.layout import LogDir, RunDir
+from mlxp_core.runs.state import RunState
+from mlxp_core.versioning.copies import all_runs
+from mlxp_core.versioning.prune import prune
+from mlxp_core.versioning.snapshot import SnapshotOptions, freeze_code
 
 LOCAL = ("-m", "hydra/launcher=mlxp_local")
 WAIT = (*LOCAL, "hydra.launcher.wait=true")
@@ -319,44 +323,24 @@ def test_prune_asks_for_the_log_directory_and_makes_none(mlxp: Mlxp, project: Pr
     assert mlxp("snapshots", "prune", MLXP_LOG_DIR="logs").stderr.startswith("removed: 1 copy")
 
 
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that other users may enter, unlike those of pytest."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
+def prune_own(top: Path) -> tuple[list[str], str, list[str], list[str], list[str]]:
+    """Freeze the code for a run that has ended, and prune: what was removed of which version, and what was kept."""
+    logs = LogDir(top / "logs")
+    code = freeze_code(top / "main.py", logs, SnapshotOptions(SnapshotMode.COMMIT))
+    assert code is not None
+    run = RunDir(logs.path / "1")
+    run.metadata.mkdir(parents=True)
+    run.info.write_text(yaml.safe_dump({"status": "COMPLETE", "attempt": 1, **code.recorded.as_info}))
+    age(code.copy)
+    done = prune(logs, [RunState.load(run) for run in all_runs(logs)])
+    removed = [copy.commit for copy in done.removed]
+    kept = [why for _, why in done.kept.values()]
+    return removed, code.copy.name, sorted(os.listdir(logs.code)), kept, list(done.failed.values())
 
 
-PRUNE = """
-import os, sys
-from pathlib import Path
-from mlxp_core.runs.code_version import SnapshotMode
-from mlxp_core.runs.layout import LogDir
-from mlxp_core.versioning.snapshot import SnapshotOptions, freeze_code
-from mlxp_core.versioning.copies import all_runs
-from mlxp_core.versioning.prune import prune
-from mlxp_core.runs.state import RunState
-top = Path(sys.argv[1])
-logs = LogDir(top / "logs")
-code = freeze_code(top / "main.py", logs, SnapshotOptions(SnapshotMode.COMMIT))
-info = {"status": "COMPLETE", "attempt": 1, **code.recorded.as_info}
-(top / "logs" / "1" / "metadata").mkdir(parents=True)
-import yaml
-(top / "logs" / "1" / "metadata" / "info.yaml").write_text(yaml.safe_dump(info))
-os.utime(code.copy, (1, 1))
-done = prune(logs, [RunState.load(run) for run in all_runs(logs)])
-print([copy.commit for copy in done.removed] == [code.copy.name], sorted(os.listdir(logs.code)))
-print([why for _, why in done.kept.values()], list(done.failed.values()))
-"""
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_a_user_removes_the_users_own_read_only_copies_and_is_told_of_those_of_others(
-    open_folder: Path, environment: dict[str, str]
-) -> None:
+def test_a_user_removes_the_users_own_read_only_copies_and_is_told_of_those_of_others(another_user: User) -> None:
     """Bug: PermissionError, or a half removed copy. Root may do everything, so this is nobody."""
-    user = pwd.getpwnam("nobody")
-    top = open_folder / "re po"
+    top = another_user.home / "re po"
     (top / "pkg").mkdir(parents=True)
     (top / "main.py").write_text("")
     (top / "pkg" / "lib.py").write_text("")
@@ -366,28 +350,16 @@ def test_a_user_removes_the_users_own_read_only_copies_and_is_told_of_those_of_o
     other = "c" * 40
     theirs = top / "logs" / ".mlxp" / "code" / other
     theirs.mkdir(parents=True)
-    for path in (top, *top.rglob("*")):
-        os.chown(path, user.pw_uid, user.pw_gid)
+    another_user.owns(top)
     (theirs / "main.py").touch()
     os.chown(theirs, 0, 0)
     rest = theirs.with_name(f".{other}.pruned.1.deadbeef")
     (rest / "full").mkdir(parents=True)
     (rest / "full" / "x").touch()
-    more = {"HOME": str(top), "PYTHONPATH": str(readable_packages(open_folder / "packages"))}
-    done = subprocess.run(
-        ["/usr/bin/python3", "-c", PRUNE, str(top)],
-        env={**environment, **more},
-        user=user.pw_uid,
-        group=user.pw_gid,
-        extra_groups=[],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd="/",
-    )
-    removed, said = done.stdout.splitlines() or [done.stderr, ""]
-    assert removed == f"True {sorted([rest.name, other])}", done.stderr
-    assert "it belongs to user 0, who alone can remove it" in said
+    removed, own, left, kept, failed = another_user.call(prune_own, top, imports=["git"])
+    assert removed == [own]
+    assert left == sorted([rest.name, other])
+    assert any("it belongs to user 0, who alone can remove it" in why for why in (*kept, *failed))
     assert (theirs / "main.py").exists()
     assert (rest / "full" / "x").exists()
 

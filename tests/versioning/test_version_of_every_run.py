@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import pty
-import pwd
 import subprocess
 import sys
-import tempfile
 import venv
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from backends import readable_packages
+from machines import User
 from support import ROOT, Project, Terminal, git, read_yaml, until
+
+from mlxp_core.runs.code_version import SnapshotMode
+from mlxp_core.runs.layout import LogDir
+from mlxp_core.versioning.export import remove_tree
+from mlxp_core.versioning.snapshot import SnapshotOptions, freeze_code
 
 LOCAL = ("-m", "hydra/launcher=mlxp_local")
 WAIT = (*LOCAL, "hydra.launcher.wait=true")
@@ -280,64 +282,40 @@ def test_relative_paths_of_data_have_a_base_that_can_be_named(project: Project) 
     assert project.said(1)["cwd"] == ["known", "data", str(project.dir)]
 
 
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that other users may enter, unlike those of pytest."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
+def change_copy(top: Path, python: str) -> tuple[list[str], list[str], bool]:
+    """Try to change a copy, run it, remove it: what was refused, what Python compiled, and whether the copy is left."""
+    code = freeze_code(top / "main.py", LogDir(top / "logs"), SnapshotOptions(SnapshotMode.COMMIT))
+    assert code is not None
+    refused = []
+    for name in ("new.txt", "lib.py", "sub/x"):
+        try:
+            (code.copy / name).parent.mkdir(exist_ok=True)
+            (code.copy / name).write_text("changed")
+        except PermissionError:
+            refused.append(name)
+    subprocess.run([python, code.copy / "main.py"], env={"PATH": os.environ["PATH"]}, check=True)
+    compiled = [path.name.split(".")[0] for path in code.copy.glob("__pycache__/*")]
+    remove_tree(code.copy)
+    return refused, compiled, code.copy.exists()
 
 
-def test_copies_cannot_be_written_by_jobs(open_folder: Path, environment: dict[str, str]) -> None:
+def test_copies_cannot_be_written_by_jobs(ordinary_user: User) -> None:
     """Bug: a job changes the code of those that wait; or Python cannot keep its byte code, and compiles at each start.
 
     As a user without root's rights.
     """
-    user = pwd.getpwnam("nobody")
-    top = open_folder / "repo"
+    top = ordinary_user.home / "repo"
     top.mkdir()
     (top / "main.py").write_text("import lib")
     (top / "lib.py").write_text("")
     git("init", "--quiet", cwd=top)
     git("add", "--all", cwd=top)
     git("commit", "--quiet", "--message", "x", cwd=top)
-    for folder in (top, *top.rglob("*")):
-        os.chown(folder, user.pw_uid, user.pw_gid)
-    packages = readable_packages(open_folder / "packages")
-    program = """
-import os, sys
-from pathlib import Path
-from mlxp_core.runs.code_version import SnapshotMode
-from mlxp_core.runs.layout import LogDir
-from mlxp_core.versioning.export import remove_tree
-from mlxp_core.versioning.snapshot import SnapshotOptions, freeze_code
-top = Path(sys.argv[1])
-code = freeze_code(top / "main.py", LogDir(top / "logs"), SnapshotOptions(SnapshotMode.COMMIT))
-for name in ("new.txt", "lib.py", "sub/x"):
-    try:
-        (code.copy / name).parent.mkdir(exist_ok=True)
-        (code.copy / name).write_text("changed")
-    except PermissionError:
-        print("refused", name)
-os.system(f"{sys.executable} {code.copy / 'main.py'}")
-print(*(path.name.split(".")[0] for path in code.copy.glob("__pycache__/*")))
-remove_tree(code.copy)
-print(code.copy.exists())
-"""
-    more = {"HOME": str(top), "PYTHONDONTWRITEBYTECODE": "", "PYTHONPATH": str(packages)}
-    done = subprocess.run(
-        ["/usr/bin/python3", "-c", program, str(top)],
-        env={**environment, **more},
-        user=user.pw_uid,
-        group=user.pw_gid,
-        extra_groups=[],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd="/",
-    )
-    assert done.stdout.splitlines() == ["refused new.txt", "refused lib.py", "refused sub/x", "lib", "False"], (
-        done.stderr
+    ordinary_user.owns(top)
+    assert ordinary_user.call(change_copy, top, ordinary_user.interpreter, imports=["git"]) == (
+        ["new.txt", "lib.py", "sub/x"],
+        ["lib"],
+        False,
     )
 
 

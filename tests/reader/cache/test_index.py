@@ -373,36 +373,24 @@ def test_five_stats_a_run_and_nothing_else_where_nothing_has_changed(forty):
     assert len([path for path in calls if str(path)[0].isdigit()]) == 5 * 40
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
-def test_an_index_is_its_users_own(forty, tmp_path):
+def test_an_index_is_its_users_own(forty, another_user, open_folder):
     """Bug: what one user may not read is missing for all, or what only one may read is there for all to see."""
-    home = tmp_path / "home"
-    home.mkdir()
-    for path in (*tmp_path.parents[:-1], tmp_path):
-        path.chmod(path.stat().st_mode | 0o055)
-    os.chown(home, 1234, 1234)
+    forty.path = forty.path.rename(open_folder / "logs")
+    forget()
     own = forty.path / ".mlxp"
     own.mkdir()
     own.chmod(0o777)
     (forty.path / "7/metadata/config.yaml").chmod(0o600)
-    program = (
-        "import os, sys\n"
-        "from mlxp_core.reader import Reader\n"
-        "from mlxp_core.reader.load import file_cache\n"
-        "os.setgroups([]); os.setgid(1234); os.setuid(1234)  # Python itself may lie in a home of root's\n"
-        "file_cache.RACY_NS = 0\n"
-        "print(Reader(sys.argv[1]).filter().metadata['config.x'].null_count())"
-    )
-    environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    imports = "import sys; from mlxp_core.reader import Reader; from mlxp_core.reader.load import file_cache"
+    program = "file_cache.RACY_NS = 0\nprint(Reader(sys.argv[1]).filter().metadata['config.x'].null_count())"
 
     def other():
-        command = [sys.executable, "-c", program, str(forty.path)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        done = another_user.python(imports, program, forty.path)
         return done.stdout.strip() or done.stderr
 
     assert other() == "1"
     assert not index_of(forty).exists()
-    assert list((home / "hydra-mlxp/reader").iterdir())
+    assert list((another_user.home / ".cache/hydra-mlxp/reader").iterdir())
     assert read_all(forty)[7] == ("COMPLETE", 7)
     assert index_of(forty).stat().st_mode & 0o777 == 0o600
     assert other() == "1"
