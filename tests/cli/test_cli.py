@@ -354,3 +354,12 @@ def test_what_a_killed_launch_left_is_submitted_by_rerun_and_not_while_it_lives(
     assert {row["attempt"] for row in mlxp.rows().values()} == {1}
     starts = [(project.logs / str(run) / "metadata" / "starts").read_text().count("\n") for run in range(1, 16)]
     assert starts == [1] * 15
+
+
+def test_a_home_that_cannot_be_written_is_enough(unwritable_home: Path, mlxp: Mlxp, project: Project) -> None:
+    """Bug: a launch, a job or `mlxp status` that ends in a PermissionError over a cache."""
+    del mlxp.environment["XDG_CACHE_HOME"]
+    project.run(*WAIT, "seed=1,2")
+    assert mlxp.statuses() == ["COMPLETE", "COMPLETE"]
+    assert list(mlxp.rows("-q", "config.seed > 1")) == ["2"]
+    assert os.listdir(unwritable_home) == []

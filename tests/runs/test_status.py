@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from machines import Host
 
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.runs.process import is_alive, start_time, this_process
+from mlxp_core.runs.state import load_status
 from mlxp_core.runs.status import ExitCode, Status, count_starts, derive_status, read_exit_code
+from mlxp_core.yaml_io import write_yaml
 
 
 @pytest.mark.parametrize(
@@ -118,6 +121,20 @@ def test_a_process_is_told_from_a_later_one_with_its_pid() -> None:
     assert is_alive({**info, "process_start": info["process_start"] - 1}) is False
     assert is_alive({**info, "hostname": "elsewhere.example"}) is None
     assert is_alive({}) is None
+
+
+def record_running(run: RunDir) -> None:
+    run.metadata.mkdir()
+    write_yaml(run.info, {"status": "RUNNING", "attempt": 1, **this_process()})
+
+
+def test_only_the_host_of_a_process_can_say_that_it_has_gone(tmp_path: Path, two_hosts: tuple[Host, Host]) -> None:
+    """Bug: a login node finds no such process in its own /proc, and a run that computes on a node is LOST."""
+    node, login = two_hosts
+    run = RunDir(tmp_path)
+    node.call(record_running, run)  # by a process that is gone after this
+    assert login.call(load_status, run) == "RUNNING"
+    assert node.call(load_status, run) == "LOST"
 
 
 def test_a_process_that_has_ended_is_not_alive_even_as_a_zombie() -> None:

@@ -230,6 +230,15 @@ def test_the_local_queue_outlives_the_shell_that_submitted(queue: LocalQueue) ->
     assert (queue.folder / "out").read_text() == "done\n"
 
 
+def test_the_local_queue_runs_what_lies_in_a_path_with_blanks(path_with_space: Path) -> None:
+    """Bug: the script, the spool or the output is looked for at the path's first word, or with one blank of two."""
+    queue = LocalQueue(path_with_space)
+    queue.submit(f'#!/bin/bash\n#LOCAL --output="{path_with_space}/out 1.txt"\necho "$0"\n')
+    until(queue.ended)
+    assert queue.states() == [("1", "None", "COMPLETED")]
+    assert (path_with_space / "out 1.txt").read_text() == f"{path_with_space / 'job.sh'}\n"
+
+
 def test_a_local_queue_that_was_killed_says_lost_and_not_pending(queue: LocalQueue) -> None:
     """Bug: a job that waits for ever in a queue that nobody runs."""
     queue.submit("#!/bin/bash\n#LOCAL --array=1-2%1\nexec sleep 60\n")

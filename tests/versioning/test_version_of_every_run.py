@@ -282,6 +282,16 @@ def test_relative_paths_of_data_have_a_base_that_can_be_named(project: Project) 
     assert project.said(1)["cwd"] == ["known", "data", str(project.dir)]
 
 
+def test_what_a_launch_leaves_is_no_change_where_nothing_is_ignored(no_gitignore: Project) -> None:
+    """Bug: the log directory of the first launch makes the code of the second another one, and all runs again."""
+    no_gitignore.run(*WAIT, "seed=1")
+    assert git("status", "--porcelain", cwd=no_gitignore.dir) == "?? logs/"
+    again = freeze_code(no_gitignore.dir / "main.py", LogDir(no_gitignore.logs))
+    assert again is not None
+    assert again.version.changes == ()
+    assert str(again.copy) == no_gitignore.info(1)["version_manager"]["copy"]
+
+
 def change_copy(top: Path, python: str) -> tuple[list[str], list[str], bool]:
     """Try to change a copy, run it, remove it: what was refused, what Python compiled, and whether the copy is left."""
     code = freeze_code(top / "main.py", LogDir(top / "logs"), SnapshotOptions(SnapshotMode.COMMIT))

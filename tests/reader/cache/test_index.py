@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import subprocess
 import sys
 import threading
 
@@ -333,22 +332,21 @@ def test_a_directory_that_takes_the_place_of_another_is_read(forty, new_logs):
     assert read_all(other)[7] == ("COMPLETE", -7)
 
 
-def test_two_processes_and_threads_at_once_are_right(forty):
+def test_four_processes_and_threads_at_once_are_right(forty, four_ranks):
     """Bug: an index that one writes while the other reads."""
     code = (
         "import sys; from mlxp_core.reader import scan_runs; "
         "print(scan_runs(sys.argv[1]).collect()['config.x'].to_list())"
     )
-    command = [sys.executable, "-c", code, str(forty.path)]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     seen = []
     threads = [threading.Thread(target=lambda: seen.append(read_all(forty))) for _ in range(4)]
     for thread in threads:
         thread.start()
+    ranks = four_ranks.run([sys.executable, "-c", code, forty.path])
     for thread in threads:
         thread.join()
     expected = list(range(1, 41))
-    assert [process.communicate(timeout=60)[0] for process in processes] == [f"{expected}\n"] * 3
+    assert [rank.stdout for rank in ranks] == [f"{expected}\n"] * 4
     assert seen == [{number: ("COMPLETE", number) for number in expected}] * 4
 
 
