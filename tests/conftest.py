@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support import CONFIG, MAIN, Mlxp, Project, git, stop_local_queues
 
-pytest_plugins = ["machines"]
+pytest_plugins = ["machines", "progress"]
 
 # the clusters are different programs, so their tests go side by side; those of one cluster share its slots
 CLUSTERS = {"slurm": "slurm", "torque": "slurm", "sge": "sge", "oar": "oar"}
@@ -22,29 +21,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, cluster in CLUSTERS.items():
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.xdist_group(cluster))
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_configure(config: pytest.Config) -> None:
-    """Tell of failures when they happen; the workers of xdist have no terminal."""
-    terminal = config.pluginmanager.get_plugin("terminalreporter")
-    if terminal is not None:
-        config.pluginmanager.register(FailuresAtOnce(terminal))
-
-
-class FailuresAtOnce:
-    """Shows the end of a failure when it happens: the whole report comes after the last test, minutes later."""
-
-    def __init__(self, terminal: Any) -> None:
-        self._terminal = terminal
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed:
-            lines = report.longreprtext.splitlines()[-8:]
-            self._terminal.write_line("")
-            self._terminal.write_line(f"{report.nodeid} failed in its {report.when}:", red=True)
-            for line in lines:
-                self._terminal.write_line(f"  {line}")
 
 
 @pytest.fixture(autouse=True, scope="session")

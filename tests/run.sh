@@ -15,15 +15,18 @@
 #   PYTHON       the interpreter                     default: python3, or else the first python3.x that is new enough
 #   MLXP_VENV    its virtual environment             default: .venv in the repository
 #   MLXP_HYDRA   a version of hydra-core, for the tests alone, in an environment of its own   default: the newest 1.3
-#   MLXP_WORKERS how many tests run side by side      default: 4; 0: one after the other
-#   CI=true      means --clusters, and the tests a second time with the release candidate of Hydra 1.4
+#   MLXP_WORKERS how many tests run side by side      default: 4; 0, one after the other, where all took 10 s last time
+#   CI=true      means --clusters, the tests a second time with the release candidate of Hydra 1.4, and a line a package
+#
+# What failed last time runs first.
 # shellcheck disable=SC2317,SC2329  # check() calls what looks unreachable
 set -euo pipefail
-unset CDPATH PYTHONPATH PYTHONHOME MLXP_TEST_CLUSTERS
+# a Python that may not keep its byte code compiles this project at each of the thousands of starts
+unset CDPATH PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE MLXP_TEST_CLUSTERS
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 next_hydra=1.4.0rc3
-side_by_side=(-n "${MLXP_WORKERS:-4}" --dist loadgroup)
+pytest_options=(-n "${MLXP_WORKERS:-auto}" --dist loadgroup --failed-first)
 ci=""
 [[ ${CI:-} != true ]] || ci=yes
 clusters=$ci coverage=""
@@ -31,7 +34,7 @@ while (($#)); do
   case $1 in
     --clusters) clusters=yes ;;
     --coverage) coverage=yes ;;
-    --help | -h) exec sed -n '2,/^#   CI=true/s/^# \{0,1\}//p' tests/run.sh ;;
+    --help | -h) exec sed -n '2,/^# What failed/s/^# \{0,1\}//p' tests/run.sh ;;
     *) break ;;
   esac
   shift
@@ -117,17 +120,17 @@ make_venv() { # make_venv FOLDER HYDRA: what is there already, and still fits, s
 test_with_hydra() { # test_with_hydra VERSION [pytest arguments…]
   local venv=${MLXP_VENV:-.venv}/hydra-$1 version=$1
   shift
-  make_venv "$venv" "$version" && env -u MLXP_TEST_CLUSTERS "$venv/bin/python" -m pytest "${side_by_side[@]}" -m "$without_clusters" "$@"
+  make_venv "$venv" "$version" && env -u MLXP_TEST_CLUSTERS "$venv/bin/python" -m pytest "${pytest_options[@]}" -m "$without_clusters" "$@"
 }
 
 run_tests() { # run_tests [pytest arguments…]
   local answer=0
   if [[ ! $coverage ]]; then
-    "$venv/bin/python" -m pytest "${side_by_side[@]}" "$@" || answer=$?
+    "$venv/bin/python" -m pytest "${pytest_options[@]}" "$@" || answer=$?
     return "$answer"
   fi
   "$venv/bin/python" -m coverage erase
-  "$venv/bin/python" -m coverage run -m pytest "${side_by_side[@]}" "$@" || answer=$?
+  "$venv/bin/python" -m coverage run -m pytest "${pytest_options[@]}" "$@" || answer=$?
   "$venv/bin/python" -m coverage combine --quiet
   "$venv/bin/python" -m coverage report
   return "$answer"
@@ -181,5 +184,6 @@ else
   [[ ! $ci ]] || check "pytest with hydra-core $next_hydra" test_with_hydra "$next_hydra" "$@"
 fi
 
+[[ $ci || ${MLXP_HYDRA:-} ]] || (($#)) || say "not run: the tests with hydra-core $next_hydra, by MLXP_HYDRA=$next_hydra bash tests/run.sh"
 say "${failed:+FAILED: }${failed:-all checks passed}"
 exit "$code"
