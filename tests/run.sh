@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Checks the project on a machine that has nothing but Python >= 3.10 and git: lint, format, types, tests.
 #
-#   bash tests/run.sh [--clusters] [--coverage] [PACKAGE…] [pytest arguments…]
+#   bash tests/run.sh [--clusters] [--keep] [--coverage] [PACKAGE…] [pytest arguments…]
 #
 #   PACKAGE      tests of one package alone, a folder of tests/: runs, jobs, reader, plugins, …       default: all tests
 #   pytest arguments: paths start at the repository, such as tests/jobs/test_wait.py; or -k 'name', -x, …
 #
 #   --clusters   also the tests against a real Slurm (and TORQUE's commands on it), Grid Engine and OAR, installed and
-#                started here (needs root and Debian or Ubuntu)
+#                started here (needs root and Debian or Ubuntu); those that are up already are used, and left up
+#   --keep       also leave up what was started here, for the next --clusters; tests/clusters/…_down.sh stops it
 #   --coverage   which lines and branches the tests reach, their subprocesses and jobs included; `.venv/bin/coverage html`
 #                shows them in htmlcov/
 #   --help       this text
@@ -29,10 +30,11 @@ next_hydra=1.4.0rc3
 pytest_options=(-n "${MLXP_WORKERS:-auto}" --dist loadgroup --failed-first)
 ci=""
 [[ ${CI:-} != true ]] || ci=yes
-clusters=$ci coverage=""
+clusters=$ci coverage="" keep=""
 while (($#)); do
   case $1 in
     --clusters) clusters=yes ;;
+    --keep) keep=yes ;;
     --coverage) coverage=yes ;;
     --help | -h) exec sed -n '2,/^# What failed/s/^# \{0,1\}//p' tests/run.sh ;;
     *) break ;;
@@ -148,7 +150,11 @@ start_clusters() { # in the background: they take as long as an environment does
 
 take_down() { # what this run started, not what it found
   local name
-  for name in "${ours[@]}"; do bash "tests/clusters/${name}_down.sh" || true; done
+  if [[ $keep && ${ours[*]} ]]; then
+    say "left up: ${ours[*]}; stopped by: for name in ${ours[*]}; do bash tests/clusters/\${name}_down.sh; done"
+  else
+    for name in "${ours[@]}"; do bash "tests/clusters/${name}_down.sh" || true; done
+  fi
   rm -rf "$temporary"
 }
 

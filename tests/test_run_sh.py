@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -70,5 +71,44 @@ def test_help_names_every_option(calls) -> None:
     assert code == 0
     options = [line.strip().split(")")[0] for line in (ROOT / "tests" / "run.sh").read_text().splitlines()]
     options = [word for line in options if line.startswith("--") for word in line.split(" | ")]
-    assert {"--clusters", "--coverage", "--help"} <= set(options)
+    assert {"--clusters", "--keep", "--coverage", "--help"} <= set(options)
     assert [option for option in options if option.startswith("--") and option not in text] == []
+
+
+CLUSTER = """#!/bin/sh
+name=${0##*/}
+echo "$name $*" >>"$CALLS"
+case "$name $*" in *"_up.sh --check") [ "${name%_up.sh}" = sge ] ;; esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "down"),
+    [(["--clusters"], ["oar_down.sh ", "slurm_down.sh "]), (["--clusters", "--keep"], []), ([], [])],
+)
+def test_a_cluster_that_was_up_stays_up_and_others_if_they_are_kept(
+    tmp_path: Path, arguments: list[str], down: list[str]
+) -> None:
+    """Bug: a cluster that somebody works on is taken down; or each run of the tests pays for its start."""
+    here = tmp_path / "a repository"
+    (here / "tests/clusters").mkdir(parents=True)
+    for name in ("tests/run.sh", "setup.cfg", "pyproject.toml"):
+        shutil.copy(ROOT / name, here / name)
+    programs = [
+        here / f"tests/clusters/{name}_{what}.sh" for name in ("slurm", "sge", "oar") for what in ("up", "down")
+    ]
+    python = here / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    (python.parent / "shellcheck").symlink_to("/bin/true")
+    python.symlink_to("/bin/true")
+    for program in programs:
+        program.write_text(CLUSTER)
+    environment = {**os.environ, "CALLS": str(tmp_path / "calls"), "PYTHON": sys.executable, "CI": ""}
+    for name in ("MLXP_VENV", "MLXP_HYDRA"):
+        environment.pop(name, None)
+    command = ["bash", here / "tests/run.sh", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    calls = (tmp_path / "calls").read_text().splitlines() if arguments else []
+    assert sorted(call for call in calls if "_down" in call) == down
+    assert ("left up: slurm oar" in done.stdout) == ("--keep" in arguments)
