@@ -15,9 +15,10 @@
 #
 #   PYTHON       the interpreter                     default: python3, or else the first python3.x that is new enough
 #   MLXP_VENV    its virtual environment             default: .venv in the repository
-#   MLXP_HYDRA   a version of hydra-core, for the tests alone, in an environment of its own   default: the newest 1.3
+#   MLXP_HYDRA   a version of hydra-core, for the tests of what touches Hydra, in an environment of its own
+#                                                    default: the newest 1.3, for all tests
 #   MLXP_WORKERS how many tests run side by side      default: 4; 0, one after the other, where all took 10 s last time
-#   CI=true      means --clusters, the tests a second time with the release candidate of Hydra 1.4, and a line a package
+#   CI=true      means --clusters, a line a package, and what touches Hydra a second time, with the candidate of Hydra 1.4
 #
 # What failed last time runs first.
 # shellcheck disable=SC2317,SC2329  # check() calls what looks unreachable
@@ -48,6 +49,9 @@ while [[ ${1:-} && -d tests/$1 && ! -e $1 ]]; do
   shift
 done
 set -- "${packages[@]}" "$@"
+# what a second Hydra may change: programs of Hydra's, and what reads its configurations; schedulers are the same to it
+with_hydra=(tests/plugins tests/sweeps tests/mlxpsub tests/cli tests/jobs/test_wait.py tests/jobs/test_submit_trouble.py
+  tests/versioning/test_version_of_every_run.py tests/end_to_end -k "not fake_")
 failed="" code=0
 temporary=$(mktemp -d)
 ours=()
@@ -122,6 +126,7 @@ make_venv() { # make_venv FOLDER HYDRA: what is there already, and still fits, s
 test_with_hydra() { # test_with_hydra VERSION [pytest arguments…]
   local venv=${MLXP_VENV:-.venv}/hydra-$1 version=$1
   shift
+  (($#)) || set -- "${with_hydra[@]}"
   make_venv "$venv" "$version" && env -u MLXP_TEST_CLUSTERS "$venv/bin/python" -m pytest "${pytest_options[@]}" -m "$without_clusters" "$@"
 }
 
@@ -181,13 +186,14 @@ else
   mapfile -t shell < <(find .ci example_app mlxp_core tests \( -name .venv -o -name logs -o -name recorded \) -prune -o \
     \( -name '*.sh' -o -path .ci/run \) -print 2>/dev/null)
   check shellcheck "$venv/bin/shellcheck" "${shell[@]}"
+  # while the clusters start
+  [[ ! $ci ]] || check "pytest with hydra-core $next_hydra" test_with_hydra "$next_hydra" "$@"
   if [[ $clusters ]]; then
     for name in slurm sge oar; do check "$name" is_up "$name"; done
     check pytest run_tests "$@"
   else
     check pytest run_tests -m "$without_clusters" "$@"
   fi
-  [[ ! $ci ]] || check "pytest with hydra-core $next_hydra" test_with_hydra "$next_hydra" "$@"
 fi
 
 [[ $ci || ${MLXP_HYDRA:-} ]] || (($#)) || say "not run: the tests with hydra-core $next_hydra, by MLXP_HYDRA=$next_hydra bash tests/run.sh"

@@ -295,6 +295,7 @@ if __name__ == "__main__":
 
 def test_a_launch_outside_of_mlxpsub_loads_nothing_of_it(project: Project) -> None:
     """Bug: 18 ms of CPU that every launch pays for modules that it has no use for."""
+    project.start_for_real()
     project.write(**{"main.py": PROGRAM})
     project.commit()
     done = project.run("-m", "hydra/launcher=mlxp_local", "hydra/sweeper=mlxp", "seed=1,2", "hydra.sweeper.skip=failed")

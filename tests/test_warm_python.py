@@ -92,7 +92,7 @@ def test_what_is_sent_to_the_one_who_asked_reaches_the_fork_and_who_kills_it_kil
     """Bug: a job that a test cancels, and that runs on; or another exit code than the signal's."""
     text = "import os, sys, time; print(os.getpid(), flush=True); time.sleep(100)"
     for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGUSR1):
-        with subprocess.Popen([warm_python().python, "-c", text], stdout=subprocess.PIPE) as process:
+        with subprocess.Popen([warm_python().python, "-c", text], cwd=tmp_path, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             fork = int(process.stdout.readline())
             assert fork != process.pid

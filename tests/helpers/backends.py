@@ -177,7 +177,9 @@ def ask(project: Project, what: str, *names: int | str) -> list[str]:
         return []
     folders = [str(project.logs / str(name)) for name in names or project.runs()]
     if isinstance(project, UserProject):
-        program = f"{inspect.getsource(look_at)}\nimport json, sys\nprint(json.dumps(look_at(sys.argv[1], sys.argv[2:])))"
+        program = (
+            f"{inspect.getsource(look_at)}\nimport json, sys\nprint(json.dumps(look_at(sys.argv[1], sys.argv[2:])))"
+        )
         command = [project.command[0], "-W", "ignore", "-c", program, what, *folders]
         statuses, silences = json.loads(project.popen_and_end(command))
     else:

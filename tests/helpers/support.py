@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from warm_python import warm_python
+from warm_python import RealPython, warm_python
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -144,6 +144,10 @@ class Project:
         self.environment = environment
         self.command = [warm_python().python, "main.py"]
 
+    def start_for_real(self) -> None:
+        """Have programs and jobs be started, not forked: for tests of what is loaded, or of processes."""
+        self.command[0] = RealPython.python
+
     @property
     def logs(self) -> Path:
         return self.dir / "logs"
@@ -170,7 +174,7 @@ class Project:
         patch = f"""
 from mlxp_core.scheduler import load_scheduler
 
-object.__setattr__(load_scheduler({scheduler!r}), "ask_every", 0.3)
+object.__setattr__(load_scheduler({scheduler!r}), "min_query_interval", 0.3)
 """
         main = (self.dir / "main.py").read_text(encoding="utf-8")
         self.write(**{"hurry.py": patch, "main.py": main.replace("import hydra\n", "import hurry\nimport hydra\n", 1)})
@@ -178,7 +182,7 @@ object.__setattr__(load_scheduler({scheduler!r}), "ask_every", 0.3)
 
     def start(self, *arguments: str, new_session: bool = False, **environment: str) -> subprocess.Popen[str]:
         """Start the program, and leave it running; in a session of its own it is a process that has not been forked."""
-        command = [sys.executable, *self.command[1:]] if new_session else self.command
+        command = [RealPython.python, *self.command[1:]] if new_session else self.command
         return self.popen(
             [*command, *arguments],
             environment,

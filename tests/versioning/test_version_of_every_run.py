@@ -366,6 +366,7 @@ def test_a_run_records_the_packages_that_it_has_loaded(project: Project) -> None
     )
     project.write(**{"main.py": main, "requirements.txt": "filelock\n"})
     project.commit()
+    project.start_for_real()
     project.run(*WAIT, "seed=1")
     project.run("hydra/callbacks=mlxp")
     from importlib.metadata import distributions, version

@@ -26,6 +26,7 @@ _HANDED_ON = {
 # variables that the interpreter, or its libraries, read when they start; but for those that a fork can take on
 _READ_AT_START = ("PYTHON", "LC_", "LANG", "COVERAGE_", "LD_", "MALLOC")
 _TAKEN_ON = {"PYTHONPATH", "PYTHONWARNINGS", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
+_OWN = {"sitecustomize.py", "usercustomize.py", "hydra_plugins"}  # what a folder may hold that is imported at the start
 _UTF8 = {"", "C", "POSIX", "C.UTF-8", "C.utf8"}  # https://peps.python.org/pep-0538/
 
 
@@ -50,10 +51,11 @@ def can_be_forked(command: str, arguments: "list[str]", environment: "dict[str, 
         return False
     if any(map(posix.isatty, (0, 1, 2))):  # it asks for the foreground of its terminal, where a fork is not
         return False
-    for folder in environment.get("PYTHONPATH", "").split(":"):
-        if {"sitecustomize.py", "usercustomize.py"} & set(listing(folder)):
-            return False
-    return command != "python" or (bool(arguments) and (arguments[0] in {"-c", "-m"} or arguments[0][:1] != "-"))
+    if command == "python" and (not arguments or (arguments[0][:1] == "-" and arguments[0] not in {"-c", "-m"})):
+        return False
+    script = arguments[0] if command == "python" and arguments[0][0] != "-" else ""
+    folders = [*environment.get("PYTHONPATH", "").split(":"), script.rpartition("/")[0] or "."]
+    return not any(_OWN & set(listing(folder)) for folder in folders)
 
 
 def listing(folder: str) -> "list[str]":

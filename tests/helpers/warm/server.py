@@ -30,29 +30,32 @@ import warnings
 from importlib.machinery import BuiltinImporter, SourceFileLoader
 from typing import Any, cast
 
-# programs rather than modules, and what needs a package that is not there
-_LEFT_OUT = re.compile(r"tests|__main__|local_queue|launcher_shim|optuna.*_impl")
+# programs rather than modules, what needs a package that is not there, and what programs and jobs do without
+_LEFT_OUT = re.compile(r"tests|__main__|local_queue|launcher_shim|optuna.*_impl|mlxp_core\.reader")
 _TAKEN_BY_LIBC = {32, 33}
 
 
 def preload() -> None:
     """Import what programs, jobs and commands import, and fill the caches that any program of Hydra's fills."""
+    from hydra import compose, initialize
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.plugins import Plugins
+    from hydra.core.singleton import Singleton
+
+    Plugins.instance()  # first: its search runs modules that are there already again, and classes would come twice
+    known = set(Singleton._instances)
     for package in ("hydra._internal", "hydra.core", "hydra.plugins", "hydra_plugins", "mlxp_core"):
         top = importlib.import_module(package)
         for module in pkgutil.walk_packages(top.__path__, f"{package}."):
             if not _LEFT_OUT.search(module.name):
                 importlib.import_module(module.name)
-    from hydra import compose, initialize
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.core.singleton import Singleton
-
-    before = Singleton.get_state()
     with initialize(version_base=None):
         compose(
             overrides=["+a.b=1", "+c=[1,'x y',{d: null}]", "hydra/launcher=mlxp_local", "~a"], return_hydra_config=True
         )
     OverridesParser.create().parse_overrides(["a=1,2", "b=range(1,3)", "hydra.run.dir='a\\'b'"])
-    Singleton.set_state(before)
+    for kind in set(Singleton._instances) - known:
+        del Singleton._instances[kind]
     inspect.stack()
 
 
