@@ -118,9 +118,14 @@ def _records(log_dir: LogDir) -> Iterator[tuple[LaunchDir, dict[str, Any]]]:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             record = load_yaml(folder.record)
             aware = datetime.fromisoformat(record["time"]).tzinfo is not None
-            inside = all(Path(run).is_relative_to(log_dir.path) for run in record["runs"])
+            inside = all(_is_inside(Path(run), log_dir.path) for run in record["runs"])
             if aware and inside and isinstance(record["process"], dict):
                 yield folder, record
+
+
+def _is_inside(run: Path, folder: Path) -> bool:
+    """Tell whether a path leads into a folder; by its words, and without a ``..`` that leads out again."""
+    return run.is_relative_to(folder) and ".." not in run.relative_to(folder).parts
 
 
 def _write(launch: PendingLaunch, identity: str) -> None:

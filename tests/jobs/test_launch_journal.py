@@ -106,7 +106,11 @@ def test_a_launch_of_another_host_is_named_and_left(log_dir: LogDir, caplog: pyt
     assert f"a launch of the same command on elsewhere.example at {read_yaml(path)['time']} did not" in caplog.text
 
 
-@pytest.mark.parametrize("outside", ["/etc", "logs/2"], ids=["elsewhere", "relative"])
+@pytest.mark.parametrize(
+    "outside",
+    ["/etc", "{logs}/../somebody else's", "{logs}/1/../../x", "logs/2"],
+    ids=["elsewhere", "up", "up from within", "relative"],
+)
 def test_a_record_that_leads_outside_with_one_of_its_runs_is_not_used(log_dir: LogDir, outside: str) -> None:
     """Bug: a launch writes its runs where somebody else's record leads, since the first of them lies inside."""
     log_dir.run(1).path.mkdir(parents=True)
