@@ -95,7 +95,7 @@ def submit(runs: Sequence[RunDir], log_dir: LogDir) -> list[QueuedJob]:
                 attempt=count_starts(run) + 1,
                 error="not submitted, after another submission had failed",
             ).save(run)
-        if len(groups) > 1 or untried or done:
+        if untried or done:
             raise type(error)(f"{error}\n{_outcome_text(submitted, failed, untried)}") from error
         raise
     job_of = {job.run: job for job in submitted}
