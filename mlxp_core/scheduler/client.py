@@ -149,6 +149,7 @@ def _end(process: subprocess.Popen[bytes]) -> tuple[str, str]:
         for pipe in (process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
+        process.poll()  # it has ended, as a rule: no zombie for as long as this process lives
         stdout, stderr = late.stdout or b"", late.stderr or b""
     return _text(stdout), _text(stderr)
 
