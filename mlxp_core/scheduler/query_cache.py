@@ -104,5 +104,5 @@ def _load(path: Path) -> QueueAnswer | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         jobs = tuple(NativeJob(**job) for job in content.pop("jobs"))
         return QueueAnswer(**{**content, "ids": frozenset(content["ids"]), "jobs": jobs})
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None  # nothing yet, or of another version
