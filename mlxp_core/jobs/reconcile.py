@@ -56,8 +56,12 @@ def _look_for(runs: Sequence[RunDir], name: str, limit: float) -> None:
         if is_late:
             _check_found([*unclear])
             return
-        log.warning("run %s was being submitted when its launch ended: looking whether it still arrives", names)
-        time.sleep(min(scheduler.min_query_interval, limit))
+        if missing := _unresolved(unclear):
+            log.warning(
+                "run %s was being submitted when its launch ended: looking whether it still arrives",
+                format_runs(missing),
+            )
+            time.sleep(min(scheduler.min_query_interval, limit))
 
 
 def _unresolved(runs: Iterable[RunDir]) -> dict[RunDir, SubmissionRecord]:
