@@ -181,8 +181,8 @@ class MetricsFolder:
             for log_name in wanted:
                 name = f"{log_name}{_SUFFIX}"
                 self._replace(name, lines[log_name] + self._read(name)[prepended.get(log_name, 0) :])
-                self._replace(f"{_KEYS}/{name}", keys.get(log_name, b"") + self._read(f"{_KEYS}/{name}"))
                 prepended[log_name] = len(lines[log_name])
+                self._replace(f"{_KEYS}/{name}", keys.get(log_name, b"") + self._read(f"{_KEYS}/{name}"))
             state["attempt"] = attempt
 
     def close(self) -> None:
@@ -206,15 +206,17 @@ class MetricsFolder:
 
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[dict[str, Any]]:
-        """Lend a small JSON object in a file to one process at a time; saved if the block does not raise."""
+        """Lend a small JSON object in a file to one process at a time; saved also if the block raises in its midst."""
         with os.fdopen(self._open(name, os.O_RDWR | os.O_CREAT), "r+", encoding="utf-8") as file:
             with contextlib.suppress(OSError):  # a file system without locks: one process resumes a run, as a rule
                 fcntl.flock(file, fcntl.LOCK_EX)
             state = json.loads(file.read() or '{"attempt": 0, "metrics": {}}')
-            yield state
-            file.seek(0)
-            file.truncate()
-            file.write(json.dumps(state))
+            try:
+                yield state
+            finally:
+                file.seek(0)
+                file.write(json.dumps(state))
+                file.truncate()
 
 
 class MetricsFile:

@@ -18,6 +18,6 @@ def lines(run: Run, log_name: str = "train") -> list[object]:
     return [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
 
 
-def steps(layout: RunDir) -> list[int]:
+def steps(layout: RunDir, log_name: str = "train") -> list[int]:
     """The step of each line."""
-    return [json.loads(line)["step"] for line in layout.metric_file("train").read_text().splitlines()]
+    return [json.loads(line)["step"] for line in layout.metric_file(log_name).read_text().splitlines()]

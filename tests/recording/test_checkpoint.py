@@ -7,12 +7,16 @@ import os
 import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from metric_lines import steps
 from support import read_yaml
 
+from mlxp_core.errors import SupersededError
+from mlxp_core.recording import run as run_module
 from mlxp_core.recording.lifecycle import finish, start_recording
+from mlxp_core.recording.metrics import MetricsFolder
 from mlxp_core.recording.run import Run
 from mlxp_core.runs.layout import RunDir
 
@@ -157,4 +161,124 @@ def test_metrics_that_are_gone_do_not_look_like_a_missing_checkpoint(
     shutil.rmtree(layout.attempt_dir(1).metrics)
     assert second.load_checkpoint() == 0
     assert "are not there" in caplog.text
+    finish(second, "COMPLETE")
+
+
+def test_however_often_checkpoints_are_loaded_in_one_attempt_each_step_is_there_once(tmp_path: Path) -> None:
+    """Bug: the third load finds what the second has written behind what the first had; or lines come twice."""
+    layout = RunDir(tmp_path / "1")
+    first = attempt(layout, *range(100, 105), save="best")
+    first.log_metrics({"step": 105}, log_name="train")
+    finish(first, "FAILED")
+    finish(attempt(layout, 0, save="last"), "FAILED")  # from scratch: fewer lines, so that what is noted gets shorter
+    third = start_recording(layout, config={})
+    third.log_metrics({"step": 9}, log_name="train")
+    found = []
+    for name in ("best", "best", "last", "best", "last", "last"):
+        third.load_checkpoint(name)
+        found.append(steps(layout))
+    assert found == [[*range(100, 105), 9]] * 2 + [[0, 9]] * 4  # that of the later attempt counts, once it is known
+    finish(third, "COMPLETE")
+    assert json.loads(layout.metrics_continued.read_text())["attempt"] == 2
+
+
+def test_of_several_logs_each_goes_on_where_it_stood(tmp_path: Path) -> None:
+    """Bug: a log that a later checkpoint does not know of keeps an earlier attempt's lines, or one loses its own."""
+    layout = RunDir(tmp_path / "1")
+    first = start_recording(layout, config={})
+    for step in range(3):
+        first.log_metrics({"step": step}, log_name="train")
+    first.log_metrics({"step": 0}, log_name="test")
+    first.log_checkpoint(0, "both")
+    finish(first, "FAILED")
+    second = start_recording(layout, config={})
+    second.log_metrics({"step": 7}, log_name="train")
+    second.log_checkpoint(0, "train")
+    second.log_metrics({"step": 8}, log_name="train")
+    finish(second, "FAILED")
+    third = start_recording(layout, config={})
+    third.log_metrics({"step": 9}, log_name="test")
+    third.load_checkpoint("both")
+    assert (steps(layout), steps(layout, "test")) == ([0, 1, 2], [0, 9])
+    third.load_checkpoint("train")
+    assert (steps(layout), steps(layout, "test")) == ([7], [9])
+    third.log_metrics({"step": 8}, log_name="train")
+    third.log_metrics({"step": 10}, log_name="test")
+    third.load_checkpoint("both")
+    assert (steps(layout), steps(layout, "test")) == ([7, 8], [9, 10])
+    finish(third, "COMPLETE")
+
+
+def test_a_checkpoint_that_cannot_be_made_leaves_the_earlier_one(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Bug: half a checkpoint over a whole one; or files of the attempts to make it, that fill the disk."""
+    run.log_checkpoint({"epoch": 1})
+    before = (tmp_path / "1" / "artifacts" / "pickle" / "checkpoint").read_bytes()
+    with pytest.raises(AttributeError):
+        run.log_checkpoint({"epoch": 2, "x": lambda: None})
+
+    def full(_: object) -> bytes:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run_module.json, "dumps", full)
+        with pytest.raises(OSError, match="No space"):
+            run.log_checkpoint({"epoch": 2})
+    assert os.listdir(tmp_path / "1" / "artifacts" / "pickle") == ["checkpoint"]
+    assert (tmp_path / "1" / "artifacts" / "pickle" / "checkpoint").read_bytes() == before
+    assert run.load_checkpoint() == {"epoch": 1}
+
+
+def test_an_attempt_that_is_overtaken_while_it_saves_does_not_replace_the_checkpoint(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: a node believed dead comes back, and its checkpoint, an hour in the making, is put over the newer one."""
+    path = run.log_checkpoint({"epoch": 1})
+    run.layout.metadata.mkdir(exist_ok=True)
+
+    dump = pickle.dump
+
+    def slow(*arguments: Any, **options: Any) -> None:
+        dump(*arguments, **options)
+        run.layout.info.write_text("attempt: 2\nhostname: n2\nstart_time: now\n")
+
+    monkeypatch.setattr(run_module.pickle, "dump", slow)
+    with pytest.raises(SupersededError, match="attempt 2 has taken over"):
+        run.log_checkpoint({"epoch": 2})
+    with path.open("rb") as file:
+        assert pickle.load(file) == {"epoch": 1}
+    with pytest.raises(SupersededError):
+        run.log_artifacts({"a": 1}, "report", "json")
+    assert not (tmp_path / "1" / "artifacts" / "json").exists()
+
+
+def test_metrics_that_cannot_be_continued_halfway_are_continued_by_the_next_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: killed, or a full disk, between two logs: the next load puts the first log's lines there twice."""
+    layout = RunDir(tmp_path / "1")
+    first = start_recording(layout, config={})
+    for name in ("a", "b", "c"):
+        first.log_metrics({"step": 0}, log_name=name)
+    first.log_checkpoint(0)
+    finish(first, "FAILED")
+    second = start_recording(layout, config={})
+    for name in ("a", "b", "c"):
+        second.log_metrics({"step": 1}, log_name=name)
+    replace = MetricsFolder._replace
+    for failing in range(6):  # lines and keys of three logs
+        count = iter(range(6))
+
+        def full(folder: MetricsFolder, name: str, content: bytes) -> None:
+            if next(count) == failing:  # noqa: B023
+                raise OSError("No space left on device")
+            replace(folder, name, content)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(MetricsFolder, "_replace", full)
+            with pytest.raises(OSError, match="No space"):
+                second.load_checkpoint()
+    second.load_checkpoint()
+    assert [steps(layout, name) for name in ("a", "b", "c")] == [[0, 1]] * 3
     finish(second, "COMPLETE")
