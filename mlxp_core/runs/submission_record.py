@@ -164,7 +164,7 @@ def _is_text(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int) and value > 0
+    return isinstance(value, int) and value is not True and value > 0
 
 
 def _is_id(value: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from mlxp_core.atomic_files import write_atomic
 from mlxp_core.errors import ConfigurationError, SubmissionUnclearError
 from mlxp_core.jobs.reconcile import find_queued, find_started_job
 from mlxp_core.runs.layout import RunDir
+from mlxp_core.runs.state import RunState
 from mlxp_core.runs.submission_record import QueuedJob, SubmissionRecord
 
 TIME = 'time: "2026-11-25T18:00:00+00:00"'
@@ -204,3 +206,124 @@ def test_a_job_under_the_users_own_name_is_not_held_absent(tmp_path: Path, monke
         find_queued([run], limit=5)
     run.submission.write_text(run.submission.read_text().replace("name: null", "name: n-1"))
     assert find_queued([run], limit=5) == {}
+
+
+SOME = {"scheduler": "slurm", "job_id": "1", "time": "2026-11-25T18:00:00+00:00"}
+BAD = {
+    **dict.fromkeys(("scheduler", "script", "name", "hostname", "user", "own_id"), (3, True, ["x"], {"a": 1})),
+    **dict.fromkeys(("array_index", "packed", "attempt"), (0, -1, "1", 1.5, True, [1])),
+    **dict.fromkeys(("time", "state_time", "cancel_time"), (3, "", "now", "2026-11-25", "2026-11-25T18:00:00", ["x"])),
+    "job_id": (True, False, 1.5, ["1"], {"a": 1}, "", "1 2", "x", "-1", "1;reboot", "1\n"),
+}
+ANY = {"state", "error", "reason", "stuck"}  # taken as text, or as true or false, whatever they are
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in BAD.items() for value in values])
+def test_each_field_is_checked(tmp_path: Path, key: str, value: object) -> None:
+    """Bug: `scancel` of what another one has written; a stack trace of `mlxp status` for one file of a thousand."""
+    path = tmp_path / "submission.yaml"
+    with pytest.raises(ConfigurationError) as caught:
+        SubmissionRecord.from_yaml({**SOME, key: value}, path)
+    assert str(caught.value) == f"{path}: {key} is {value!r}, which hydra-mlxp does not write"
+
+
+def test_every_field_has_bad_values_here_or_takes_any() -> None:
+    """Bug: a new field of a file that others write, which nobody has thought to check."""
+    assert {*BAD, *ANY} == {item.name for item in fields(SubmissionRecord)} - {"unknown", "keys"}
+
+
+@pytest.mark.parametrize("key", [*BAD, *ANY])
+def test_each_field_may_be_null(tmp_path: Path, key: str) -> None:
+    """Bug: a file that says `not known` is refused."""
+    content = {key: None} if key in {"scheduler", "time"} else {**SOME, key: None}
+    assert getattr(SubmissionRecord.from_yaml(content, tmp_path), key) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "read"),
+    [
+        ("job_id", 42, "42"),
+        ("state", 3, "3"),
+        ("error", ["a"], "['a']"),
+        ("reason", True, "True"),
+        ("stuck", 1, True),
+        ("array_index", 1, 1),
+        ("packed", 2, 2),
+        ("attempt", 9, 9),
+        ("name", "", ""),
+        ("own_id", "57", "57"),
+        ("cancel_time", "2026-11-25T18:00:00+01:00", "2026-11-25T18:00:00+01:00"),
+    ],
+)
+def test_each_field_is_read_as_what_it_is(tmp_path: Path, key: str, value: object, read: object) -> None:
+    """Bug: 42 is not \"42\", and a job that is in the queue is not found in its answer."""
+    assert getattr(SubmissionRecord.from_yaml({**SOME, key: value}, tmp_path), key) == read
+
+
+def test_the_id_of_a_scheduler_that_this_version_does_not_know_is_left_alone(tmp_path: Path) -> None:
+    """Bug: the runs of a newer version's scheduler cannot be listed; or an id that is checked by another's pattern."""
+    record = SubmissionRecord.from_yaml({**SOME, "scheduler": "novel", "job_id": "a/b"}, tmp_path)
+    assert (record.job_id, record.is_submitted) == ("a/b", True)
+    for scheduler, job_id in (("pbs", "12[]"), ("flux", "f2oLkTLb")):
+        assert SubmissionRecord.from_yaml({**SOME, "scheduler": scheduler, "job_id": job_id}, tmp_path).job_id == job_id
+        with pytest.raises(ConfigurationError):
+            SubmissionRecord.from_yaml({**SOME, "job_id": job_id}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "missing"),
+    [
+        ({"job_id": "1"}, "scheduler and time"),
+        ({"job_id": "1", "scheduler": "slurm"}, "time"),
+        ({"job_id": "1", "time": SOME["time"]}, "scheduler"),
+        ({"script": "/a/job.sh"}, "scheduler and time"),
+        ({"script": "/a/job.sh", "scheduler": "slurm"}, "time"),
+        ({"job_id": 0}, "scheduler and time"),
+    ],
+)
+def test_what_was_sent_says_to_whom_and_when(tmp_path: Path, content: dict[str, object], missing: str) -> None:
+    """Bug: a job that no scheduler can be asked for, and whose age nobody knows."""
+    with pytest.raises(ConfigurationError) as caught:
+        SubmissionRecord.from_yaml(content, tmp_path)
+    assert str(caught.value) == f"{tmp_path} does not say {missing}"
+
+
+@pytest.mark.parametrize(
+    ("script", "job_id", "state", "unresolved"),
+    [
+        ("/a/job.sh", None, None, True),
+        ("/a/job.sh", "1", None, False),
+        ("/a/job.sh", None, "FAILED", False),
+        (None, None, None, False),
+        ("", None, None, False),
+    ],
+)
+def test_a_submission_is_open_while_neither_its_job_nor_its_end_is_known(
+    script: str | None, job_id: str | None, state: str | None, unresolved: bool
+) -> None:
+    """Bug: a run that was refused is looked for in the queue; or one that may be there is submitted again."""
+    record = SubmissionRecord(scheduler="slurm", script=script, job_id=job_id, state=state)
+    assert (record.is_unresolved, record.is_submitted) == (unresolved, job_id is not None)
+
+
+def test_where_the_scheduler_has_its_say_on_a_task() -> None:
+    """Bug: `mlxp logs` shows what the scheduler has said of the first task of the array, or of none."""
+    record = SubmissionRecord(scheduler="slurm", script="/logs/.mlxp/submissions/4/job.sh", job_id="1")
+    folder = record.folder
+    assert folder is not None
+    assert (folder.output(None), folder.output(3)) == (folder.path / "job.out", folder.path / "3.out")
+    run = RunDir(Path("/logs/1"))
+    places = [RunState(run, {}, record.updated(array_index=index)).scheduler_output for index in (None, 1, 12)] + [
+        RunState(run, {}, SubmissionRecord()).scheduler_output
+    ]
+    assert places == [folder.path / "job.out", folder.path / "1.out", folder.path / "12.out", None]
+
+
+@pytest.mark.parametrize(("index", "reason"), [(1, ""), (2, "out of memory"), (None, "")])
+def test_memory_is_looked_for_in_the_tasks_own_output(tmp_path: Path, index: int | None, reason: str) -> None:
+    """Bug: `out of memory` for every task of an array of which one ran out of it."""
+    (tmp_path / "1.out").write_text("slurmstepd: error: something else\n")
+    (tmp_path / "2.out").write_text("slurmstepd: error: Detected 1 oom_kill event\n")
+    record = SubmissionRecord(scheduler="slurm", script=str(tmp_path / "job.sh"), job_id="1", state="FAILED")
+    state = RunState(RunDir(tmp_path / "run"), {"status": "RUNNING"}, record.updated(array_index=index))
+    assert (state.status, state.reason) == ("FAILED", reason)
