@@ -88,3 +88,75 @@ def test_the_hint_is_no_secret_and_survives_another_user(tmp_path: Path) -> None
 def test_numbered_folders_count_on(tmp_path: Path) -> None:
     """Bug: a second submission writes into the first one's folder."""
     assert [allocate_numbered_dir(tmp_path / "s").name for _ in range(3)] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        ((), 1),
+        (("1", "2"), 3),
+        (("1", "2", "7"), 8),  # 3 to 6 were deleted, and are not given again
+        (("9", "10"), 11),  # by number, not by name
+        (("10", "9", "2", "007", "x", ".mlxp", "11.bak"), 11),
+    ],
+)
+def test_without_its_hint_a_directory_goes_on_after_the_highest_id(
+    tmp_path: Path, there: tuple[str, ...], expected: int
+) -> None:
+    """Bug: a log directory that was copied without .mlxp, and of which runs were deleted: an id is given twice."""
+    for name in there:
+        (tmp_path / name).mkdir()
+    with RunAllocator(tmp_path) as store:
+        assert (store.last_id, store.allocate().id, store.allocate().id) == (expected - 1, expected, expected + 1)
+    assert (tmp_path / ".mlxp" / "last_id").read_text() == f"{expected + 1:020d}\n"
+
+
+def test_a_hint_that_has_fallen_back_gives_no_id_twice(tmp_path: Path) -> None:
+    """Bug: two processes write the hint in the other order, and the third one starts in the middle of the runs."""
+    with RunAllocator(tmp_path) as store:
+        store.allocate_block(6)
+    (tmp_path / "4").rmdir()
+    (tmp_path / ".mlxp" / "last_id").write_text(f"{4:020d}\n")
+    with RunAllocator(tmp_path) as store:
+        assert store.allocate().id == 7
+
+
+def test_stores_that_are_open_at_once_take_turns(tmp_path: Path) -> None:
+    """Bug: an id by what a store knew when it was opened."""
+    with RunAllocator(tmp_path) as one, RunAllocator(tmp_path) as two:
+        ids = [store.allocate().id for store in (one, two, two, one, one)]
+    assert ids == [1, 2, 3, 4, 5]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: a launch that tries one id after the other on a full disk, for ever."""
+
+    def full(path: str) -> None:
+        raise OSError(28, "No space left on device", path)
+
+    with RunAllocator(tmp_path) as store:
+        monkeypatch.setattr(os, "mkdir", full)
+        with pytest.raises(StoreError, match=r"run folder .*/1 cannot be made: .*No space left"):
+            store.allocate()
+        assert store.last_id == 0
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"), [((), "1"), (("1", "3"), "4"), (("9", "10"), "11"), (("2", "x", "007"), "3")]
+)
+def test_numbered_folders_go_on_after_the_highest(tmp_path: Path, there: tuple[str, ...], expected: str) -> None:
+    """Bug: a submission in the place of one that was removed; the tenth before the second."""
+    for name in there:
+        (tmp_path / "s" / name).mkdir(parents=True)
+    assert allocate_numbered_dir(tmp_path / "s").name == expected
+
+
+def test_a_numbered_folder_that_another_has_just_made_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: two submissions in one folder, since both have listed it before either made its own."""
+    (tmp_path / "1").mkdir()
+    (tmp_path / "2").mkdir()
+    (tmp_path / "3").mkdir()
+    monkeypatch.setattr(os, "scandir", lambda _: iter([]))  # as it was before
+    assert allocate_numbered_dir(tmp_path).name == "4"
