@@ -63,14 +63,24 @@ def _load_spec(run: RunDir) -> SubmitSpec:
         )
     try:
         loaded = SubmitSpec(**{**order, "header": tuple(order["header"])})
-        texts = (loaded.scheduler, loaded.name, loaded.shebang, loaded.directory, *loaded.header)
-        numbers = (loaded.pack, loaded.max_parallel or 1, loaded.command_timeout, loaded.submit_timeout)
-        usable = all(isinstance(text, str) for text in texts) and all(number > 0 for number in numbers)
     except (TypeError, KeyError) as error:
         raise ConfigurationError(f"the order in {run.settings} cannot be used: {error!r}") from error
-    if not usable:
+    if not _is_usable(loaded):
         raise ConfigurationError(f"the order in {run.settings} cannot be used: {order}")
     return loaded
+
+
+def _is_usable(spec: SubmitSpec) -> bool:
+    """Tell whether each field is of its type, in a file that may have been edited."""
+    texts = (spec.scheduler, spec.name, spec.shebang, spec.directory, *spec.header)
+    counts = (spec.pack, 1 if spec.max_parallel is None else spec.max_parallel)
+    limits = (spec.command_timeout, spec.submit_timeout)
+    return (
+        all(isinstance(text, str) for text in texts)
+        and isinstance(spec.array, bool)
+        and all(type(count) is int and count > 0 for count in counts)  # true is an int as well
+        and all(type(limit) in {int, float} and limit > 0 for limit in limits)
+    )
 
 
 def validate(spec: SubmitSpec) -> None:
