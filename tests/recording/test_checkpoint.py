@@ -282,3 +282,29 @@ def test_metrics_that_cannot_be_continued_halfway_are_continued_by_the_next_load
     second.load_checkpoint()
     assert [steps(layout, name) for name in ("a", "b", "c")] == [[0, 1]] * 3
     finish(second, "COMPLETE")
+
+
+def test_a_checkpoint_of_this_attempt_or_of_another_run_moves_no_metrics(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Bug: a warning that metrics are gone at each look at one's own best; another run's steps before those of this."""
+    other = RunDir(tmp_path / "2")
+    finish(attempt(other, 7, save="checkpoint"), "FAILED")
+    finish(attempt(other), "FAILED")  # so that what its checkpoint knows is that of an earlier attempt
+    layout = RunDir(tmp_path / "1")
+    finish(attempt(layout), "FAILED")
+    run = attempt(layout, 0, save="checkpoint")
+    run.log_metrics({"step": 1}, log_name="train")
+    assert (run.load_checkpoint(), run.load_checkpoint(root=other.path)) == (0, 0)
+    run.log_metrics({"step": 2}, log_name="train")
+    assert (steps(layout), caplog.messages) == ([0, 1, 2], [])
+    assert not layout.metrics_continued.exists()
+    finish(run, "COMPLETE")
+
+
+def test_a_pickle_that_knows_of_no_metrics_is_a_checkpoint_as_well(run: Run) -> None:
+    """Bug: JSONDecodeError for what the user has copied there."""
+    path = run.layout.artifact_file("pickle", "checkpoint")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(pickle.dumps({"epoch": 3}))
+    assert run.load_checkpoint() == {"epoch": 3}

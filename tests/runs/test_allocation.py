@@ -125,6 +125,7 @@ def test_stores_that_are_open_at_once_take_turns(tmp_path: Path) -> None:
     """Bug: an id by what a store knew when it was opened."""
     with RunAllocator(tmp_path) as one, RunAllocator(tmp_path) as two:
         ids = [store.allocate().id for store in (one, two, two, one, one)]
+        assert (one.last_id, two.last_id) == (5, 3)
     assert ids == [1, 2, 3, 4, 5]
 
 

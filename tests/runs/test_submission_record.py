@@ -264,6 +264,8 @@ def test_the_id_of_a_scheduler_that_this_version_does_not_know_is_left_alone(tmp
     """Bug: the runs of a newer version's scheduler cannot be listed; or an id that is checked by another's pattern."""
     record = SubmissionRecord.from_yaml({**SOME, "scheduler": "novel", "job_id": "a/b"}, tmp_path)
     assert (record.job_id, record.is_submitted) == ("a/b", True)
+    with pytest.raises(ConfigurationError, match="job_id is True"):
+        SubmissionRecord.from_yaml({**SOME, "scheduler": "novel", "job_id": True}, tmp_path)
     for scheduler, job_id in (("pbs", "12[]"), ("flux", "f2oLkTLb")):
         assert SubmissionRecord.from_yaml({**SOME, "scheduler": scheduler, "job_id": job_id}, tmp_path).job_id == job_id
         with pytest.raises(ConfigurationError):

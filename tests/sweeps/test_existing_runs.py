@@ -114,3 +114,79 @@ def test_equal_jobs_take_different_runs(tmp_path: Path) -> None:
     result = plan(log_dir, [CONFIG] * 3)
     assert set(result.resumed.values()) == {first, second}
     assert result.new == [2]
+
+
+ENVIRONMENT = {"data": "${oc.env:DATA,/d1}"}
+BY_CODE = SkipPolicy([Status.COMPLETE], False, False, COMMIT, None, "main")
+
+
+def with_data(log_dir: LogDir, number: int, data: str | None, **info: Any) -> RunDir:
+    """A complete run into whose configuration the environment has put something; None: it has no config.yaml."""
+    run = make_run(log_dir, number, "COMPLETE", "data: ${oc.env:DATA,/d1}\n", **info)
+    if data is not None:
+        run.config.write_text(data)
+    return run
+
+
+def test_a_run_whose_values_are_not_known_counts_and_hides_no_other(tmp_path: Path) -> None:
+    """Bug: a run without config.yaml ends the look at the runs after it, or is run anew at each sweep."""
+    log_dir = LogDir(tmp_path)
+    runs = [with_data(log_dir, number, data) for number, data in enumerate((None, "{", "data: /d2\n", "[]"), start=1)]
+    result = plan_sweep(log_dir, [ENVIRONMENT], BY_CODE, lambda _: {"data": "/d1"})
+    assert (result.new, result.other_values) == ([], {runs[2]: ["data"]})
+    assert result.skipped[0].run == runs[3]
+    only = LogDir(tmp_path / "only")
+    runs = [with_data(only, 1, None), with_data(only, 2, "data: /d2\n"), with_data(only, 3, "data: /d3\n")]
+    result = plan_sweep(only, [ENVIRONMENT], BY_CODE, lambda _: {"data": "/d1"})
+    assert result.skipped[0].run == runs[0]
+    assert result.other_values == {runs[1]: ["data"], runs[2]: ["data"]}
+
+
+def test_only_runs_of_this_program_are_said_to_have_other_values(tmp_path: Path) -> None:
+    """Bug: a warning about a run of eval.py at each sweep of main.py."""
+    log_dir = LogDir(tmp_path)
+    with_data(log_dir, 1, "data: /d2\n", hydra={"job_name": "eval"})
+    ours = with_data(log_dir, 2, "data: /d2\n")
+    result = plan_sweep(log_dir, [ENVIRONMENT], BY_CODE, lambda _: {"data": "/d1"})
+    assert (result.new, result.other_values) == ([0], {ours: ["data"]})
+
+
+def test_a_run_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
+    """Bug: one folder of a thousand without its configuration, and the sweep begins anew."""
+    log_dir = LogDir(tmp_path)
+    make_run(log_dir, 1, "COMPLETE").config_unresolved.unlink()
+    make_run(log_dir, 2, "COMPLETE").config_unresolved.write_bytes(b"\xff")
+    make_run(log_dir, 3, "COMPLETE", "seed: 2\nlr: 1\n: [\n")
+    run = make_run(log_dir, 4, "COMPLETE", "seed: 2\nlr: 1\n")
+    assert plan(log_dir, [CONFIG]).skipped[0].run == run
+
+
+def test_of_several_runs_the_latest_stands_for_a_job(tmp_path: Path) -> None:
+    """Bug: the first of two complete ones; one that failed is resumed although another of the same is under way."""
+    for number, (statuses, skipped, resumed) in enumerate(
+        [
+            (("COMPLETE", "COMPLETE", "FAILED"), 2, None),
+            (("FAILED", "COMPLETE"), 2, None),
+            (("FAILED", "RUNNING", "RUNNING", "LOST"), 3, None),
+            (("FAILED", "TIMEOUT"), None, 2),
+            (("FAILED", "PENDING"), None, 2),  # one that was never submitted
+        ],
+        start=1,
+    ):
+        log_dir = LogDir(tmp_path / str(number))
+        runs = [make_run(log_dir, index, status) for index, status in enumerate(statuses, start=1)]
+        result = plan(log_dir, [CONFIG])
+        assert {state.run for state in result.skipped.values()} == ({runs[skipped - 1]} if skipped else set()), statuses
+        assert result.resumed == ({0: runs[resumed - 1]} if resumed else {}), statuses
+
+
+def test_each_job_has_the_runs_of_its_own_configuration(tmp_path: Path) -> None:
+    """Bug: the second job is skipped for a run of the first; two equal jobs of which only one finds its run."""
+    log_dir = LogDir(tmp_path)
+    one = make_run(log_dir, 1, "COMPLETE", "lr: 1\nseed: 2\n")
+    two = make_run(log_dir, 2, "FAILED", "lr: 2\nseed: 2\n")
+    make_run(log_dir, 3, "COMPLETE", "lr: 3\nseed: 2\n")
+    configs = [{"lr": 2, "seed": 2}, CONFIG, {"lr": 4, "seed": 2}, CONFIG, {"lr": 2, "seed": 2}]
+    result = plan(log_dir, configs)
+    assert {index: state.run for index, state in result.skipped.items()} == {1: one, 3: one}
+    assert (result.resumed, result.new) == ({0: two}, [2, 4])

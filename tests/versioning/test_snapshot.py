@@ -14,7 +14,8 @@ from support import Project, git, until
 from mlxp_core.errors import SnapshotError
 from mlxp_core.runs.code_version import SnapshotMode
 from mlxp_core.runs.layout import LogDir
-from mlxp_core.versioning.snapshot import SnapshotOptions, freeze_code
+from mlxp_core.versioning import export
+from mlxp_core.versioning.snapshot import FrozenCode, SnapshotOptions, WorkTreeVersion, freeze_code
 
 
 @pytest.fixture
@@ -230,3 +231,84 @@ def test_a_linked_work_tree_is_a_repository_too(repo: Path, tmp_path: Path) -> N
     code = freeze_code(tmp_path / "side" / "main.py", LogDir(tmp_path / "side" / "logs"))
     assert (code.copy / "main.py").read_text() == "side"
     assert (repo / "main.py").read_text() == "A"
+
+
+def frozen(repo: Path, copy: Path) -> FrozenCode:
+    version = WorkTreeVersion(repo, "c" * 40, SnapshotMode.COMMIT, "c" * 40, "main", ())
+    return FrozenCode(version, copy)
+
+
+@pytest.mark.parametrize(
+    ("path", "mapped"),
+    [
+        ("repo", "copy"),
+        ("repo/main.py", "copy/main.py"),
+        ("repo/a/../main.py", "copy/main.py"),
+        ("repo/../data", "data"),  # beside it, however it is spelt
+        ("repo/../repo/main.py", "copy/main.py"),
+        ("repo/../repository", "repository"),
+        ("repository/x", "repository/x"),
+        ("other", "other"),
+        ("home/main.py", "copy/main.py"),  # a link to the repository
+        ("home/pkg/x", "copy/pkg/x"),
+        ("repo/link", "copy/link"),  # one that is committed, to what is outside
+        ("home/link", "copy/link"),
+        ("repo/link/x", "copy/link/x"),
+        ("data/to repo", "data/to repo"),  # a link from outside, which may lead elsewhere tomorrow
+    ],
+)
+def test_a_path_is_mapped_by_where_it_leads(tmp_path: Path, path: str, mapped: str) -> None:
+    """Bug: `repo/../data` read from <copy>/../data, where nothing is; a sister folder taken for a part of the code."""
+    for folder in ("repo/a", "repo/pkg", "data", "other", "repository"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "home").symlink_to("repo")
+    (tmp_path / "repo" / "link").symlink_to("../data")
+    (tmp_path / "data" / "to repo").symlink_to("../repo")
+    assert frozen(tmp_path / "repo", tmp_path / "copy").map_path(tmp_path / path) == tmp_path / mapped
+
+
+def test_a_relative_path_is_one_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: a relative path that no job can have, whose directory is another; a repository that is reached by a link."""
+    (tmp_path / "repo" / "a").mkdir(parents=True)
+    (tmp_path / "home").symlink_to("repo")
+    monkeypatch.chdir(tmp_path / "repo" / "a")
+    copy = tmp_path / "copy"
+    for repo in ("repo", "home"):
+        code = frozen(tmp_path / repo, copy)
+        assert code.map_path(Path()) == copy / "a"
+        assert code.map_path(Path("../main.py")) == copy / "main.py"
+        assert code.map_path(Path("../../data")) == tmp_path / "data"
+        assert code.map_path(tmp_path / "repo" / "x") == copy / "x"
+
+
+def test_nobody_can_write_into_a_copy_and_it_can_be_removed(tmp_path: Path) -> None:
+    """Bug: the group, or everybody, may change what jobs run: only the owner's right to write is taken away."""
+    top = tmp_path / "copy"
+    (top / "pkg" / "data").mkdir(parents=True)
+    for name, mode in (("pkg/a.py", 0o666), ("pkg/run.sh", 0o777), ("pkg/data/x", 0o622), ("secret", 0o640)):
+        (top / name).write_text("x")
+        (top / name).chmod(mode)
+    (tmp_path / "outside").write_text("x")
+    (tmp_path / "outside").chmod(0o666)
+    (top / "link").symlink_to("../outside")
+    for folder in (top / "pkg" / "data", top / "pkg", top):
+        folder.chmod(0o777)
+    export._make_read_only(top)
+    modes = {str(path.relative_to(tmp_path)): path.lstat().st_mode & 0o777 for path in top.rglob("*")}
+    modes.pop("copy/link")
+    caches = [name for name in modes if name.endswith("__pycache__")]
+    assert caches == ["copy/pkg/__pycache__"]  # Python's, beside what it compiles
+    assert modes.pop(caches[0]) & 0o200
+    assert modes == {
+        "copy/pkg": 0o555,
+        "copy/pkg/data": 0o555,
+        "copy/pkg/a.py": 0o444,
+        "copy/pkg/run.sh": 0o555,
+        "copy/pkg/data/x": 0o400,
+        "copy/secret": 0o440,
+    }
+    assert top.lstat().st_mode & 0o777 == 0o555
+    assert (tmp_path / "outside").stat().st_mode & 0o777 == 0o666
+    export.remove_tree(top)
+    assert sorted(os.listdir(tmp_path)) == ["outside"]
+    export.remove_tree(top)
