@@ -11,7 +11,7 @@ from scripts import job, shellcheck
 
 from mlxp_core.jobs import array_script, run_script
 from mlxp_core.jobs.template import Template
-from mlxp_core.runs.layout import RunDir
+from mlxp_core.runs.layout import RunDir, SubmissionDir
 from mlxp_core.scheduler import SCHEDULERS, load_scheduler
 
 LOCAL = load_scheduler("local")
@@ -112,3 +112,104 @@ def test_an_earlier_attempt_keeps_what_it_printed(tmp_path: Path) -> None:
     assert run_task(text) == 0
     assert run.stdout.read_text() == "out 1\n"
     assert run.attempt_dir(1).stdout.read_text() == "out 1\n"
+
+
+def head(text: str) -> list[str]:
+    """The lines above the shell programs of ours."""
+    return text.split("\n\nmlxp_start()", maxsplit=1)[0].split("\n")
+
+
+def rendered(
+    scheduler: str, tasks: list[list[int]], header: tuple[str, ...] = (), throttle: int | None = None
+) -> list[str]:
+    runs = [[RunDir(Path("/l o'g") / str(number)) for number in task] for task in tasks]
+    spec = array_script.ArraySpec(runs, "n-1", "#!/bin/bash -l", header, Path("/l/s/4"), throttle)
+    return head(array_script.render_submission(spec, load_scheduler(scheduler)))
+
+
+MANIFEST = "mlxp_manifest=/l/s/4/manifest"
+BECOME = '  exec /bin/bash -l "$1/script.sh"'
+
+
+def test_an_array_of_slurm_is_this() -> None:
+    """Bug: a directive behind the user's own, where the last one wins; output that names no task; an index from 0."""
+    assert rendered("slurm", [[3], [4], [12]], ("#SBATCH --mem=1G",), throttle=2) == [
+        "#!/bin/bash -l",
+        "#SBATCH --job-name=n-1",
+        '#SBATCH --output="/l/s/4/%a.out"',
+        '#SBATCH --error="/l/s/4/%a.out"',
+        "#SBATCH --open-mode=append",
+        "#SBATCH --array=1-3%2",
+        "#SBATCH --mem=1G",
+        "",
+        "# runs 3 to 12 of /l o'g",
+        MANIFEST,
+        'mlxp_first=$(("$SLURM_ARRAY_TASK_ID" * 1 - 0))',
+        "mlxp_become() {",
+        f'{BECOME} >>"$1/log.stdout" 2>>"$1/log.stderr"',
+        "}",
+    ]
+
+
+def test_a_single_job_is_no_array() -> None:
+    """Bug: an index where there is none; stderr that the user sends elsewhere also in the run."""
+    assert rendered("slurm", [[7]], ("#SBATCH --error=x",))[1:] == [
+        "#SBATCH --job-name=n-1",
+        '#SBATCH --output="/l/s/4/job.out"',
+        "#SBATCH --open-mode=append",
+        "#SBATCH --error=x",
+        "",
+        "# runs 7 to 7 of /l o'g",
+        MANIFEST,
+        "mlxp_first=1",
+        "mlxp_become() {",
+        f'{BECOME} >>"$1/log.stdout"',
+        "}",
+    ]
+
+
+def test_packed_runs_are_as_many_as_the_fullest_job_has() -> None:
+    """Bug: by the last job, which is not full: the second one begins in the middle of the first."""
+    lines = rendered("sge", [[1, 2, 3], [4, 5, 6], [7]], ("#$ -r y",), throttle=1)
+    assert lines[1:7] == [
+        "#$ -N n-1",
+        "#$ -S /bin/bash",
+        "#$ -o /l/s/4/$TASK_ID.out",
+        "#$ -e /l/s/4/$TASK_ID.out",
+        "#$ -t 1-3 -tc 1",
+        "#$ -r y",
+    ]
+    assert 'mlxp_first=$(("$SGE_TASK_ID" * 3 - 2))' in lines
+    assert lines[-2:] == ["mlxp_size=3", "mlxp_requeue='exit 99'"]
+    assert rendered("sge", [[1, 2]])[-3:] == ["}", "mlxp_size=2", "mlxp_requeue=''"]
+
+
+def test_an_array_that_the_command_line_makes_is_in_no_directive() -> None:
+    """Bug: two -J of LSF, the last of which is no array."""
+    lines = rendered("lsf", [[1], [2]])
+    assert [line for line in lines if line.startswith("#BSUB")] == [
+        '#BSUB -J "n-1"',
+        '#BSUB -Jd "n-1"',
+        "#BSUB -o /l/s/4/%I.out",
+        "#BSUB -e /l/s/4/%I.out",
+    ]
+
+
+def test_a_folder_that_cannot_be_named_in_a_directive_loses_the_schedulers_words_alone() -> None:
+    """Bug: None.out, in the directory of the launch."""
+    runs = [[RunDir(Path("/l/1"))]]
+    spec = array_script.ArraySpec(runs, "n-1", "#!/bin/bash", (), Path("/a b/4"), None)
+    lines = head(array_script.render_submission(spec, load_scheduler("sge")))
+    assert [line for line in lines if "/dev/null" in line] == ["#$ -o /dev/null", "#$ -e /dev/null"]
+
+
+# of OAR the name has the task's own id, behind that of TORQUE and Moab the server puts the index
+@pytest.mark.parametrize("name", ["local", "slurm", "sge", "pbs", "lsf"])
+def test_the_schedulers_own_output_is_looked_for_where_it_is_written(name: str) -> None:
+    """Bug: `mlxp logs` has nothing of what the scheduler says of a task: it lies under another name."""
+    scheduler = load_scheduler(name)
+    (line,) = {line for line in rendered(name, [[1], [2]]) if ".out" in line and ("-o" in line)}
+    path = line.partition("/l/s/4/")[2].strip('"')
+    assert path == f"{scheduler.index_pattern}.out"
+    assert path.replace(scheduler.index_pattern, "3") == SubmissionDir(Path("/l/s/4")).output(3).name
+    assert f"/l/s/4/{SubmissionDir(Path('/l/s/4')).output(None).name}" in "\n".join(rendered(name, [[1]]))
