@@ -25,6 +25,8 @@ from mlxp_core.runs.listing import list_runs
 from mlxp_core.runs.process import current_user
 from mlxp_core.runs.state import RunState, load_status
 from mlxp_core.runs.status import Status
+from mlxp_core.scheduler.base import NativeJob
+from mlxp_core.scheduler.query_cache import QueueAnswer
 
 
 def client(folder: Path, name: str, script: str) -> None:
@@ -370,3 +372,174 @@ def test_nothing_is_submitted_again_while_its_scheduler_is_silent(clients: Path,
     with pytest.raises(CommandError, match=r"(?s)not known where run 1 stands.*Unable to contact"):
         resubmit(log_dir, [run])
     assert "sbatch" not in calls(clients)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The question to each scheduler; the answers are given under ``answers``, nothing by default."""
+    questions: dict[str, Any] = {"answers": {}}
+
+    def ask(scheduler: Any, tasks: Any, since: datetime | None, *, user: str) -> QueueAnswer:
+        questions[scheduler.name] = set(tasks), since, user
+        nothing = QueueAnswer(time.time(), frozenset(), answered=time.time(), asked=time.time())
+        return questions["answers"].get(scheduler.name, nothing)
+
+    monkeypatch.setattr(refresh, "ask_queue", ask)
+    return questions
+
+
+def test_the_history_is_asked_since_the_oldest_of_the_jobs(log_dir: LogDir, asked: dict[str, Any]) -> None:
+    """Bug: since the newest: sacct does not show the older ones, which are LOST."""
+    times = [ago(seconds) for seconds in (600, 7200, 60)]
+    runs = [submitted(log_dir, number, time=time) for number, time in enumerate(times, start=1)]
+    open_run = submitted(log_dir, 4, job_id=None, time=ago(9000))  # of it no task is known, but when it was begun
+    done = submitted(log_dir, 5, starts=1, info={"status": "COMPLETE"}, time=ago(99999))
+    refresh.refresh_runs([*runs, done])
+    tasks = {("7", 1), ("7", 2), ("7", 3)}
+    assert asked["slurm"] == (tasks, datetime.fromisoformat(times[1]), current_user())
+    refresh.refresh_runs([*runs, open_run])
+    assert asked["slurm"] == (tasks, datetime.fromisoformat(note(open_run)["time"]), current_user())
+
+
+def test_each_scheduler_is_asked_for_its_own_runs(log_dir: LogDir, asked: dict[str, Any]) -> None:
+    """Bug: a job of one scheduler looked for in the queue of another; the states in the order of the schedulers."""
+    runs = [
+        submitted(log_dir, number, scheduler=scheduler, job_id=str(number), array_index=None)
+        for number, scheduler in enumerate(("slurm", "sge", "slurm", "oar"), start=1)
+    ]
+    silent = QueueAnswer(time.time(), frozenset({"3"}), error="down", answered=1_800_000_000.0)
+    asked["answers"] = {"slurm": silent, "oar": QueueAnswer(time.time(), frozenset(), error="gone")}
+    states, unreachable = refresh.refresh(RunState.load(run) for run in runs)
+    assert [asked[name][0] for name in ("slurm", "sge", "oar")] == [
+        {("1", None), ("3", None)},
+        {("2", None)},
+        {("4", None)},
+    ]
+    assert [state.run for state in states] == runs
+    assert [state.is_current for state in states] == [False, True, True, False]
+    since = datetime.fromtimestamp(1_800_000_000).astimezone().isoformat()
+    assert [(scheduler.scheduler, scheduler.why, scheduler.since) for scheduler in unreachable] == [
+        ("slurm", "down", since),
+        ("oar", "gone", None),
+    ]
+
+
+def test_a_scheduler_that_has_not_answered_here_last_did_when_its_runs_say_so(
+    log_dir: LogDir, asked: dict[str, Any]
+) -> None:
+    """Bug: `has not answered since` the first of its words."""
+    times = [ago(300), ago(100), ago(200)]
+    runs = [submitted(log_dir, number, state="PENDING", state_time=said) for number, said in enumerate(times, start=1)]
+    runs.append(submitted(log_dir, 4))
+    asked["answers"] = {"slurm": QueueAnswer(time.time(), frozenset(), error="down")}
+    (unreachable,) = refresh.refresh_runs(runs)
+    assert unreachable.since == times[1]
+
+
+def answer_of(*jobs: NativeJob, asked: float | None = None) -> QueueAnswer:
+    now = time.time()
+    return QueueAnswer(now, frozenset({"7"}), jobs, answered=now, asked=now if asked is None else asked)
+
+
+@pytest.mark.parametrize(
+    ("index", "jobs", "reason"),
+    [
+        (2, [("7", 1, "one"), ("7", 2, "two")], "two"),
+        (2, [("7", 1, "one"), ("7", None, "all")], "all"),  # of an array that waits as one
+        (2, [("7", None, "all"), ("7", 2, "two")], "two"),
+        (None, [("7", 1, "one")], "one"),  # which its scheduler takes for an array of one
+        (None, [("7", 2, "two")], None),
+        (2, [("8", 2, "other")], None),
+        (2, [("7", 2, "history"), ("7", 2, "queue")], "queue"),
+    ],
+)
+def test_a_run_takes_the_word_that_is_its_own(
+    log_dir: LogDir,
+    asked: dict[str, Any],
+    index: int | None,
+    jobs: list[tuple[str, int | None, str]],
+    reason: str | None,
+) -> None:
+    """Bug: the state of the first task for all; or CANCELLED for one of an array that waits as a whole."""
+    run = submitted(log_dir, 1, array_index=index, time=ago(5))
+    asked["answers"] = {"slurm": answer_of(*(NativeJob(job_id, at, "PENDING", why) for job_id, at, why in jobs))}
+    refresh.refresh_runs([run])
+    assert note(run).get("reason") == reason
+
+
+@pytest.mark.parametrize(
+    ("change", "starts", "job", "expected"),
+    [
+        # missing, by how long ago it was submitted, and whether it had started
+        ({"time": 50}, 0, None, (None, None)),
+        ({"time": 70}, 0, None, ("CANCELLED", "no longer in the queue, and it had never started")),
+        ({"time": 50, "cancel_time": 1}, 0, None, ("CANCELLED", "cancelled before it had started")),
+        ({"time": 50}, 1, None, ("LOST", "no longer in the queue, and it left no word")),
+        ({"time": 70, "cancel_time": 1}, 1, None, ("CANCELLED", "no longer in the queue, and it left no word")),
+        ({"time": 70, "attempt": 2}, 1, None, ("CANCELLED", "no longer in the queue, and it had never started")),
+        ({"time": 70, "job_id": "9"}, 0, None, (None, None)),  # was not asked for
+        # there
+        ({}, 1, ("FAILED", "NonZeroExitCode"), ("FAILED", "NonZeroExitCode")),
+        ({"cancel_time": 1}, 1, ("FAILED", "NonZeroExitCode"), ("CANCELLED", "NonZeroExitCode")),
+        ({"cancel_time": 1}, 1, ("TIMEOUT", "TimeLimit"), ("TIMEOUT", "TimeLimit")),
+        ({}, 1, ("RUNNING", ""), ("RUNNING", "RUNNING")),
+        ({}, 1, ("FROBNICATING", ""), (None, None)),
+    ],
+)
+def test_what_an_answer_makes_of_a_run(
+    log_dir: LogDir,
+    asked: dict[str, Any],
+    change: dict[str, Any],
+    starts: int,
+    job: tuple[str, str] | None,
+    expected: tuple[str | None, str | None],
+) -> None:
+    """Bug: CANCELLED a minute too early, or LOST for one that never began; FAILED for what the user has cancelled."""
+    dated = {key: ago(value) if key in {"time", "cancel_time"} else value for key, value in change.items()}
+    info = {"status": "RUNNING"} if starts else {}
+    run = submitted(log_dir, 1, starts=starts, info=info, **dated)
+    asked["answers"] = {"slurm": answer_of(*([NativeJob("7", 1, *job)] if job else []))}
+    refresh.refresh_runs([run])
+    assert (note(run).get("state"), note(run).get("reason")) == expected
+
+
+def test_an_answer_that_says_nothing_new_is_not_written(log_dir: LogDir, asked: dict[str, Any]) -> None:
+    """Bug: a file for each run at each look, of which there are thousands."""
+    run = submitted(log_dir, 1)
+    asked["answers"] = {"slurm": answer_of(NativeJob("7", 1, "PENDING", "Priority"))}
+    refresh.refresh_runs([run])
+    before = run.submission.stat().st_ino
+    for _ in range(2):
+        refresh.refresh_runs([run])
+        assert run.submission.stat().st_ino == before
+    asked["answers"] = {"slurm": answer_of(NativeJob("7", 1, "PENDING", "Resources"))}
+    refresh.refresh_runs([run])
+    assert (run.submission.stat().st_ino == before, note(run)["reason"]) == (False, "Resources")
+
+
+def test_what_the_scheduler_holds_in_an_error_state_is_stuck(log_dir: LogDir, asked: dict[str, Any]) -> None:
+    """Bug: a job that would start as soon as somebody clears its state runs beside the one of the rerun."""
+    run = submitted(log_dir, 1, scheduler="sge", array_index=1)
+    seen = []
+    for state in ("qw", "Eqw"):
+        asked["answers"] = {"sge": answer_of(NativeJob("7", 1, state))}
+        refresh.refresh_runs([run])
+        seen.append((note(run).get("stuck"), note(run)["state"]))
+    assert seen == [(None, "PENDING"), (True, "FAILED")]
+    again = submitted(log_dir, 2, scheduler="sge", array_index=1, stuck=True)
+    asked["answers"] = {"sge": answer_of(NativeJob("7", 1, "qw"))}
+    refresh.refresh_runs([again])
+    assert (note(again)["stuck"], note(again)["state"]) == (False, "PENDING")
+
+
+def test_a_task_that_was_started_again_keeps_both_ids(log_dir: LogDir, asked: dict[str, Any]) -> None:
+    """Bug: the id of the array is lost, by which the task is asked for."""
+    run = submitted(log_dir, 1)
+    asked["answers"] = {"slurm": answer_of(NativeJob("7", 1, "PENDING", own_id="57"))}
+    refresh.refresh_runs([run])
+    assert (note(run)["job_id"], note(run)["own_id"]) == ("7", "57")
+    other = submitted(log_dir, 2, array_index=2)
+    for own_id in ("", "7"):
+        asked["answers"] = {"slurm": answer_of(NativeJob("7", 2, "PENDING", own_id=own_id))}
+        refresh.refresh_runs([other])
+        assert "own_id" not in note(other)

@@ -156,9 +156,9 @@ def test_a_run_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
     log_dir = LogDir(tmp_path)
     make_run(log_dir, 1, "COMPLETE").config_unresolved.unlink()
     make_run(log_dir, 2, "COMPLETE").config_unresolved.write_bytes(b"\xff")
-    make_run(log_dir, 3, "COMPLETE", "seed: 2\nlr: 1\n: [\n")
-    run = make_run(log_dir, 4, "COMPLETE", "seed: 2\nlr: 1\n")
-    assert plan(log_dir, [CONFIG]).skipped[0].run == run
+    make_run(log_dir, 3, "COMPLETE", "- 1\nb: 2\na:\n")  # its lines in an order in which they are no YAML
+    run = make_run(log_dir, 4, "COMPLETE", "b: 2\na:\n- 1\n")
+    assert plan(log_dir, [{"a": [1], "b": 2}]).skipped[0].run == run
 
 
 def test_of_several_runs_the_latest_stands_for_a_job(tmp_path: Path) -> None:

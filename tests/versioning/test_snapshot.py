@@ -285,21 +285,23 @@ def test_nobody_can_write_into_a_copy_and_it_can_be_removed(tmp_path: Path) -> N
     """Bug: the group, or everybody, may change what jobs run: only the owner's right to write is taken away."""
     top = tmp_path / "copy"
     (top / "pkg" / "data").mkdir(parents=True)
+    (top / "data" / "__pycache__").mkdir(parents=True)  # one that is committed
     for name, mode in (("pkg/a.py", 0o666), ("pkg/run.sh", 0o777), ("pkg/data/x", 0o622), ("secret", 0o640)):
         (top / name).write_text("x")
         (top / name).chmod(mode)
     (tmp_path / "outside").write_text("x")
     (tmp_path / "outside").chmod(0o666)
     (top / "link").symlink_to("../outside")
-    for folder in (top / "pkg" / "data", top / "pkg", top):
+    for folder in (top / "pkg" / "data", top / "pkg", top / "data", top):
         folder.chmod(0o777)
     export._make_read_only(top)
     modes = {str(path.relative_to(tmp_path)): path.lstat().st_mode & 0o777 for path in top.rglob("*")}
     modes.pop("copy/link")
-    caches = [name for name in modes if name.endswith("__pycache__")]
-    assert caches == ["copy/pkg/__pycache__"]  # Python's, beside what it compiles
-    assert modes.pop(caches[0]) & 0o200
+    caches = {name: modes.pop(name) for name in sorted(modes) if name.endswith("__pycache__")}
+    assert list(caches) == ["copy/data/__pycache__", "copy/pkg/__pycache__"]  # Python's, beside what it compiles
+    assert all(mode & 0o200 for mode in caches.values())
     assert modes == {
+        "copy/data": 0o555,
         "copy/pkg": 0o555,
         "copy/pkg/data": 0o555,
         "copy/pkg/a.py": 0o444,
