@@ -449,6 +449,7 @@ def answer_of(*jobs: NativeJob, asked: float | None = None) -> QueueAnswer:
         (2, [("7", None, "all"), ("7", 2, "two")], "two"),
         (None, [("7", 1, "one")], "one"),  # which its scheduler takes for an array of one
         (None, [("7", 2, "two")], None),
+        (2, [("7", 1, "one")], None),
         (2, [("8", 2, "other")], None),
         (2, [("7", 2, "history"), ("7", 2, "queue")], "queue"),
     ],
