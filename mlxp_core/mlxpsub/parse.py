@@ -66,7 +66,6 @@ def parse_script(text: str, scheduler: Scheduler, is_complete: Callable[[str], b
 
     Raises ConfigurationError for a script that is another scheduler's, or no shell's.
     """
-    text = text.replace("\r\n", "\n")
     native = take_directives(text, scheduler, source=source)
     parts: list[TopLevelCommand] = []
     begins, first = 0, None

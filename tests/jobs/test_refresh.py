@@ -516,6 +516,24 @@ def test_an_answer_that_says_nothing_new_is_not_written(log_dir: LogDir, asked: 
     asked["answers"] = {"slurm": answer_of(NativeJob("7", 1, "PENDING", "Resources"))}
     refresh.refresh_runs([run])
     assert (run.submission.stat().st_ino == before, note(run)["reason"]) == (False, "Resources")
+    assert abs(datetime.fromisoformat(note(run)["state_time"]).timestamp() - time.time()) < 60
+
+
+def test_a_job_that_was_cancelled_and_ended_by_itself_has_failed(log_dir: LogDir, asked: dict[str, Any]) -> None:
+    """Bug: CANCELLED for a program that had failed when `mlxp cancel` came."""
+    run = submitted(log_dir, 1, starts=1, info={"status": "RUNNING"}, cancel_time=ago(1))
+    run.exit_code.write_text("1 1\n")
+    asked["answers"] = {"slurm": answer_of(NativeJob("7", 1, "FAILED", "NonZeroExitCode"))}
+    refresh.refresh_runs([run])
+    assert (note(run)["state"], load_status(run)) == ("FAILED", "FAILED")
+
+
+def test_a_cluster_is_asked_from_any_of_its_hosts(log_dir: LogDir, asked: dict[str, Any]) -> None:
+    """Bug: runs that were submitted on the other login node are `last known` on this one."""
+    runs = [submitted(log_dir, 1, hostname="login2"), submitted(log_dir, 2, scheduler="local", hostname="login2")]
+    states, _ = refresh.refresh(RunState.load(run) for run in runs)
+    assert [state.is_current for state in states] == [True, False]
+    assert list(asked) == ["answers", "slurm"]
 
 
 def test_what_the_scheduler_holds_in_an_error_state_is_stuck(log_dir: LogDir, asked: dict[str, Any]) -> None:

@@ -108,6 +108,12 @@ SCRIPTS: dict[str, tuple[str, list[list[str]]]] = {
             ["echo $?"],
         ],
     ),
+    "pipes of stderr": (
+        "cd /nowhere |& cat >&2\nif [ ${PIPESTATUS[0]} = 1 ]; then\n  echo failed\nfi\necho PIPESTATUS\n",
+        [
+            ["cd /nowhere |& cat >&2", "if [ ${PIPESTATUS[0]} = 1 ]; then", "  echo failed", "fi", "echo PIPESTATUS"],
+        ],
+    ),
     "comments": (
         "# it's (\necho a # it's\n  # \"\nfor i in 1; do # {\n  # done\n  echo $i\ndone # x\necho '#' b\n# the end",
         [["echo a # it's"], ["for i in 1; do # {", "  # done", "  echo $i", "done # x"], ["echo '#' b"]],
