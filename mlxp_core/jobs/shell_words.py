@@ -81,6 +81,18 @@ def _unquoted(piece: re.Match[str]) -> str:
     return piece["single"] if piece["single"] is not None else piece["escaped"]
 
 
+def is_continued(line: str) -> bool:
+    """Tell whether a backslash at its end makes a line and the next one one; not one of two, nor one in a comment."""
+    if (len(line) - len(line.rstrip("\\"))) % 2 == 0:
+        return False
+    position = 0
+    while token := _TOKEN.match(line, position):
+        if (token["word"] or "").startswith("#"):
+            return False
+        position = token.end()
+    return True
+
+
 def join_continued(text: str) -> str:
     """A text with its continued lines as one each; as long, so that places stay."""
     return text.replace("\\\n", "  ")

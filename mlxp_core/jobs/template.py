@@ -14,7 +14,7 @@ from itertools import takewhile
 from pathlib import PurePath
 
 from mlxp_core.errors import ConfigurationError
-from mlxp_core.jobs.shell_words import SHELL_BUILTINS, join_continued, simple_commands, trim
+from mlxp_core.jobs.shell_words import SHELL_BUILTINS, is_continued, join_continued, simple_commands, trim
 from mlxp_core.scheduler import SCHEDULERS, load_scheduler
 from mlxp_core.scheduler.base import Scheduler
 
@@ -210,7 +210,7 @@ def _joined(lines: Sequence[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:
     pending: list[str] = []
     for line, is_text in lines:
         pending.append(line)
-        if is_text or not line.endswith("\\") or line.lstrip().startswith("#"):
+        if is_text or not is_continued(line):
             yield "\n".join(pending), is_text
             pending = []
     if pending:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mlxp_core.jobs.shell_words import simple_commands
+from mlxp_core.jobs.shell_words import is_continued, simple_commands
 from mlxp_core.jobs.template import take_directives
 from mlxp_core.scheduler.base import Scheduler
 
@@ -73,8 +73,7 @@ def parse_script(text: str, scheduler: Scheduler, is_complete: Callable[[str], b
         if first is None and (not line.strip() or line.lstrip().startswith("#")):
             continue
         first = index if first is None else first
-        continues = len(line) - len(line.rstrip("\\"))
-        if continues % 2 or index + 1 in native.documents:
+        if is_continued(line) or index + 1 in native.documents:
             continue
         if is_complete("\n".join(native.lines[first : index + 1])):
             if parts and _asks_about_a_pipe(

@@ -34,6 +34,14 @@ SCRIPTS: dict[str, tuple[str, list[list[str]]]] = {
         "cat >job.sh <<'END'\n#!/bin/sh\n#SBATCH --time=9\nsrun python main.py\nEND\ncat job.sh\n",
         [["cat >job.sh <<'END'", "#!/bin/sh", "#SBATCH --time=9", "srun python main.py", "END"], ["cat job.sh"]],
     ),
+    "a here-document that seems to end": (
+        "cat <<END\n END\n\tEND\nEND \nend\nEND\necho a\n",
+        [["cat <<END", " END", "\tEND", "END ", "end", "END"], ["echo a"]],
+    ),
+    "what seems to be a here-document": (
+        "# cat <<END\nA=2\necho $[1 << A]\necho '<<END' \"<<END\" $((1 << A)) # <<END\necho b\n",
+        [["A=2"], ["echo $[1 << A]"], ["echo '<<END' \"<<END\" $((1 << A)) # <<END"], ["echo b"]],
+    ),
     "a here-string": ("cat <<<'END'\necho END\n", [["cat <<<'END'"], ["echo END"]]),
     "functions": (
         "f() {\n  echo f $1\n}\nfunction g { echo g; }\nh()\n{\n  echo h\n}\nf 1; g\nh\n",
@@ -119,8 +127,8 @@ SCRIPTS: dict[str, tuple[str, list[list[str]]]] = {
         [["echo a # it's"], ["for i in 1; do # {", "  # done", "  echo $i", "done # x"], ["echo '#' b"]],
     ),
     "a comment that ends in a backslash": (
-        "# a \\\necho a\n",
-        [["echo a"]],
+        "# a \\\necho a # \\\necho b\nfor i in 1; do # \\\n  echo c \\# \\\n    d\ndone\n",
+        [["echo a # \\"], ["echo b"], ["for i in 1; do # \\", "  echo c \\# \\", "    d", "done"]],
     ),
     "set -e": (
         "set -euo pipefail\n! true\nfalse || echo a\nif false; then :; fi\necho $?\nset +e\nfalse\necho $?\n",
