@@ -33,10 +33,8 @@ def command_index(arguments: list[str], path: str) -> int | None:
     words = [index for index, word in enumerate(arguments) if word[:1] not in {"-", ""}]
     runnable = [index for index in words if shutil.which(arguments[index], path=path)]
     sure = [index for index in runnable if index == 0 or not _takes_value(arguments[index - 1])]
-    if runnable and sure and runnable[0] not in sure:
-        # `-J test python main.py`, and not `-n python main.py` with a number that is empty here
-        return sure[0]
-    return runnable[0] if runnable else None
+    # `-J test python main.py`, and not `-n python main.py` with a number that is empty here
+    return next(iter(sure or runnable), None)
 
 
 def _takes_value(word: str) -> bool:
