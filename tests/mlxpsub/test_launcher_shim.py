@@ -33,6 +33,8 @@ def _commands(monkeypatch: pytest.MonkeyPatch) -> None:
         ("--job-name=test python main.py", 1),
         ("-n python main.py", 1),  # its number is empty here
         ("--label test -f x", 1),  # an option that takes no value
+        ("-v test a python main.py", 1),
+        ("-l test a python main.py", 1),
         ("-np 4 ./main.py", 2),
         ("-np test python main.py", 2),
         ("-x A -x B bash -c 'python main.py'", 4),

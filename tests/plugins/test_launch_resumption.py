@@ -239,7 +239,13 @@ def test_a_folder_that_is_used_again_is_emptied_before_the_launch_is_on_record(
     there = []
     record = _launch.record_launch
     monkeypatch.setattr(_launch, "record_launch", lambda *given: there.append(checkpoint.exists()) or record(*given))
-    launcher.submit = lambda runs: (has_run(), fail(OSError("full"))(runs))[0]
+
+    def writes(runs: Any) -> None:
+        has_run()
+        run.metrics.mkdir()
+        raise OSError("full")
+
+    launcher.submit = writes
     with pytest.raises(OSError, match="full"):
         launcher.launch()
     assert there == [False]
@@ -247,7 +253,7 @@ def test_a_folder_that_is_used_again_is_emptied_before_the_launch_is_on_record(
     launcher.die()
     launcher.submit = lambda _: None
     assert launcher.launch() == [("a", "a"), ("b", "b")]
-    assert checkpoint.exists()
+    assert (checkpoint.exists(), run.metrics.exists()) == (True, True)
 
 
 @pytest.mark.parametrize(
