@@ -217,7 +217,7 @@ class SubmissionDir:
         return self.path / "job_id"
 
     def output(self, array_index: int | str | None) -> Path:
-        """Where the scheduler itself has its say on a job; ``array_index`` may be the scheduler's pattern for it."""
+        """Where the scheduler itself has its say on a job; of arrays see SubmissionRecord."""
         return self.path / f"{'job' if array_index is None else array_index}.out"
 
 

@@ -72,7 +72,7 @@ def _ran_out_of_memory(record: SubmissionRecord) -> bool:
     """Look into the scheduler's output, where its reason may not say so (JobLaunchFailure without cgroups)."""
     if record.scheduler not in SCHEDULERS:
         return False
-    output = record.folder.output(record.array_index) if record.folder else Path(os.devnull)
+    output = record.output or Path(os.devnull)
     try:
         with output.open(encoding="utf-8", errors="replace") as file:
             return load_scheduler(record.scheduler).out_of_memory.search(file.read(1 << 16)) is not None

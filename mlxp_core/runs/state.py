@@ -158,8 +158,7 @@ class RunState:
     @property
     def scheduler_output(self) -> Path | None:
         """Where the scheduler itself has its say on the job, if it has one."""
-        folder = self.submission.folder
-        return folder.output(self.submission.array_index) if folder else None
+        return self.submission.output
 
     @property
     def _settings(self) -> Mapping[str, Any]:

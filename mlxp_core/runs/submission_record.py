@@ -117,6 +117,15 @@ class SubmissionRecord:
         """The folder of its submission."""
         return SubmissionDir.of_script(self.script) if self.script else None
 
+    @property
+    def output(self) -> Path | None:
+        """Where the scheduler itself has its say on the job, if it has one."""
+        if self.folder is None or self.array_index is None or self.scheduler not in SCHEDULERS:
+            return None if self.folder is None else self.folder.output(self.array_index)
+        # OAR's first task has the id of its array
+        values = {"index": self.array_index, "own_id": self.own_id or self.job_id}
+        return self.folder.path / load_scheduler(self.scheduler).task_output.format(**values)
+
 
 @dataclass(frozen=True)
 class QueuedJob:

@@ -168,6 +168,8 @@ class Scheduler:
     min_array_size: int = 1  # tasks
     throttle: str | None = None  # {throttle} of the array option, with {} for the number; None: there is no throttle
     index_pattern: str = ""  # stands for the index in the pattern of an output path
+    # what becomes of a path with that pattern: {index} of the task, {own_id} the id that it has for itself
+    task_output: str = "{index}.out"
     limit: ArrayLimit | None = None
     array_too_large: Pattern | None = None  # a refusal because an array is too large, or because there are none
 

@@ -11,7 +11,8 @@ from scripts import job, shellcheck
 
 from mlxp_core.jobs import array_script, run_script
 from mlxp_core.jobs.template import Template
-from mlxp_core.runs.layout import RunDir, SubmissionDir
+from mlxp_core.runs.layout import RunDir
+from mlxp_core.runs.submission_record import SubmissionRecord
 from mlxp_core.scheduler import SCHEDULERS, load_scheduler
 
 LOCAL = load_scheduler("local")
@@ -203,13 +204,23 @@ def test_a_folder_that_cannot_be_named_in_a_directive_loses_the_schedulers_words
     assert [line for line in lines if "/dev/null" in line] == ["#$ -o /dev/null", "#$ -e /dev/null"]
 
 
-# of OAR the name has the task's own id, behind that of TORQUE and Moab the server puts the index
-@pytest.mark.parametrize("name", ["local", "slurm", "sge", "pbs", "lsf"])
-def test_the_schedulers_own_output_is_looked_for_where_it_is_written(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        *((name, "3.out") for name in ("local", "slurm", "sge", "pbs", "lsf")),
+        ("oar", "9.out"),  # by the task's own id
+        *((name, "task.out-3") for name in ("torque", "mwm")),  # the server puts the index behind it
+    ],
+)
+def test_the_schedulers_own_output_is_looked_for_where_it_is_written(name: str, written: str) -> None:
     """Bug: `mlxp logs` has nothing of what the scheduler says of a task: it lies under another name."""
     scheduler = load_scheduler(name)
-    (line,) = {line for line in rendered(name, [[1], [2]]) if ".out" in line and ("-o" in line)}
+    (line,) = {line for line in rendered(name, [[1], [2]]) if ".out" in line and ("-o" in line or "-O" in line)}
     path = line.partition("/l/s/4/")[2].strip('"')
     assert path == f"{scheduler.index_pattern}.out"
-    assert path.replace(scheduler.index_pattern, "3") == SubmissionDir(Path("/l/s/4")).output(3).name
-    assert f"/l/s/4/{SubmissionDir(Path('/l/s/4')).output(None).name}" in "\n".join(rendered(name, [[1]]))
+    record = SubmissionRecord(scheduler=name, script="/l/s/4/job.sh", job_id="7", array_index=3, own_id="9")
+    assert record.output == Path("/l/s/4", written)
+    if "task" not in written:
+        assert path.replace(scheduler.index_pattern, written.removesuffix(".out")) == written
+    assert "/l/s/4/job.out" in "\n".join(rendered(name, [[1]]))
+    assert record.updated(array_index=None).output == Path("/l/s/4/job.out")

@@ -319,6 +319,20 @@ def test_where_the_scheduler_has_its_say_on_a_task() -> None:
         RunState(run, {}, SubmissionRecord()).scheduler_output
     ]
     assert places == [folder.path / "job.out", folder.path / "1.out", folder.path / "12.out", None]
+    unlike = [
+        ({"scheduler": "oar", "array_index": 2, "own_id": "8"}, "8.out"),
+        ({"scheduler": "oar", "array_index": 1}, "7.out"),  # the array's id is that of its first task
+        ({"scheduler": "oar"}, "job.out"),
+        ({"scheduler": "torque", "job_id": "7[]", "array_index": 2}, "task.out-2"),
+        ({"scheduler": "mwm", "array_index": 2}, "task.out-2"),
+        ({"scheduler": "pbs", "job_id": "7[]", "array_index": 2}, "2.out"),
+        ({"scheduler": "sge", "array_index": 2, "own_id": "8"}, "2.out"),
+        ({"scheduler": "novel", "array_index": 2}, "2.out"),
+        ({"scheduler": "slurm", "array_index": 2, "script": None}, None),
+    ]
+    for change, name in unlike:
+        place = record.updated(**{"job_id": "7", **change}).output
+        assert (place and place.name) == name, change
 
 
 @pytest.mark.parametrize(("index", "reason"), [(1, ""), (2, "out of memory"), (None, "")])

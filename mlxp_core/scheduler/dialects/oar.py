@@ -113,6 +113,7 @@ OAR = Scheduler(
     plain_paths=True,
     quote_path=plain_path,
     index_pattern="%jobid%",
+    task_output="{own_id}.out",
     job_variable="OAR_JOB_ID",
     # OAR/Tools.pm. The manual page has OAR_JOB_INDEX for OAR_ARRAY_INDEX, which 2.5.9 does not set
     job_variables={

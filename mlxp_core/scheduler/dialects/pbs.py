@@ -112,6 +112,7 @@ PBS = replace(
         **{f"{state}{code}": status for state in "FX" for code, status in _ENDED.items()},
     },
     index_pattern="^array_index^",
+    task_output="{index}.out",
     job_variables=_JOB_VARIABLES,
     submit_dir_variables=("PBS_O_WORKDIR",),
     submitter_variables={**TORQUE.submitter_variables, "PBS_O_SYSTEM": "SYSTEM"},

@@ -122,6 +122,7 @@ TORQUE = Scheduler(
     plain_paths=True,
     quote_path=plain_path,
     index_pattern="task",  # TORQUE adds the index to the path
+    task_output="task.out-{index}",
     job_variable="PBS_JOBID",
     read_job_id=lambda variable: read_id(variable)[0],
     job_variables=_JOB_VARIABLES,
