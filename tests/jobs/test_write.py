@@ -98,6 +98,7 @@ def test_a_run_is_none_before_all_of_it_is_there(
 
     def full(temporary: Path, data: bytes, path: Path, *mode: int) -> None:
         if next(count) == written:
+            write(temporary, data[: len(data) // 2], path, *mode)
             raise OSError(28, "No space left on device", str(path))
         write(temporary, data, path, *mode)
 

@@ -279,6 +279,13 @@ def test_one_folder_of_several_that_holds_a_run_is_refused(launcher: Launcher) -
     assert (launcher.new, launcher.records()) == ([], [])
 
 
+def test_one_job_with_a_folder_of_its_users_gets_it(launcher: Launcher) -> None:
+    """Bug: a number for it, since another one's subdir asks for that."""
+    named(launcher, "b", RUN_ID)
+    launcher.submit = lambda runs: [run.path.mkdir(exist_ok=True) for run in runs.values()] and None
+    assert launcher.launch()[0] == ("b", "b")
+
+
 @pytest.mark.parametrize(("names", "warned"), [(("a", "b"), False), (("a", "x/b"), True), (("a", "../b"), True)])
 def test_runs_that_nobody_will_find_are_said_to_be_deeper(
     launcher: Launcher, names: tuple[str, ...], warned: bool, caplog: pytest.LogCaptureFixture
