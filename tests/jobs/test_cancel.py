@@ -67,11 +67,12 @@ def test_only_what_lives_is_cancelled_each_by_its_scheduler(log_dir: LogDir, cal
         submitted(log_dir, 5, job_id=None, state="FAILED"),
         submitted(log_dir, 6, job_id="8", array_index=None),
         submitted(log_dir, 7, scheduler="novel"),
+        submitted(log_dir, 8, job_id=None, state=None),
     ]
     assert cancel_runs(runs, limit=5) == [runs[index] for index in (0, 2, 3, 5, 6)]
     assert calls == [("slurm", [("7", 1), ("7", 4), ("8", None)], 5), ("oar", [("9", None)], 5)]
     times = [cancelled_at(run) for run in runs]
-    assert [when is not None for when in times] == [True, False, True, True, False, True, False]
+    assert [when is not None for when in times] == [True, False, True, True, False, True, False, False]
     assert all(abs(when - time.time()) < 60 for when in times if when is not None)
 
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from mlxp_core.errors import ConfigurationError
+from mlxp_core.jobs import resubmit as resubmit_module
 from mlxp_core.jobs.launch_journal import resume_launch, runs_being_launched
 from mlxp_core.jobs.resubmit import resubmit
 from mlxp_core.jobs.spec import SubmitSpec
@@ -122,3 +123,24 @@ def test_a_note_of_a_launch_that_cannot_be_used_is_passed_over(log_dir: LogDir, 
     launch(log_dir, 1, **change)
     assert resume_launch(log_dir, "i") is None
     assert runs_being_launched(log_dir) == {}
+
+
+def test_the_longest_of_several_limits_is_waited_for(log_dir: LogDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: the shortest: a submit command that may still be at it is not waited for, and its job comes twice."""
+    limits: list[float] = []
+    monkeypatch.setattr(resubmit_module, "find_queued", lambda _, *, limit: limits.append(limit))
+    note = {"job_id": None, "script": "/y/job.sh"}  # which no queue shows
+    first = made(log_dir, {"status": "PENDING"}, note, {**ORDER, "command_timeout": 5.0})
+    runs = [first]
+    for number, timeout in ((2, 90.0), (3, 7.0)):
+        run = log_dir.run(number)
+        for path in (first.info, first.submission, first.settings, first.script):
+            (run.path / path.relative_to(first.path)).parent.mkdir(parents=True, exist_ok=True)
+            (run.path / path.relative_to(first.path)).write_text(path.read_text())
+        write(run.settings, {"order": {**ORDER, "command_timeout": timeout}})
+        runs.append(run)
+    resubmit(log_dir, runs, dry_run=True)
+    assert limits == [90.0]
+    write(log_dir.run(2).settings, {"order": 3})  # its limit is not known: the usual one
+    resubmit(log_dir, runs, dry_run=True)
+    assert limits == [90.0, 60.0]

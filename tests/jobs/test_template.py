@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlxp_core.errors import ConfigurationError
-from mlxp_core.jobs.template import Template, add_header, read_template
+from mlxp_core.jobs.template import Template, add_header, is_directive, read_template
 from mlxp_core.scheduler import load_scheduler
 
 SLURM = load_scheduler("slurm")
@@ -149,3 +149,28 @@ def test_a_header_line_that_is_no_directive_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"SBATCH --mem=1G\n.*first column"):
         add_header(Template(), "#SBATCH --time=1\n SBATCH --mem=1G", SLURM)
     assert add_header(Template(), "#SBATCH --time=1\n\n", SLURM).header == ("#SBATCH --time=1",)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "line", "is_one"),
+    [
+        ("slurm", "#SBATCH --time=1", True),
+        ("slurm", "#SBATCH--time=1", True),
+        ("slurm", "#SBATCH", True),
+        ("slurm", "#SBATCHX --time=1", False),
+        ("slurm", "#SBATCH1", False),
+        ("slurm", "##SBATCH --time=1", False),
+        ("slurm", " #SBATCH --time=1", False),
+        ("slurm", "#PBS -l x", False),
+        ("mwm", "#MSUB -l x", True),
+        ("mwm", "#PBS -l x", True),  # which it obeys as well
+        ("mwm", "#SBATCH -n 1", False),
+        ("torque", "#MSUB -l x", False),
+        ("flux", "# flux: -N 1", True),
+        ("flux", "#FLUX: -N 1", True),
+        ("flux", "#flux -N 1", False),
+    ],
+)
+def test_a_directive_is_known_by_any_of_its_spellings(scheduler: str, line: str, is_one: bool) -> None:
+    """Bug: of a scheduler with two prefixes the lines of neither, or a comment, count."""
+    assert is_directive(line, load_scheduler(scheduler)) is is_one

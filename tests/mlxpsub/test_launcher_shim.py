@@ -83,9 +83,8 @@ def test_a_stand_in_becomes_the_command_and_tells_what_it_was_called_with(monkey
 def test_a_command_with_subcommands_launches_by_some_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bug: `flux jobs` starts what it is asked for; `flux run` waits for an instance that is not there."""
     monkeypatch.delenv("MLXP_SUB_STARTERS", raising=False)
-    monkeypatch.setattr(
-        shutil, "which", lambda name, path=None: f"{path}/{name}" if name in {"flux", "python"} else None
-    )
+    there = {"flux", "python", "run"}  # the subcommand is a program as well
+    monkeypatch.setattr(shutil, "which", lambda name, path=None: f"{path}/{name}" if name in there else None)
     _, words, environment = become(monkeypatch, "flux", "run,submit", "run", "-n", "2", "python", "main.py")
     assert (words, environment["MLXP_SUB_STARTERS"]) == (["python", "main.py"], "flux run -n 2")
     path, words, environment = become(monkeypatch, "flux", "run,submit", "jobs", "python")
