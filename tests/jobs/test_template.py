@@ -134,6 +134,8 @@ def test_another_schedulers_template_is_refused_with_its_launcher() -> None:
     """Bug: a job without any of the resources that the user asked for."""
     with pytest.raises(ConfigurationError, match=r"#PBS -l walltime=1.*\n.*mlxp_torque"):
         read_template("#!/bin/bash\n#PBS -l walltime=1\n", SLURM, "main.py")
+    with pytest.raises(ConfigurationError, match=r"# flux: -N 1\n.*mlxp_flux\."):
+        read_template("#!/bin/bash\n# flux: -N 1\n", SLURM, "main.py")
     several = read_template("#!/bin/bash\n#PBS -l walltime=1\n#SBATCH --time=1\n", SLURM, "main.py")
     assert several.header == ("#SBATCH --time=1",)
 

@@ -14,6 +14,7 @@ from mlxp_core.runs import state as state_module
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.runs.process import current_user, this_process
 from mlxp_core.runs.state import RunState
+from mlxp_core.runs.status import ExitCode
 from mlxp_core.runs.submission_record import SubmissionRecord
 from mlxp_core.yaml_io import write_yaml
 
@@ -121,3 +122,23 @@ def test_a_lost_run_gives_no_reason_that_says_no_more_than_its_status(tmp_path: 
     record.updated(state="LOST", reason="LOST").save(run)
     state = RunState.load(run)
     assert (state.status, state.reason) == ("LOST", "")
+
+
+@pytest.mark.parametrize(
+    ("told", "submitted", "ended", "latest"),
+    [(1, 2, 3, 3), (3, 2, 1, 3), (1, 3, 2, 3), (2, None, None, 2), (None, None, None, 1), ("x", 2, None, 2)],
+)
+def test_the_latest_attempt_is_the_latest_that_anything_knows_of(
+    tmp_path: Path, told: Any, submitted: int | None, ended: int | None, latest: int
+) -> None:
+    """Bug: the first of three numbers; what an earlier attempt has left is taken for the latest's."""
+    state = RunState(
+        RunDir(tmp_path),
+        {"attempt": told, "start_time": "2026-11-25T18:00:00+00:00"},
+        SubmissionRecord(attempt=submitted, state="TIMEOUT"),
+        None if ended is None else ExitCode(3, ended),
+    )
+    assert state.attempt == latest
+    assert bool(state.attempt_info) is (told == latest or (latest == 1 and told is None))
+    assert state.exit_status == (3 if ended == latest else None)
+    assert state.scheduler_status == ("TIMEOUT" if (submitted or 1) == latest else None)

@@ -243,3 +243,25 @@ def test_a_site_that_cannot_be_asked_for_its_limit_has_none(monkeypatch: pytest.
 
     monkeypatch.setattr(client, "run_command", absent)
     assert client.array_limit(SLURM, limit=5) is None
+
+
+@pytest.mark.parametrize(("limit", "waited"), [(60.0, [60.0, 10.0]), (2.0, [2.0, 2.0])])
+def test_after_an_interrupt_an_answer_is_worth_a_moment(
+    monkeypatch: pytest.MonkeyPatch, limit: float, waited: list[float]
+) -> None:
+    """Bug: Ctrl-C, and a minute of waiting for a controller that hangs; or longer than the command may take."""
+    timeouts: list[float] = []
+
+    class Process:
+        returncode = 0
+
+        def communicate(self, timeout: float) -> tuple[bytes, bytes]:
+            timeouts.append(timeout)
+            if len(timeouts) == 1:
+                raise KeyboardInterrupt
+            return b"42\n", b""
+
+    monkeypatch.setattr(client, "_start", lambda *_, **__: Process())
+    with pytest.raises(client.InterruptedCommand) as caught:
+        client.run_command(("sbatch",), limit=limit)
+    assert (timeouts, caught.value.answer.stdout) == (waited, "42\n")
