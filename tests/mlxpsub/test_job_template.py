@@ -145,3 +145,21 @@ def test_a_program_where_only_a_job_can_be_is_refused(reached: dict[str, object]
     """Bug: a job that changes into a folder which was removed with mlxpsub's session."""
     with pytest.raises(ConfigurationError, match=said):
         template("python main.py seed=1\n", 0, **reached)
+
+
+@pytest.mark.parametrize(
+    ("line", "is_its_own"),
+    [
+        ("python -u main.py seed=1", True),
+        ("$PYTHON -u main.py seed=1", True),
+        ("python $FLAG main.py seed=1", True),
+        ("python -X main.py seed=1", False),  # with one option of another: something else has started it
+        ("python -u other.py seed=1", False),
+        ("$PYTHON $FLAG $FILE seed=1", False),  # of which no word tells
+        ("perl -u main.py seed=1", False),
+    ],
+)
+def test_a_line_is_the_programs_by_all_of_its_words(line: str, is_its_own: bool) -> None:
+    """Bug: the line of a wrapper that starts the program with other options stays in front of it, and starts two."""
+    made = template(f"{line}\n", 0, head=("python", "-u", "main.py"), changes={"A": (None, "1")})
+    assert made.setup == (() if is_its_own else ("export A=1",))
