@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Checks the project on a machine that has nothing but Python >= 3.10 and git: lint, format, types, tests.
 #
-#   bash tests/run.sh [--clusters] [--keep] [--coverage] [PACKAGE…] [pytest arguments…]
+#   bash tests/run.sh [--thorough] [--clusters] [--keep] [--coverage] [PACKAGE…] [pytest arguments…]
 #
 #   PACKAGE      tests of one package alone, a folder of tests/: runs, jobs, reader, plugins, …       default: all tests
 #   pytest arguments: paths start at the repository, such as tests/jobs/test_wait.py; or -k 'name', -x, …
 #
+#   --thorough   also what takes long and seldom breaks: packaging, every fake scheduler, all random examples
 #   --clusters   also the tests against a real Slurm (and TORQUE's commands on it), Grid Engine and OAR, installed and
 #                started here (needs root and Debian or Ubuntu); those that are up already are used, and left up
 #   --keep       also leave up what was started here, for the next --clusters; tests/clusters/…_down.sh stops it
@@ -18,7 +19,7 @@
 #   MLXP_HYDRA   a version of hydra-core, for the tests of what touches Hydra, in an environment of its own
 #                                                    default: the newest 1.3, for all tests
 #   MLXP_WORKERS how many tests run side by side      default: 4; 0, one after the other, where all took 10 s last time
-#   CI=true      means --clusters, a line a package, and what touches Hydra a second time, with the candidate of Hydra 1.4
+#   CI=true      means --clusters, --thorough, a line a package, and what touches Hydra a second time, with the candidate of Hydra 1.4
 #
 # What failed last time runs first.
 # shellcheck disable=SC2317,SC2329  # check() calls what looks unreachable
@@ -31,17 +32,19 @@ next_hydra=1.4.0rc3
 pytest_options=(-n "${MLXP_WORKERS:-auto}" --dist loadgroup --failed-first)
 ci=""
 [[ ${CI:-} != true ]] || ci=yes
-clusters=$ci coverage="" keep=""
+clusters=$ci thorough=$ci coverage="" keep=""
 while (($#)); do
   case $1 in
     --clusters) clusters=yes ;;
     --keep) keep=yes ;;
+    --thorough) thorough=yes ;;
     --coverage) coverage=yes ;;
     --help | -h) exec sed -n '2,/^# What failed/s/^# \{0,1\}//p' tests/run.sh ;;
     *) break ;;
   esac
   shift
 done
+export MLXP_THOROUGH=$thorough # to helpers/examples.py
 packages=()
 # up to the first option: what follows may be its value
 while [[ ${1:-} && -d tests/$1 && ! -e $1 ]]; do
@@ -58,6 +61,9 @@ ours=()
 declare -A starting=()
 # those that need a cluster fail without it: where none was asked for, they are left out
 without_clusters="not slurm and not sge and not oar and not torque"
+selection=""
+[[ $clusters ]] || selection=$without_clusters
+[[ $thorough ]] || selection+="${selection:+ and }not thorough"
 trap take_down EXIT
 
 say() { printf '\n== %s\n' "$*"; }
@@ -127,7 +133,7 @@ test_with_hydra() { # test_with_hydra VERSION [pytest arguments…]
   local venv=${MLXP_VENV:-.venv}/hydra-$1 version=$1
   shift
   (($#)) || set -- "${with_hydra[@]}"
-  make_venv "$venv" "$version" && env -u MLXP_TEST_CLUSTERS "$venv/bin/python" -m pytest "${pytest_options[@]}" -m "$without_clusters" "$@"
+  make_venv "$venv" "$version" && env -u MLXP_TEST_CLUSTERS "$venv/bin/python" -m pytest "${pytest_options[@]}" -m "$without_clusters and not thorough" "$@"
 }
 
 run_tests() { # run_tests [pytest arguments…]
@@ -190,10 +196,8 @@ else
   [[ ! $ci ]] || check "pytest with hydra-core $next_hydra" test_with_hydra "$next_hydra" "$@"
   if [[ $clusters ]]; then
     for name in slurm sge oar; do check "$name" is_up "$name"; done
-    check pytest run_tests "$@"
-  else
-    check pytest run_tests -m "$without_clusters" "$@"
   fi
+  check pytest run_tests ${selection:+-m "$selection"} "$@"
 fi
 
 [[ $ci || ${MLXP_HYDRA:-} ]] || (($#)) || say "not run: the tests with hydra-core $next_hydra, by MLXP_HYDRA=$next_hydra bash tests/run.sh"

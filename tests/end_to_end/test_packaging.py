@@ -17,6 +17,8 @@ from support import CONFIG, MAIN, ROOT, git, read_yaml
 
 import mlxp_core
 
+pytestmark = pytest.mark.thorough
+
 
 def call(*command: str | Path, cwd: Path, **environment: str) -> str:
     done = subprocess.run(

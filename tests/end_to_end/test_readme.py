@@ -119,6 +119,7 @@ def clone(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.thorough
 def test_the_example_makes_its_environment_and_prints_the_table(clone: Path, environment: dict[str, str]) -> None:
     """Bug: a first command that fails on a fresh machine. Installs for real, into an environment of its own."""
     plain = {name: value for name, value in environment.items() if name not in {"VIRTUAL_ENV", "EXAMPLE_VENV"}}

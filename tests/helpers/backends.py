@@ -35,7 +35,7 @@ class Backend:
     directive: str
     limit: str  # a directive's option that ends a job after a few seconds, whatever the template says
     requeue: str | None = None  # by which the user asks for another start; None: there is none by exit code
-    marker: str | None = None
+    marker: str | None = None  # of its cluster; or "thorough", where another is much like it
     as_user: bool = False  # root may not submit
     fake: bool = False
     throttle: bool = True  # max_parallel can be kept
@@ -50,9 +50,9 @@ class Backend:
 
 BACKENDS = (
     Backend("local", "local", "#LOCAL", limit=""),
-    Backend("fake_torque", "torque", "#PBS", "-l walltime=0:00:02", fake=True),
+    Backend("fake_torque", "torque", "#PBS", "-l walltime=0:00:02", marker="thorough", fake=True),
     Backend("fake_pbs", "pbs", "#PBS", "-l walltime=0:00:02", fake=True),
-    Backend("fake_mwm", "mwm", "#MSUB", "-l walltime=0:00:02", fake=True),
+    Backend("fake_mwm", "mwm", "#MSUB", "-l walltime=0:00:02", marker="thorough", fake=True),
     Backend("fake_lsf", "lsf", "#BSUB", "-W 1", "-Q 99", fake=True, settings={"limit_seconds": "2"}),
     Backend("fake_flux", "flux", "#flux:", "-t 2s", fake=True, array=False, throttle=False),
     Backend("slurm", "slurm", "#SBATCH", "--time=1", "--requeue", marker="slurm", limit_seconds=100),

@@ -6,7 +6,7 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-_FACTOR = float(os.environ.get("MLXP_EXAMPLES") or (1 if os.environ.get("CI") == "true" else 0.2))
+_FACTOR = float(os.environ.get("MLXP_EXAMPLES") or (1 if os.environ.get("MLXP_THOROUGH") else 0.2))
 
 
 def examples(count: int) -> settings:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import ClassVar
 
 import pytest
 from hydra.test_utils.launcher_common_tests import BatchedSweeperTestSuite, IntegrationTestSuite, LauncherTestSuite
+from warm_python import warm_python
 
 # the suites look into each job's folder when the launch has ended, by the numbers of Hydra's jobs, in folders that are
 # no repositories
@@ -15,7 +17,8 @@ LAUNCHERS = ["mlxp_local", pytest.param("mlxp_slurm", marks=[pytest.mark.slurm, 
 
 @pytest.fixture(autouse=True)
 def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Queues of `mlxp_local` that are this test's own."""
+    """Queues of `mlxp_local` that are this test's own, and jobs that are forks."""
+    monkeypatch.setattr(sys, "executable", warm_python().python)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
 
 

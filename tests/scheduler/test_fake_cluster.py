@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from support import ROOT, until
 
+pytestmark = pytest.mark.thorough
+
 FAKE = ROOT / "tests" / "clusters" / "fake"
 DIRECTIVE = {"torque": "#PBS", "pbs": "#PBS", "mwm": "#MSUB", "lsf": "#BSUB"}
 SUBMIT = {"torque": "qsub", "pbs": "qsub", "mwm": "msub", "lsf": "bsub"}

@@ -190,8 +190,11 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     ("package_dir", "folder"),
-    [({"": "src"}, "src/mypackage"), ({}, "mypackage"), ({"mypackage": "lib/code"}, "lib/code")],
-    ids=["src layout", "flat", "renamed"],
+    [
+        pytest.param({"": "src"}, "src/mypackage", id="src layout"),
+        pytest.param({}, "mypackage", id="flat", marks=pytest.mark.thorough),
+        pytest.param({"mypackage": "lib/code"}, "lib/code", id="renamed", marks=pytest.mark.thorough),
+    ],
 )
 @pytest.mark.parametrize("mode", ["lenient", "strict"])
 def test_the_frozen_package_wins_over_the_one_that_is_installed_editable(

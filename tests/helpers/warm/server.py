@@ -32,6 +32,8 @@ from typing import Any, cast
 
 # programs rather than modules, what needs a package that is not there, and what programs and jobs do without
 _LEFT_OUT = re.compile(r"tests|__main__|local_queue|launcher_shim|optuna.*_impl|mlxp_core\.reader")
+# within functions, by launches, jobs and commands
+_IMPORTED_LATE = ("git", "filelock", "orjson", "typer._adapters", "rich.table", "rich.console", "cloudpickle")
 _TAKEN_BY_LIBC = {32, 33}
 
 
@@ -49,6 +51,9 @@ def preload() -> None:
         for module in pkgutil.walk_packages(top.__path__, f"{package}."):
             if not _LEFT_OUT.search(module.name):
                 importlib.import_module(module.name)
+    for name in _IMPORTED_LATE:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     with initialize(version_base=None):
         compose(
             overrides=["+a.b=1", "+c=[1,'x y',{d: null}]", "hydra/launcher=mlxp_local", "~a"], return_hydra_config=True
