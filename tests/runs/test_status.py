@@ -75,6 +75,7 @@ def test_the_folder_says_where_a_run_stands(
         (("PREEMPTED", 1), (0, 1), ("FAILED", 1), "PREEMPTED"),
         (("PREEMPTED", 1), (1, 2), (None, None), "FAILED"),  # the set-up lines of the second failed
         (("COMPLETE", 1), (143, 2), ("TIMEOUT", 2), "TIMEOUT"),  # in the set-up lines
+        (("COMPLETE", 1), (143, 2), ("TIMEOUT", None), "TIMEOUT"),  # of which it speaks is not known: of the latest
         (("COMPLETE", 1), (1, 2), ("COMPLETE", 1), "FAILED"),  # the scheduler's word is of the first
         (("RUNNING", 1), (137, 2), ("TIMEOUT", None), "TIMEOUT"),  # of which attempt it is not known: of the latest
         (("RUNNING", 2), (137, 1), ("TIMEOUT", None), "TIMEOUT"),

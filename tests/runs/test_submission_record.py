@@ -45,6 +45,8 @@ def test_what_the_submitting_side_writes_is_read(tmp_path: Path) -> None:
         (f'{{scheduler: slurm, job_id: "--user=me", {TIME}}}', "job_id is '--user=me'"),
         (f'{{scheduler: oar, job_id: "1) or (1=1", {TIME}}}', "job_id"),
         (f"{{scheduler: oar, job_id: true, {TIME}}}", "job_id is True"),
+        (f"{{scheduler: slurm, job_id: 1.5, {TIME}}}", "job_id is 1.5"),
+        (f"{{scheduler: slurm, job_id: [1], {TIME}}}", "job_id is [1]"),
         ("{scheduler: slurm, job_id: 1, time: nonsense}", "time is 'nonsense'"),
         ('{scheduler: slurm, job_id: 1, time: "2026-01-01T00:00:00"}', "time"),  # of which zone?
         ("{scheduler: slurm, job_id: 1, time: 2026-01-01}", "time"),
