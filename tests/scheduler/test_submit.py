@@ -66,6 +66,19 @@ def test_an_interrupt_while_a_client_is_being_started_waits_for_its_answer(
     assert signal.getsignal(signal.SIGINT) is own
 
 
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL, None])
+def test_a_handler_that_is_not_pythons_stays_in_charge(
+    clients: Path, monkeypatch: pytest.MonkeyPatch, handler: signal.Handlers | None
+) -> None:
+    """Bug: `nohup` in vain; TypeError where a program in C has a handler of its own, which Python cannot put back."""
+    client(clients, "sbatch", "echo 77")
+    changed: list[object] = []
+    monkeypatch.setattr(signal, "getsignal", lambda _: handler)
+    monkeypatch.setattr(signal, "signal", lambda *arguments: changed.append(arguments))
+    assert _run.submit(SLURM, Path("/x/array.sh"), limit=10) == "77"
+    assert changed == []
+
+
 TIMED_OUT = "echo 'Batch job submission failed: Socket timed out on send/recv operation' >&2; exit 1"
 
 
