@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from mlxp_core.reader import Reader, scan_runs
+from mlxp_core.reader.load.metrics import list_logs
 
 
 def column(logs, name):
@@ -154,6 +155,17 @@ def test_a_folder_in_place_of_a_metric_file_is_no_log(logs):
     run = logs.run(1, metrics={"train": [{"loss": 1}]})
     (run / "metrics/val.json").mkdir()
     assert scan_runs(logs.path).collect().columns == ["id", "path", "info.status", "train.loss"]
+
+
+def test_a_log_is_a_json_file_that_is_not_hidden(tmp_path):
+    """Catches: a column for a file that is being written, for a user's notes, or for the lists of keys."""
+    for name in ("val.json", "a b.json", ".json", ".train.json-x1", ".hidden.json", "train.json.swp", "notes"):
+        (tmp_path / "metrics" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "metrics" / name).touch()
+    (tmp_path / "metrics" / "test.json").mkdir()
+    (tmp_path / "metrics" / ".keys").mkdir()
+    assert list_logs(str(tmp_path)) == (["a b", "val"], ["test"])
+    assert list_logs(str(tmp_path / "none")) == ([], [])
 
 
 def test_a_metric_file_that_goes_away_leaves_null(logs):
