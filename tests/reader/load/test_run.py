@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 
@@ -83,6 +84,15 @@ def test_a_status_that_is_none_is_pending_and_leaves_no_column_of_its_own(logs, 
     frame = scan_runs(logs.path).collect()
     assert frame.columns == ["id", "path", "info.status"]
     assert frame["info.status"].to_list() == ["PENDING"]
+
+
+@pytest.mark.parametrize("odd", ["x", [1], {"a": 1}, None])
+@pytest.mark.parametrize("recorded", ["COMPLETE", "RUNNING"])
+def test_a_number_of_an_attempt_that_is_none_counts_as_the_first(logs, odd, recorded):
+    """Catches: TypeError of every query, for what one run's files say."""
+    run = logs.run(1, info={"status": recorded, "attempt": odd, "hostname": "elsewhere"})
+    (run / "metadata/submission.yaml").write_text(json.dumps({"state": "TIMEOUT", "attempt": odd}))
+    assert logs.column("info.status") == ["COMPLETE" if recorded == "COMPLETE" else "TIMEOUT"]
 
 
 @given(
