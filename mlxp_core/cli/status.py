@@ -143,7 +143,7 @@ def _show(rows: Sequence[Row], *, clear: bool) -> None:
     if not rows:
         console.print("no runs")
         return
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), expand=False)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), expand=True)
     columns: dict[str, list[Text]] = {
         "run": [Text(row.run) for row in rows],
         "status": [Text(_marked(row), _COLOURS[Status(row.status)]) for row in rows],
