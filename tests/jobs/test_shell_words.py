@@ -1,0 +1,73 @@
+"""Shell text cut into words and commands: text in, values out."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlxp_core.jobs.shell_words import join_continued, simple_commands, trim
+
+
+@pytest.mark.parametrize(
+    ("line", "commands"),
+    [
+        ("", []),
+        ("   ", []),
+        ("# a comment", []),
+        ("python main.py lr=1", [((0, 7, 15), ("python", "main.py", "lr=1"))]),
+        ("  a  b # c", [((2, 5), ("a", "b"))]),
+        ("a#b", [((0,), ("a#b",))]),
+        ("a && b", [((0,), ("a",)), ((2,), ("&&",)), ((5,), ("b",))]),
+        ("a;b &", [((0,), ("a",)), ((1,), (";",)), ((2,), ("b",)), ((4,), ("&",))]),
+        (r"""'a b'c "d\"\n" \e""", [((0, 7, 15), ("a bc", r'd"\n', "e"))]),
+        ("echo a; echo 'b", [((0, 5), ("echo", "a")), ((6,), (";",)), ((12,), (" 'b",)), ((8,), ("echo",))]),
+    ],
+)
+def test_a_line_is_cut_at_its_operators(line: str, commands: list[tuple[tuple[int, ...], tuple[str, ...]]]) -> None:
+    """Bug: a place that is not the word's, so that a launcher is cut in two; one command's text taken for another's."""
+    assert [(command.starts, command.words) for command in simple_commands(line)] == commands
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ("srun python -u main.py", 5),
+        ("python3.11 python main.py", 11),  # the one nearest to the file
+        ("./main.py a", 0),
+        ("srun ./main.py", None),
+        ("echo python main.py", None),
+        ("python main.py main.py", None),
+        ("python other.py", None),
+    ],
+)
+def test_the_interpreter_is_what_runs_the_file(line: str, place: int | None) -> None:
+    """Bug: a line that only names the file is replaced by the job's command."""
+    (command,) = simple_commands(line)
+    assert command.interpreter("main.py") == place
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("x main.py", True),
+        ("sh -c 'python main.py a'", True),
+        ("x /a/main.py", True),
+        ("x domain.py", False),
+        ("x main.pyc", False),
+    ],
+)
+def test_a_program_is_named_as_a_word_or_within_one(line: str, *, named: bool) -> None:
+    """Bug: domain.py taken for main.py."""
+    (command,) = simple_commands(line)
+    assert command.names("main.py") is named
+
+
+def test_blank_lines_go_at_both_ends_alone() -> None:
+    """Bug: the last line of the set-up cut off, or what it says moved."""
+    assert trim(["", " ", "a", "", "b", ""]) == ("a", "", "b")
+    assert trim(["a"]) == ("a",)
+    assert trim(["", "\t"]) == ()
+
+
+def test_continued_lines_are_one_of_the_same_length() -> None:
+    """Bug: places that are another line's."""
+    assert join_continued("a \\\nb\\\\n") == "a   b\\\\n"
