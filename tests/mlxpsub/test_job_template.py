@@ -9,7 +9,7 @@ from scripts import PLACEHOLDERS, parsed
 
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.jobs.template import Template
-from mlxp_core.mlxpsub.job_template import build_template
+from mlxp_core.mlxpsub.job_template import _may_become, build_template
 from mlxp_core.mlxpsub.parse import ProgramStart
 
 START = ProgramStart(0, ("python", "main.py"), ("seed=1",), "/here", {}, (), (), {})
@@ -34,6 +34,27 @@ def template(text: str, number: int, **reached: object) -> Template:
 def test_what_precedes_the_interpreter_stays_as_it_is_written(line: str, prefix: str) -> None:
     """Bug: a job without its srun, or with a variable's value here in the place of the variable."""
     assert template(f"{line}\n", 0).prefix.split() == prefix.split()
+
+
+@pytest.mark.parametrize(
+    ("words", "arguments", "may"),
+    [
+        ("", "", True),
+        ("", "a", False),
+        ("a", "", False),
+        ("a b", "a b", True),
+        ("a b", "b a", False),
+        ("a $X", "a", True),
+        ("a $X", "a 1 2", True),
+        ("a $X", "b 1", False),
+        ("$X b", "1 2 b", True),
+        ("$X b", "1 2", False),
+        ("*.yaml ~ {1,2} c", "c", True),
+    ],
+)
+def test_of_a_word_that_is_expanded_any_number_of_arguments_may_come(words: str, arguments: str, *, may: bool) -> None:
+    """Bug: a program that a loop started is taken for the one on the line, and its jobs get the line's arguments."""
+    assert _may_become(words.split(), arguments.split()) is may
 
 
 @pytest.mark.parametrize(
