@@ -117,9 +117,10 @@ def _drawn(stand: Mapping[RunDir, Status], ended: Counter[Status], total: int, o
     from rich.text import Text  # noqa: PLC0415
 
     counts = ended + Counter(stand.values())
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    for justify in ("right", "left", "left"):
-        table.add_column(justify=justify, no_wrap=True, overflow="ellipsis")
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, expand=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)  # what is left of the terminal
     # those that run first: they are what one waits for
     for run in sorted(stand, key=lambda run: stand[run] is not Status.RUNNING)[:_ROWS]:
         table.add_row(Text(run.path.name), Text(str(stand[run])), Text(overrides.get(run, "")))
