@@ -35,6 +35,15 @@ def ids(query):
     return TABLE.filter(condition)["id"].to_list()
 
 
+@pytest.mark.parametrize("digits", [300, 399, 400, 401, 5000])
+def test_a_number_of_any_length_is_larger_than_all(digits):
+    """Catches: ValueError for what int() refuses to read, beyond 4300 digits, or an overflow on the way to a float."""
+    number = "9" * digits
+    assert ids(f"config.seed < {number}") == [1, 2, 3]
+    assert ids(f"config.optimizer.lr > -{number}") == [1, 2, 3]
+    assert ids(f"config.seed == {number}") == []
+
+
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
