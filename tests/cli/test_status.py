@@ -13,7 +13,7 @@ import pytest
 
 from mlxp_core.cli.status import Row
 from mlxp_core.jobs.refresh import UnreachableScheduler
-from mlxp_core.runs.layout import RunDir
+from mlxp_core.runs.layout import LogDir, RunDir
 from mlxp_core.runs.state import RunState
 
 status = importlib.import_module("mlxp_core.cli.status")  # as an attribute of its package it is the command
@@ -76,6 +76,21 @@ def test_a_row_has_the_times_of_the_latest_attempt_and_the_seconds_between(tmp_p
     row = status._row(runs.with_is_current(is_current=False))
     assert (row.last_known, row.ended) == (True, None)
     assert row.elapsed == pytest.approx(100, abs=30)
+
+
+def test_a_query_chooses_among_the_runs_that_are_named(tmp_path: Path) -> None:
+    """Bug: the query is forgotten, or counts where none was given."""
+    for number, word in enumerate(("COMPLETE", "FAILED", "FAILED"), start=1):
+        state(tmp_path / str(number), f"status: {word}")
+    log_dir = LogDir(tmp_path)
+
+    def names(*arguments: object) -> list[str]:
+        return [state.run.path.name for state in status._load(log_dir, *arguments)[0]]
+
+    assert names(None, None) == ["1", "2", "3"]
+    assert names(None, "info.status == 'FAILED'") == ["2", "3"]
+    assert names(["1-2"], "info.status == 'FAILED'") == ["2"]
+    assert names(["3", "1"], None) == ["1", "3"]
 
 
 @pytest.fixture
