@@ -151,6 +151,31 @@ def test_a_forked_child_that_resumes_does_it_for_its_parent_too(tmp_path: Path) 
     finish(second, "COMPLETE")
 
 
+def test_a_forked_child_goes_on_in_the_file_that_its_parent_has_resumed(tmp_path: Path) -> None:
+    """Bug: what a worker logs after the checkpoint was loaded goes into a file that is gone, or is an error."""
+    layout = RunDir(tmp_path / "1")
+    finish(attempt(layout, 0, 1, save="checkpoint"), "FAILED")
+    second = attempt(layout, 10)
+    resumed, resumes = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.read(resumed, 1)
+            for step in (11, 12):
+                second.log_metrics({"step": step}, log_name="train")
+            os._exit(0)
+        finally:
+            os._exit(1)
+    second.load_checkpoint()
+    os.write(resumes, b"!")
+    assert os.waitpid(child, 0)[1] == 0
+    second.log_metrics({"step": 13}, log_name="train")
+    assert steps(layout) == [0, 1, 10, 11, 12, 13]
+    os.close(resumed)
+    os.close(resumes)
+    finish(second, "COMPLETE")
+
+
 def test_metrics_that_are_gone_do_not_look_like_a_missing_checkpoint(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
