@@ -88,3 +88,46 @@ def test_a_file_that_comes_later_grows_and_is_replaced_is_followed(tmp_path: Pat
     assert place.more() == b""
     place.close()
     assert place.last(1) == b""
+
+
+class Clock:
+    """Time that passes when somebody sleeps; not for ever."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        assert self.now < 1060, "follows for ever"
+
+
+@pytest.mark.parametrize("code", ["", "0 1\n"])
+def test_following_ends_with_the_run_also_where_it_has_left_no_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """Bug: `mlxp logs -f` of a run that was started by hand, or killed, never ends; or misses the last line."""
+    run, clock, out = RunDir(tmp_path), Clock(), io.BytesIO()
+    run.metadata.mkdir()
+    run.info.write_text("{status: RUNNING, hostname: elsewhere}")
+
+    class Ending(logs._Source):
+        """Prints a line a second; the run ends with the third, which comes as it is looked at."""
+
+        def more(self) -> bytes:
+            if clock.now > 1003 and "RUNNING" in run.info.read_text():
+                run.info.write_text("{status: COMPLETE}")
+                if code:
+                    run.exit_code.write_text(code)
+                self.path.write_bytes(b"1\n2\n3\n")
+            return super().more()
+
+    monkeypatch.setattr(logs, "time", clock)
+    (tmp_path / "log").write_bytes(b"1\n2\n")
+    place = Ending(run, tmp_path / "log", "stdout")
+    logs._follow([run], [place], logs._Printer(out, labelled=False))
+    place.close()
+    assert out.getvalue() == b"1\n2\n3\n"
+    assert clock.now == pytest.approx(1003.4 if code else 1004.3, abs=0.7)
