@@ -110,3 +110,18 @@ def test_names_are_found_in_whatever_form(tmp_path: Path) -> None:
     assert slurm.job_variables("x$((NHOSTS * 2))${QUEUE:-a}") == []
     assert (sge.first_plain("$HOME/${TMP}/$SGE_TASK_ID"), slurm.first_plain("$HOME/${TMP}")) == ("TMP", "")
     assert sge.expand("$HOME/${JOB_ID}$NHOSTS") == f"$HOME/{sge.values['JOB_ID']}"
+
+
+def test_what_is_left_of_exported_variables_is_the_users() -> None:
+    """Bug: jobs without /usr/bin on their PATH, for one entry of it is made of a job's id; or with that entry."""
+    placeholders = Placeholders({"SLURM_JOB_ID": "794000000001", "SLURM_NTASKS": ""}, "slurm", {})
+    variables = {
+        "PATH": "/session/bin:/scratch/794000000001/bin:/usr/bin:/bin",
+        "SLURM_JOB_ID": "794000000001",
+        "SLURM_NTASKS": "",
+        "NAME": "run-794000000001",
+        "HOME": "/home/ada",
+        "MANPATH": "/session/bin:",
+    }
+    left = {"PATH": "/usr/bin:/bin", "HOME": "/home/ada", "MANPATH": "/session/bin:"}
+    assert placeholders.strip_from(variables, "/session/bin") == left

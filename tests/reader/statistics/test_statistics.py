@@ -268,6 +268,8 @@ def test_a_diverged_run_makes_the_interval_not_a_number(logs, method):
         (lambda: Best("x", mode="lowest"), "mode='lowest' of Best: it is 'min' or 'max'"),
         (lambda: AvgStd("x", ragged="cut"), "ragged='cut': it is 'reached', 'truncate' or 'error'"),
         (lambda: Quantiles("x", quantiles=[25]), "25 is no quantile: they are between 0 and 1"),
+        (lambda: MeanCI("x", level=1), "level=1 of MeanCI: it is between 0 and 1, as 0.95"),
+        (lambda: MeanCI("x", level=0.0), "level=0.0 of MeanCI: it is between 0 and 1, as 0.95"),
         (lambda: MeanCI("x", level=95), "level=95 of MeanCI: it is between 0 and 1, as 0.95"),
         (lambda: MeanCI("x", method="normal"), "method='normal' of MeanCI: it is 't' or 'bootstrap'"),
     ],
