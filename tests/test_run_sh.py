@@ -33,7 +33,8 @@ case "$*" in *"run -m pytest"*fails*) exit 7 ;; esac
         command = ["bash", ROOT / "tests" / "run.sh", *arguments]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         lines = (tmp_path / "calls").read_text().splitlines() if (tmp_path / "calls").exists() else [done.stdout]
-        common = "-n 4 --dist loadgroup --failed-first -m not slurm and not sge and not oar and not torque and not thorough"
+        selection = "not slurm and not sge and not oar and not torque and not thorough"
+        common = f"-n 4 --dist loadgroup --failed-first -m {selection}"
         chosen = [line.replace(f"pytest {common}", "pytest") for line in lines]
         return done.returncode, [
             line for line in chosen if "pip" not in line and "ruff" not in line and "mypy" not in line
