@@ -13,7 +13,7 @@ from pathlib import Path
 import machines
 import pytest
 from machines import FourRanks, Host, SmallDisk, User, in_child, missing
-from support import ROOT, Project, git, until
+from support import PATIENCE, ROOT, Project, git, until
 
 
 def refused(path: Path) -> int:
@@ -167,7 +167,7 @@ def test_two_hosts_have_their_names_and_share_their_files(two_hosts: tuple[Host,
     here = socket.gethostname()
     assert [host.call(on_host) for host in two_hosts] == [("node1.example",) * 2, ("node2.example",) * 2]
     program = "import os, socket; open('where', 'w').write(socket.gethostname()); print(os.geteuid())"
-    said, errors = two_hosts[1].start([sys.executable, "-c", program], cwd=tmp_path).communicate(timeout=60)
+    said, errors = two_hosts[1].start([sys.executable, "-c", program], cwd=tmp_path).communicate(timeout=PATIENCE)
     assert (tmp_path / "where").read_text() == "node2.example", errors
     assert said == f"{os.geteuid()}\n"
     assert socket.gethostname() == here

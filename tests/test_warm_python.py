@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import until
+from support import PATIENCE, until
 from warm_python import RealPython, WarmPython, warm_python
 
 pytestmark = pytest.mark.skipif(
@@ -97,7 +97,7 @@ def test_what_is_sent_to_the_one_who_asked_reaches_the_fork_and_who_kills_it_kil
             fork = int(process.stdout.readline())
             assert fork != process.pid
             process.send_signal(number)
-            assert process.wait(30) == -number
+            assert process.wait(PATIENCE) == -number
         until(lambda fork=fork: not Path(f"/proc/{fork}").exists())  # type: ignore[misc]
 
 

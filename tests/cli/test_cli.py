@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support import Mlxp, Project, read_yaml, until
+from support import PATIENCE, Mlxp, Project, read_yaml, until
 
 LOCAL = ("-m", "hydra/launcher=mlxp_local")
 WAIT = (*LOCAL, "hydra.launcher.wait=true")
@@ -177,9 +177,9 @@ def test_following_shows_the_next_lines_and_ends_with_the_run(mlxp: Mlxp, projec
     assert running.stdout.readline() == "one\n"
     flag.touch()
     assert running.stdout.readline() == "three\n"
-    assert running.communicate(timeout=30)[0] == ""
+    assert running.communicate(timeout=PATIENCE)[0] == ""
     assert running.returncode == 0
-    stdout, _ = waiting.communicate(timeout=30)
+    stdout, _ = waiting.communicate(timeout=PATIENCE)
     assert waiting.returncode == 0
     assert sorted(re.findall("^(one|two|three)$", stdout, re.MULTILINE)) == ["one", "three", "two"]
 
@@ -192,7 +192,7 @@ def test_following_is_left_quietly(mlxp: Mlxp, project: Project, tmp_path: Path)
     assert process.stdout is not None
     assert process.stdout.readline() == "==> run 1: stdout <==\n"
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=20)
+    _, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stderr) == (130, "")
     assert mlxp.statuses() == ["RUNNING"]
 
@@ -257,7 +257,7 @@ def test_two_reruns_at_once_submit_a_run_once(mlxp: Mlxp, project: Project, tmp_
     mlxp("cancel", "1-3")
     until(lambda: mlxp.statuses() == ["CANCELLED"] * 3)
     both = [mlxp.start("rerun", "1-3") for _ in range(2)]
-    outputs = [process.communicate(timeout=60)[0] for process in both]
+    outputs = [process.communicate(timeout=PATIENCE)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sorted("submitted: 1-3\n" in text for text in outputs) == [False, True], outputs
     flag.touch()
@@ -314,7 +314,7 @@ def test_watching_ends_when_all_runs_have(mlxp: Mlxp, project: Project, tmp_path
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["status"] == "RUNNING"
     flag.touch()
-    stdout, _ = process.communicate(timeout=60)
+    stdout, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert json.loads(stdout.splitlines()[-1])["status"] == "COMPLETE"
 
@@ -344,13 +344,13 @@ def test_what_a_killed_launch_left_is_submitted_by_rerun_and_not_while_it_lives(
     assert "would be submitted: none" in alive
     assert f"a launch is at it (process {process.pid} on " in alive
     process.kill()
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE)
     submitted = [run for run in range(1, 16) if (project.logs / str(run) / "metadata" / "submission.yaml").exists()]
     assert len(submitted) < 15
     assert mlxp.rows()["15"]["reason"] == "not submitted"
     mlxp("rerun", "1-15")
     assert os.listdir(project.logs / ".mlxp" / "launches") == []
-    until(lambda: mlxp.statuses() == ["COMPLETE"] * 15, 100)
+    until(lambda: mlxp.statuses() == ["COMPLETE"] * 15)
     assert {row["attempt"] for row in mlxp.rows().values()} == {1}
     starts = [(project.logs / str(run) / "metadata" / "starts").read_text().count("\n") for run in range(1, 16)]
     assert starts == [1] * 15

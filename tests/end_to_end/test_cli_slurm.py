@@ -91,7 +91,7 @@ def test_a_job_at_its_time_limit_is_a_timeout(mlxp: Mlxp, project: Project, tmp_
         seen.append(ask_anew(mlxp))
         return seen[-1] == ["TIMEOUT"]
 
-    until(is_timeout, 200, seen)
+    until(is_timeout, what=seen)
     assert mlxp("rerun", "1", "--dry-run").stdout == "would be submitted: 1\n"
 
 
@@ -138,7 +138,7 @@ def test_a_job_whose_node_died_is_lost(mlxp: Mlxp, project: Project, tmp_path: P
     subprocess.run(["scontrol", "update", "nodename=n4", "state=down", "reason=test"], check=True)
     try:
         project.wait_for_end(1)  # in truth the node lives, and ends the job with SIGTERM
-        until(lambda: ask_anew(mlxp) == ["LOST"], 30)
+        until(lambda: ask_anew(mlxp) == ["LOST"])
     finally:
         # refused where the node has come back by itself
         subprocess.run(["scontrol", "update", "nodename=n4", "state=resume"], check=False, capture_output=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support import MAIN, Mlxp, Project, read_yaml, until
+from support import MAIN, PATIENCE, Mlxp, Project, read_yaml, until
 from warm_python import warm_python
 
 BIN = Path(sys.executable).parent
@@ -69,7 +69,7 @@ class Sub:
         self, *arguments: str, code: int = 0, cwd: Path | None = None, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         process = self.start(*arguments, cwd=cwd, program=WARM / "mlxpsub", **environment)
-        stdout, stderr = process.communicate(timeout=100)
+        stdout, stderr = process.communicate(timeout=PATIENCE)
         assert process.returncode == code, f"exit code {process.returncode}\n{stdout}\n{stderr}"
         assert "Traceback" not in stderr, stderr
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
@@ -496,7 +496,7 @@ def test_ctrl_c_stops_the_script_and_the_same_command_submits_the_rest(sub: Sub,
     os.killpg(process.pid, signal.SIGINT)
     until(lambda: list(tmp_path.glob("mlxpsub-*/stopped")))
     sub.project.write(go="")
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert sub.submitted() == ["seed=1"]
     assert not list(tmp_path.glob("mlxpsub-*"))
@@ -511,7 +511,7 @@ def test_killed_between_two_programs_it_submits_the_rest_when_called_again(sub: 
     process = sub.start("job.sh")
     until((sub.project.dir / "flag").exists)
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     sub.project.write(go="")
     sub("job.sh")
     assert sub.submitted() == ["seed=1", "seed=2"]
@@ -527,7 +527,7 @@ def test_a_program_that_outlives_mlxpsub_submits_nothing(sub: Sub) -> None:
     process.wait()
     sub.project.write(go="")
     until((sub.project.dir / "code").exists)
-    assert "has ended" in process.communicate(timeout=60)[1]
+    assert "has ended" in process.communicate(timeout=PATIENCE)[1]
     assert sub.submitted() == ["seed=1"]
     sub("job.sh")
     assert sub.submitted() == ["seed=1", "seed=2"]
@@ -541,7 +541,7 @@ def test_a_second_mlxpsub_of_the_same_script_waits_for_nobody_and_says_so(sub: S
     until((sub.project.dir / "flag").exists)
     assert "another mlxpsub is at job.sh" in sub("job.sh", code=1).stderr
     sub.project.write(go="")
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert sub.submitted() == ["seed=1"]
 

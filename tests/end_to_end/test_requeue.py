@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from backends import BACKENDS, ask, open_project
-from support import COOPERATING, Project, logged, read_yaml, until
+from support import COOPERATING, PATIENCE, Project, logged, read_yaml, until
 
 NAMED = {one.name: one for one in BACKENDS}
 Opened = Callable[..., AbstractContextManager[Project]]
@@ -75,12 +75,12 @@ def test_sge_warns_at_its_soft_limit_and_the_launch_that_waits_stays_until_the_s
         job_id = project.submission(1)["job_id"]
         command("qhold", job_id)  # counts once it is back in the queue
         until(lambda: project.info(1)["status"] == "PREEMPTED")
-        until(lambda: ask(project, "refresh") == ["PENDING"], 30)
+        until(lambda: ask(project, "refresh") == ["PENDING"])
         assert project.submission(1)["attempt"] == 2
         assert launch.poll() is None
         assert not (project.logs / "1" / "metadata" / "exit_code").exists()
         command("qrls", job_id)
-        _, stderr = launch.communicate(timeout=60)
+        _, stderr = launch.communicate(timeout=PATIENCE)
         assert launch.returncode == 0, stderr
         check_resumed(project)
         until(lambda: ask(project, "refresh") == ["COMPLETE"])
@@ -103,7 +103,7 @@ def test_a_job_of_sge_that_is_deleted_checkpoints_and_is_not_requeued(opened: Op
             ask(project, "cancel")
         until(lambda: job_id not in command("qstat", "-u", "*"))
         assert (project.info(1)["status"], project.info(1)["stop_signal"]) == ("PREEMPTED", "SIGUSR2")
-        until(lambda: ask(project, "refresh") == ["CANCELLED"], 30)
+        until(lambda: ask(project, "refresh") == ["CANCELLED"])
         assert len((project.logs / "1" / "metadata" / "starts").read_text().splitlines()) == 1
 
 
@@ -132,7 +132,7 @@ def test_oar_warns_both_tasks_of_an_array_and_they_go_on_under_new_ids(opened: O
         for name in (1, 2):
             check_resumed(project, name)
             assert project.info(name)["hydra"]["overrides"][-1] == f"seed={name}"
-        until(lambda: ask(project, "refresh") == ["COMPLETE"] * 2, 60)
+        until(lambda: ask(project, "refresh") == ["COMPLETE"] * 2)
 
 
 @pytest.mark.parametrize("by", ["array", "single"])
@@ -147,7 +147,7 @@ def test_lsf_starts_a_job_with_exit_code_99_again(opened: Opened, by: str) -> No
         (spool / "slots").write_text("0")  # so that it waits once it is back in the queue
         bkill = ["bkill", "-s", "USR2", project.submission(1)["job_id"]]
         subprocess.run(bkill, env=programs, check=True, capture_output=True, timeout=60)
-        until(lambda: ask(project, "refresh") == ["PENDING"] * len(names), 30)
+        until(lambda: ask(project, "refresh") == ["PENDING"] * len(names))
         assert [project.submission(name)["attempt"] for name in names] == [2] * len(names)
         (spool / "slots").unlink()
         for name in names:

@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from backends import BACKENDS, USER, open_project
-from support import COOPERATING, Project, git, logged, read_yaml, until
+from support import COOPERATING, PATIENCE, Project, git, logged, read_yaml, until
 
 pytestmark = pytest.mark.slurm
 
@@ -72,7 +72,7 @@ def test_six_jobs_are_submitted_as_one_array_left_and_read_back(project: Project
     job_id = project.submission(1)["job_id"]
     assert [project.submission(name)["job_id"] for name in project.runs()] == [job_id] * 6
     assert [project.submission(name)["array_index"] for name in project.runs()] == [1, 2, 3, 4, 5, 6]
-    until(lambda: queue_is_empty(job_id), 120)
+    until(lambda: queue_is_empty(job_id))
     assert [project.info(name)["status"] for name in project.runs()] == ["COMPLETE"] * 6
     expected = pl.DataFrame(
         {
@@ -102,7 +102,7 @@ def test_jobs_that_wait_run_the_code_that_they_were_submitted_with(project: Proj
     project.commit("edited while three jobs wait")
     assert squeue(f"--jobs={job_id}", "--array", "--states=PENDING", "--format=%r") == ["JobArrayTaskLimit"] * 3
     flag.touch()
-    until(lambda: queue_is_empty(job_id), 120)
+    until(lambda: queue_is_empty(job_id))
     assert [project.said(name)["code"] for name in project.runs()] == ["A"] * 4
     assert {project.info(name)["version_manager"]["commit_hash"] for name in project.runs()} == {first}
     assert table(project.logs)["train.loss_avg"].to_list()[0] == pytest.approx([1.5, 1.6, 1.7])
@@ -175,7 +175,7 @@ def test_a_job_cancelled_while_it_waits_ends_the_wait(project: Project) -> None:
     process = project.start(*WAIT, "seed=1,2", "hydra.launcher.header='#SBATCH --hold'")
     until(lambda: project.job_id(2))
     subprocess.run(["scancel", project.submission(1)["job_id"]], check=True)
-    _, stderr = process.communicate(timeout=90)
+    _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert "is CANCELLED" in stderr
     assert [project.submission(name)["state"] for name in project.runs()] == ["CANCELLED"] * 2
@@ -220,7 +220,7 @@ def test_a_requeued_job_is_the_next_attempt_of_its_run(project: Project, tmp_pat
     subprocess.run(["scontrol", "requeue", job_id], check=True)
     until(lambda: project.info(1)["attempt"] == 2, 60)
     flag.touch()
-    until(lambda: queue_is_empty(job_id), 60)
+    until(lambda: queue_is_empty(job_id))
     assert project.info(1)["status"] == "COMPLETE"
     lines = (project.logs / "1" / "metrics" / "train.json").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [0, 1, 2]
@@ -243,7 +243,7 @@ def test_a_requeued_job_goes_on_from_its_checkpoint_with_each_step_once(project:
     first = logged(project.logs / "1" / "metadata" / "attempts" / "1")
     until(lambda: len(logged(project.logs / "1")) > len(first) + 2)
     (tmp_path / "flag").touch()
-    until(lambda: queue_is_empty(job_id), 60)
+    until(lambda: queue_is_empty(job_id))
     assert project.info(1)["status"] == "COMPLETE"
     steps = logged(project.logs / "1")
     assert steps == list(range(len(steps)))
@@ -259,7 +259,7 @@ def test_a_job_that_is_warned_of_its_time_limit_checkpoints_and_is_requeued(proj
     header = "'#SBATCH --time=2 --signal=B:USR1@50 --requeue'"
     job_id = cooperate(project, tmp_path / "flag", "do=twice", f"hydra.launcher.header={header}")
     until(lambda: project.info(1)["attempt"] == 2, 150)
-    until(lambda: queue_is_empty(job_id), 60)
+    until(lambda: queue_is_empty(job_id))
     info = project.info(1)
     assert (info["status"], info.get("stop_signal")) == ("COMPLETE", None)
     earlier = read_yaml(project.logs / "1" / "metadata" / "attempts" / "1" / "metadata" / "info.yaml")
@@ -278,7 +278,7 @@ def test_a_cancelled_job_may_checkpoint_and_is_not_requeued(project: Project, tm
     job_id = cooperate(project, tmp_path / "flag", "do=each", "hydra.launcher.header='#SBATCH --requeue'")
     subprocess.run(["scancel", job_id], check=True)
     project.wait_for_end(1)
-    until(lambda: queue_is_empty(job_id), 60)
+    until(lambda: queue_is_empty(job_id))
     info = project.info(1)
     assert (info["status"], info["stop_signal"], info["attempt"]) == ("PREEMPTED", "SIGTERM", 1)
     assert (project.logs / "1" / "metadata" / "exit_code").read_text() == "0 1\n"
@@ -294,7 +294,7 @@ def test_a_copy_that_still_runs_when_the_next_attempt_starts_stays_out_of_it(pro
     job_id = cooperate(project, flag, "do=each")
     second = subprocess.Popen(["bash", str(project.logs / "1" / "script.sh")], stderr=subprocess.DEVNULL)
     until(lambda: project.info(1)["attempt"] == 2)
-    until(lambda: queue_is_empty(job_id), 60)  # the older one ends at its next checkpoint
+    until(lambda: queue_is_empty(job_id))  # the older one ends at its next checkpoint
     assert "attempt 2 has taken over" in (project.logs / "1" / "log.stderr").read_text()
     there = len(logged(project.logs / "1"))
     until(lambda: len(logged(project.logs / "1")) > there + 2)

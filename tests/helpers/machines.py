@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import pytest
-from support import ROOT, Project
+from support import PATIENCE, ROOT, Project
 
 T = TypeVar("T")
 
@@ -141,7 +141,7 @@ class User:
             capture_output=True,
             text=True,
             check=False,
-            timeout=100,
+            timeout=PATIENCE,
             **self.popen_options,
         )
 
@@ -158,7 +158,7 @@ class User:
             capture_output=True,
             text=True,
             check=False,
-            timeout=100,
+            timeout=PATIENCE,
         )
 
     def _become(self) -> None:
@@ -440,7 +440,7 @@ class FourRanks:
                 assert process.stdin is not None
                 process.stdin.write("\n")
                 process.stdin.flush()
-            said = [process.communicate(timeout=100) for process in started]
+            said = [process.communicate(timeout=PATIENCE) for process in started]
         finally:
             for process in started:
                 process.kill()

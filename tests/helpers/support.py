@@ -18,6 +18,8 @@ import yaml
 from warm_python import RealPython, warm_python
 
 ROOT = Path(__file__).resolve().parents[2]
+# seconds for what takes one on an idle machine, and ends a test only where it never comes
+PATIENCE = 600.0
 
 MAIN = """\
 import json
@@ -101,7 +103,7 @@ if __name__ == "__main__":
 """
 
 
-def until(condition: Callable[[], Any], limit: float = 60.0, what: object = "") -> Any:
+def until(condition: Callable[[], Any], limit: float = PATIENCE, what: object = "") -> Any:
     """Wait for a condition, with a limit; give what it gave."""
     end = time.monotonic() + limit
     while True:
@@ -194,7 +196,7 @@ object.__setattr__(load_scheduler({scheduler!r}), "min_query_interval", 0.3)
     def popen_and_end(self, command: list[str], code: int = 0) -> str:
         """Run any command as the project's user; give what it printed, errors too."""
         process = self.popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        out, _ = process.communicate(timeout=100)
+        out, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == code, out
         return str(out)
 
@@ -208,7 +210,7 @@ object.__setattr__(load_scheduler({scheduler!r}), "min_query_interval", 0.3)
     def run(self, *arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run the program to its end, which must have this exit code."""
         process = self.start(*arguments, **environment)
-        stdout, stderr = process.communicate(timeout=100)
+        stdout, stderr = process.communicate(timeout=PATIENCE)
         assert process.returncode == code, f"exit code {process.returncode}\n{stdout}\n{stderr}"
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
@@ -238,7 +240,7 @@ object.__setattr__(load_scheduler({scheduler!r}), "min_query_interval", 0.3)
         """What the program printed in a launched run."""
         return json.loads((self.logs / str(run) / "log.stdout").read_text(encoding="utf-8").splitlines()[-1])
 
-    def wait_for_end(self, *runs: int | str, limit: float = 60.0) -> None:
+    def wait_for_end(self, *runs: int | str, limit: float = PATIENCE) -> None:
         """Wait until script.sh has recorded the exit code of launched runs."""
         for run in runs:
             path = self.logs / str(run) / "metadata" / "exit_code"
@@ -310,7 +312,7 @@ class Mlxp:
 
     def __call__(self, *arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
         process = self.start(*arguments, **environment)
-        stdout, stderr = process.communicate(timeout=100)
+        stdout, stderr = process.communicate(timeout=PATIENCE)
         assert process.returncode == code, f"exit code {process.returncode}\n{stdout}\n{stderr}"
         assert not stderr.startswith("Traceback")
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)

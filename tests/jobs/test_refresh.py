@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support import read_yaml
+from support import PATIENCE, read_yaml
 
 from mlxp_core.errors import CommandError, ConfigurationError
 from mlxp_core.jobs import cancel, refresh
@@ -114,7 +114,7 @@ def test_however_often_it_is_asked_the_scheduler_is_asked_once_in_ten_seconds(
     program += "from mlxp_core.runs.layout import RunDir; print(len(refresh_runs([RunDir(Path(sys.argv[1]))])))"
     command = [sys.executable, "-c", program, str(run.path)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    assert [process.communicate(timeout=60)[0] for process in processes] == ["0\n"] * 4
+    assert [process.communicate(timeout=PATIENCE)[0] for process in processes] == ["0\n"] * 4
     assert calls(clients) == ["squeue"]
     forget_answers(tmp_path)
     refresh.refresh_runs([run])
@@ -196,7 +196,7 @@ def test_a_scheduler_that_hangs_is_given_up_within_ten_seconds(clients: Path, lo
     command = [Path(sys.executable).with_name("mlxp"), "status", "--log-dir", str(log_dir.path), "--json"]
     began = time.monotonic()
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [process.communicate(timeout=30) for process in both]
+    outputs = [process.communicate(timeout=PATIENCE) for process in both]
     assert time.monotonic() - began < 10
     assert [process.returncode for process in both] == [0, 0]
     for stdout, stderr in outputs:

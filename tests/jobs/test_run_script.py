@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from scripts import job, shellcheck
-from support import ROOT, until
+from support import PATIENCE, ROOT, until
 
 from mlxp_core.atomic_files import write_atomic
 from mlxp_core.jobs import run_script
@@ -166,7 +166,7 @@ def test_sigterm_to_the_whole_job_still_records_an_exit_code(tmp_path: Path) -> 
     with subprocess.Popen(["bash", str(one.run.script)], start_new_session=True) as process:
         until((tmp_path / "up").exists)
         os.killpg(process.pid, 15)
-        process.wait(30)
+        process.wait(PATIENCE)
     assert one.run.exit_code.read_text() == "143 1\n"
 
 
@@ -218,7 +218,7 @@ def test_a_signal_to_the_script_reaches_the_program_at_once(
         (os.killpg if to_all else os.kill)(process.pid, number)
         said = process.stdout.readline() if code == 0 else ""
         go.touch() if code == 0 else None
-        said += process.communicate(timeout=30)[0]
+        said += process.communicate(timeout=PATIENCE)[0]
     if shell == "dash" and number == signal.SIGINT:
         code = 143  # a child in its background ignores Ctrl-C, so it is terminated
     assert one.run.exit_code.read_text() == f"{code} 1\n"

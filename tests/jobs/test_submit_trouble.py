@@ -10,7 +10,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from support import Project, until
+from support import PATIENCE, Project, until
 
 SLURM = ("-m", "hydra/launcher=mlxp_slurm", "hydra.launcher.submit_timeout=3", "hydra.launcher.command_timeout=2")
 SINGLE = (*SLURM, "hydra.launcher.array=false", "seed=1,2,3,4,5")
@@ -148,7 +148,7 @@ def test_a_launch_that_goes_on_is_not_taken_up_by_its_twin(project: Project, clu
     until(lambda: cluster.calls == 1)
     project.run(*SLURM, "hydra.launcher.command_timeout=60", "seed=1,2")
     (cluster.folder / "go").touch()
-    assert process.wait(30) == 0
+    assert process.wait(PATIENCE) == 0
     process.communicate()
     assert ids(project) == ["1", "1", "2", "2"]
 

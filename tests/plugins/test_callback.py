@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import Project, read_yaml, until
+from support import PATIENCE, Project, read_yaml, until
 
 CALLBACK = "hydra/callbacks=mlxp"
 
@@ -78,7 +78,7 @@ def test_a_run_that_is_stopped_says_so_and_dies_of_the_signal(
     until(flag.exists)
     assert project.info(1)["status"] == "RUNNING"
     process.send_signal(number)
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == -number
     info = project.info(1)
     assert (info["status"], info["error"]["type"]) == ("CANCELLED", kind)
@@ -127,7 +127,7 @@ def test_a_multirun_in_joblibs_processes_is_recorded_in_each(project: Project) -
 def test_a_job_of_joblib_that_exits_is_recorded(project: Project) -> None:
     """Bug: the hook for SystemExit is set in the launching process only."""
     process = project.start("-m", CALLBACK, "hydra/launcher=joblib", "hydra.launcher.n_jobs=1", "do=exit3")
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode != 0
     assert (project.info(1)["status"], project.info(1)["error"]["message"]) == ("FAILED", "3")
 
@@ -142,7 +142,7 @@ def test_ctrl_c_cancels_the_runs_of_joblibs_workers_even_of_one_that_was_killed_
         until(lambda: all((project.dir / f"flag-{seed}").exists() for seed in (1, 2)))
         os.kill(project.info(2)["process_id"], signal.SIGSTOP)  # it cannot see the interrupt, only be killed
         os.killpg(process.pid, signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
     assert process.returncode == -signal.SIGINT
     assert [project.info(name)["status"] for name in project.runs()] == ["CANCELLED", "CANCELLED"]
     assert project.info(2)["error"]["type"] == "KeyboardInterrupt"
@@ -234,7 +234,7 @@ def test_where_nothing_can_be_recorded_the_program_ends_and_says_why(project: Pr
 def test_a_program_without_the_callback_is_told_how_to_switch_it_on(project: Project) -> None:
     """Bug: AttributeError on None in the user's own line."""
     process = project.start()
-    _, stderr = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert "NoActiveRunError" in stderr
     assert CALLBACK in stderr
@@ -250,7 +250,7 @@ def test_a_killed_run_is_lost_and_not_running(project: Project, tmp_path: Path) 
     until(flag.exists)
     assert load_status(RunDir(project.logs / "1")) == "RUNNING"
     process.kill()
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE)
     assert load_status(RunDir(project.logs / "1")) == "LOST"
 
 

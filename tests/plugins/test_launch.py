@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import Project, read_yaml, until
+from support import PATIENCE, Project, read_yaml, until
 
 LOCAL = ("-m", "hydra/launcher=mlxp_local")
 WAIT = (*LOCAL, "hydra.launcher.wait=true")
@@ -190,7 +190,7 @@ def test_a_launch_that_waits_ends_when_its_queue_was_killed(project: Project, tm
     os.kill(queue, signal.SIGKILL)
     for pid in children:
         os.killpg(pid, signal.SIGKILL)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert "is LOST" in stderr
     assert [project.submission(name)["state"] for name in project.runs()] == ["LOST", "LOST"]
@@ -202,7 +202,7 @@ def test_ctrl_c_while_waiting_leaves_the_jobs(project: Project, tmp_path: Path) 
     process = project.start(*WAIT, "do=hold", f"flag='{flag}'", "seed=1,2")
     until(lambda: [project.status(1), project.status(2)] == ["RUNNING"] * 2)
     process.send_signal(signal.SIGINT)
-    stdout, _ = process.communicate(timeout=30)
+    stdout, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode != 0
     assert "the jobs go on" in stdout
     flag.touch()
@@ -317,7 +317,7 @@ def test_a_launch_that_is_interrupted_leaves_no_run_pending(project: Project) ->
     process = project.start(*LOCAL, "seed=range(0,30)")
     until((project.logs / "1" / "metadata" / "info.yaml").exists)
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=30)
+    stdout, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == -signal.SIGINT
     assert "Traceback" not in stderr
     written = [name for name in project.runs() if project.status(name)]
@@ -342,7 +342,7 @@ def test_ctrl_c_while_the_scheduler_is_spoken_to_loses_no_job(project: Project, 
     process = project.start("-m", "hydra/launcher=mlxp_slurm", "seed=1,2", new_session=True, PATH=path)
     until((tmp_path / "asked").exists)
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode != 0
     assert [project.submission(name)["job_id"] for name in project.runs()] == ["77", "77"]
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support import read_yaml, until
+from support import PATIENCE, read_yaml, until
 
 LOOP = """
 import os, signal, sys, time
@@ -47,7 +47,7 @@ class Looping:
 
     def end(self) -> tuple[int, str, str | None, str | None]:
         """Exit code; status, signal and type of the error as recorded."""
-        self.out, self.err = self.process.communicate(timeout=60)
+        self.out, self.err = self.process.communicate(timeout=PATIENCE)
         info = read_yaml(self.folder / "logs" / "1" / "metadata" / "info.yaml")
         return self.process.returncode, info["status"], info.get("stop_signal"), info.get("error", {}).get("type")
 

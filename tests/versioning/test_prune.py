@@ -14,7 +14,7 @@ import pytest
 import yaml
 from code_copies import age, copy_of, edit
 from machines import User
-from support import Mlxp, Project, git, read_yaml, until
+from support import PATIENCE, Mlxp, Project, git, read_yaml, until
 
 from mlxp_core.runs.code_version import SnapshotMode
 from mlxp_core.runs.layout import LogDir, RunDir
@@ -262,7 +262,7 @@ def test_prunes_that_race_remove_each_copy_once(mlxp: Mlxp, project: Project) ->
     project.run(*WAIT, "seed=1")
     age(*(copy_of(project, run) for run in (1, 2)))
     racers = [mlxp.start("snapshots", "prune") for _ in range(4)]
-    answers = [racer.communicate(timeout=100) for racer in racers]
+    answers = [racer.communicate(timeout=PATIENCE) for racer in racers]
     assert [racer.returncode for racer in racers] == [0] * 4, answers
     assert sum(out.count("removed: ") for out, _ in answers) == 2
     assert not list((project.logs / ".mlxp" / "code").iterdir())

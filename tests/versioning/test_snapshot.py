@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import Project, git, until
+from support import PATIENCE, Project, git, until
 
 from mlxp_core.errors import SnapshotError
 from mlxp_core.runs.code_version import SnapshotMode
@@ -128,7 +128,7 @@ def test_launches_that_race_all_get_the_same_whole_copy(repo: Path, wish: str) -
         assert racer.stdin
         racer.stdin.write("go\n")
         racer.stdin.flush()
-    answers = [racer.communicate(timeout=60)[0].strip() for racer in racers]
+    answers = [racer.communicate(timeout=PATIENCE)[0].strip() for racer in racers]
     # seven names, and a place for byte code
     assert answers == ["A 8" if wish == "commit" else "B 8"] * 10
     assert len([name for name in os.listdir(repo / "logs" / ".mlxp" / "code") if not name.endswith(".diff")]) == 1
