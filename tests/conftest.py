@@ -31,6 +31,20 @@ def _known_plugins() -> None:
     Plugins.instance()
 
 
+@pytest.fixture(autouse=True)
+def _same_variables_and_directory() -> Iterator[None]:
+    """Fail a test that leaves variables or another directory behind, which the next one's programs would have."""
+    variables, directory = dict(os.environ), Path.cwd()
+    yield
+    left = {name for name in {*os.environ, *variables} if os.environ.get(name) != variables.get(name)}
+    moved = Path.cwd() != directory
+    os.environ.clear()
+    os.environ.update(variables)
+    os.chdir(directory)
+    assert left - {"PYTEST_CURRENT_TEST"} == set(), "this test leaves variables changed"
+    assert not moved, "this test leaves another working directory"
+
+
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """Variables of a user's shell, with a local queue of the test's own."""

@@ -183,15 +183,11 @@ object.__setattr__(load_scheduler({scheduler!r}), "min_query_interval", 0.3)
         self.commit()
 
     def start(self, *arguments: str, new_session: bool = False, **environment: str) -> subprocess.Popen[str]:
-        """Start the program, and leave it running; in a session of its own it is a process that has not been forked."""
-        command = [RealPython.python, *self.command[1:]] if new_session else self.command
-        return self.popen(
-            [*command, *arguments],
-            environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=new_session,
-        )
+        """Start the program, and leave it running: a real process, for whoever signals or kills it."""
+        python = RealPython.python if self.command[0] == warm_python().python else self.command[0]
+        command = [python, *self.command[1:], *arguments]
+        pipe = subprocess.PIPE
+        return self.popen(command, environment, stdout=pipe, stderr=pipe, start_new_session=new_session)
 
     def popen_and_end(self, command: list[str], code: int = 0) -> str:
         """Run any command as the project's user; give what it printed, errors too."""
@@ -209,7 +205,8 @@ object.__setattr__(load_scheduler({scheduler!r}), "min_query_interval", 0.3)
 
     def run(self, *arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run the program to its end, which must have this exit code."""
-        process = self.start(*arguments, **environment)
+        pipe = subprocess.PIPE
+        process = self.popen([*self.command, *arguments], environment, stdout=pipe, stderr=pipe)
         stdout, stderr = process.communicate(timeout=PATIENCE)
         assert process.returncode == code, f"exit code {process.returncode}\n{stdout}\n{stderr}"
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)

@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import sys
+from unittest.mock import patch
 
 import pytest
 
@@ -64,7 +65,7 @@ def become(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[str, list[
     monkeypatch.setattr(os, "execv", execv)
     monkeypatch.setattr(sys, "argv", ["launcher_shim.py", "/s/bin", *arguments])
     monkeypatch.setenv("PATH", "/s/bin:/usr/bin")
-    with pytest.raises(Become):
+    with patch.dict(os.environ), pytest.raises(Become):  # it sets a variable for the command
         launcher_shim.main()
     return became[0]
 
