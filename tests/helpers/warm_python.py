@@ -7,7 +7,6 @@ import functools
 import os
 import py_compile
 import runpy
-import shlex
 import shutil
 import subprocess
 import sys
@@ -33,7 +32,8 @@ class WarmPython(RealPython):
     """
 
     def __init__(self, environment: dict[str, str]) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="mlxp-warm-"))
+        # neither a socket nor a first line of a script may have a long path, nor the latter a blank
+        self.folder = Path(tempfile.mkdtemp(prefix="mlxp-warm-", dir="/tmp"))
         self.bin = self.folder / "bin"
         self.python = str(self.bin / "python")
         place = str(self.folder / "socket")
@@ -51,14 +51,13 @@ class WarmPython(RealPython):
     def _write_commands(self, place: str, state: str) -> None:
         self.bin.mkdir()
         client = py_compile.compile(str(_HERE / "client.py"), cfile=str(self.folder / "client.pyc"), doraise=True)
+        interpreter = self.folder / "interpreter"
+        interpreter.symlink_to(sys.executable)
         for name in _COMMANDS:
             command = "python" if name.startswith("python") else str(RealPython.bin / name)
             words = [place, sys.executable, state, command]
-            interpreter = f"#!{sys.executable} -IS"
-            text = f"{interpreter}\nimport sys, marshal\nsys.argv[1:1] = {words!r}\n"
+            text = f"#!{interpreter} -IS\nimport sys, marshal\nsys.argv[1:1] = {words!r}\n"
             text += f"with open({client!r}, 'rb') as file:\n    code = file.read()[16:]\nexec(marshal.loads(code))\n"
-            if len(interpreter) > 120 or sys.executable.split() != [sys.executable]:  # no kernel reads such a line
-                text = f'#!/bin/sh\nexec {shlex.join([sys.executable, "-IS", str(client), *words])} "$@"\n'
             path = self.bin / name
             path.write_text(text, encoding="utf-8")
             path.chmod(0o755)
