@@ -31,17 +31,22 @@ def _known_plugins() -> None:
     Plugins.instance()
 
 
+# by pytest, and by the import of Polars
+SET_BY_OTHERS = {"PYTEST_CURRENT_TEST", "_RJEM_MALLOC_CONF"}
+
+
 @pytest.fixture(autouse=True)
 def _same_variables_and_directory() -> Iterator[None]:
     """Fail a test that leaves variables or another directory behind, which the next one's programs would have."""
-    variables, directory = dict(os.environ), Path.cwd()
+    before, directory = dict(os.environ), Path.cwd()
     yield
-    left = {name for name in {*os.environ, *variables} if os.environ.get(name) != variables.get(name)}
-    moved = Path.cwd() != directory
-    os.environ.clear()
-    os.environ.update(variables)
+    now, moved = dict(os.environ), Path.cwd() != directory
+    left = {name for name in {*now, *before} - SET_BY_OTHERS if now.get(name) != before.get(name)}
+    for name in left:
+        os.environ.pop(name, None)
+    os.environ.update({name: before[name] for name in left if name in before})
     os.chdir(directory)
-    assert left - {"PYTEST_CURRENT_TEST"} == set(), "this test leaves variables changed"
+    assert left == set(), "this test leaves variables changed"
     assert not moved, "this test leaves another working directory"
 
 
