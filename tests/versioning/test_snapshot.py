@@ -15,7 +15,16 @@ from mlxp_core.errors import SnapshotError
 from mlxp_core.runs.code_version import SnapshotMode
 from mlxp_core.runs.layout import LogDir
 from mlxp_core.versioning import export
-from mlxp_core.versioning.snapshot import FrozenCode, SnapshotOptions, WorkTreeVersion, freeze_code
+from mlxp_core.versioning.git import FileChange, WorkTreeStatus
+from mlxp_core.versioning.snapshot import (
+    Decision,
+    FrozenCode,
+    OnChanges,
+    SnapshotOptions,
+    WorkTreeVersion,
+    _decide,
+    freeze_code,
+)
 
 
 @pytest.fixture
@@ -314,3 +323,32 @@ def test_nobody_can_write_into_a_copy_and_it_can_be_removed(tmp_path: Path) -> N
     export.remove_tree(top)
     assert sorted(os.listdir(tmp_path)) == ["outside"]
     export.remove_tree(top)
+
+
+CHANGED = WorkTreeStatus("f" * 40, "main", (FileChange(" M", "main.py"),), ())
+CLEAN = WorkTreeStatus("f" * 40, "main", (), ())
+ASKED = Decision(OnChanges.COMMIT, ("main.py",), "asked")
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "on_changes", "status", "is_asked", "decision"),
+    [
+        ("auto", "ask", CLEAN, True, Decision(OnChanges.IGNORE)),
+        ("auto", "capture", CLEAN, True, Decision(OnChanges.IGNORE)),
+        ("auto", "ask", CHANGED, True, ASKED),
+        ("auto", "ask", CHANGED, False, Decision(OnChanges.CAPTURE)),
+        ("auto", "stop", CHANGED, True, Decision(OnChanges.STOP, ("a",), "given")),
+        ("auto", "commit", CHANGED, True, Decision(OnChanges.COMMIT, ("a",), "given")),
+        ("commit", "stop", CHANGED, True, Decision(OnChanges.IGNORE)),
+        ("commit", "ask", CLEAN, True, Decision(OnChanges.IGNORE)),
+        ("worktree", "stop", CHANGED, True, Decision(OnChanges.CAPTURE)),
+        ("worktree", "ask", CLEAN, True, Decision(OnChanges.CAPTURE)),
+    ],
+)
+def test_who_decides_which_code_is_run(
+    snapshot: str, on_changes: str, status: WorkTreeStatus, *, is_asked: bool, decision: Decision
+) -> None:
+    """Bug: a question where nothing has changed, or none where the user wants to be asked."""
+    options = SnapshotOptions.parse("x", snapshot=snapshot, on_changes=on_changes, files=["a"], message="given")
+    ask = (lambda *_: ASKED) if is_asked else None
+    assert _decide(None, status, options, ask) == decision  # type: ignore[arg-type]
