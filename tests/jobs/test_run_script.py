@@ -174,8 +174,8 @@ PROGRAM = """
 import os, signal, sys, time
 for number in (signal.SIGUSR1, signal.SIGUSR2):
     signal.signal(number, lambda number, frame: print("got", number, flush=True))
-open(sys.argv[1], "w").close()
 try:
+    open(sys.argv[1], "w").close()
     while not os.path.exists(sys.argv[2]):
         time.sleep(0.02)
 except KeyboardInterrupt:
