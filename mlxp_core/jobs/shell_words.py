@@ -58,8 +58,11 @@ def simple_commands(line: str) -> list[Simple]:
             commands.append(Simple((position,), (line[position:],)))
             break
         word = token["word"]
-        if word is not None and word.startswith("#"):
-            break
+        if word is not None and word.startswith("#"):  # to the end of its line, of the several of a loop
+            position = line.find("\n", token.start("word"))
+            if position < 0:
+                break
+            continue
         if word is not None:
             starts.append(token.start("word"))
             words.append(_PIECE.sub(_unquoted, word))
@@ -95,7 +98,14 @@ def is_continued(line: str) -> bool:
 
 def join_continued(text: str) -> str:
     """A text with its continued lines as one each; as long, so that places stay."""
-    return text.replace("\\\n", "  ")
+    first, *lines = text.split("\n")
+    joined = [first]
+    for line in lines:
+        if is_continued(joined[-1]):
+            joined[-1] = f"{joined[-1][:-1]}  {line}"
+        else:
+            joined.append(line)
+    return "\n".join(joined)
 
 
 def trim(lines: Sequence[str]) -> tuple[str, ...]:

@@ -71,3 +71,11 @@ def test_blank_lines_go_at_both_ends_alone() -> None:
 def test_continued_lines_are_one_of_the_same_length() -> None:
     """Bug: places that are another line's."""
     assert join_continued("a \\\nb\\\\n") == "a   b\\\\n"
+
+
+def test_a_comment_ends_with_its_line_whatever_stands_at_its_end() -> None:
+    """Bug: the program of a loop whose first line has a comment is not seen, and an earlier job runs the loop."""
+    for comment in ("# each seed", "# each \\"):
+        loop = join_continued(f"for s in 1 2; do {comment}\n  python main.py seed=$s\ndone")
+        assert simple_commands(loop)[-1].words == ("do", "python", "main.py", "seed=$s", "done")
+    assert join_continued("a # \\\nb\\\\\nc\\\nd\\") == "a # \\\nb\\\\\nc  d\\"
