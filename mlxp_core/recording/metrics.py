@@ -210,7 +210,8 @@ class MetricsFolder:
         with os.fdopen(self._open(name, os.O_RDWR | os.O_CREAT), "r+", encoding="utf-8") as file:
             with contextlib.suppress(OSError):  # a file system without locks: one process resumes a run, as a rule
                 fcntl.flock(file, fcntl.LOCK_EX)
-            state = json.loads(file.read() or '{"attempt": 0, "metrics": {}}')
+            # what a kill between write and truncate leaves behind the newer state is passed over
+            state, _ = json.JSONDecoder().raw_decode(file.read() or '{"attempt": 0, "metrics": {}}')
             try:
                 yield state
             finally:

@@ -333,3 +333,16 @@ def test_a_pickle_that_knows_of_no_metrics_is_a_checkpoint_as_well(run: Run) -> 
     path.parent.mkdir(parents=True)
     path.write_bytes(pickle.dumps({"epoch": 3}))
     assert run.load_checkpoint() == {"epoch": 3}
+
+
+def test_what_a_killed_process_left_behind_the_state_of_a_load_is_passed_over(tmp_path: Path) -> None:
+    """Bug: killed between the write of a shorter state and the cut of the file: no checkpoint loads any more."""
+    layout = RunDir(tmp_path / "1")
+    finish(attempt(layout, 0, 1, save="checkpoint"), "FAILED")
+    second = start_recording(layout, config={})
+    second.load_checkpoint()
+    with layout.metrics_continued.open("a") as file:
+        file.write('9}, "attempt": 1}')  # the end of a longer one
+    second.load_checkpoint()
+    assert steps(layout) == [0, 1]
+    finish(second, "COMPLETE")
