@@ -130,10 +130,11 @@ make_venv() { # make_venv FOLDER HYDRA: what is there already, and still fits, s
 }
 
 test_with_hydra() { # test_with_hydra VERSION [pytest arguments…]
-  local venv=${MLXP_VENV:-.venv}/hydra-$1 version=$1
+  local venv=${MLXP_VENV:-.venv}/hydra-$1 version=$1 chosen=$without_clusters
   shift
   (($#)) || set -- "${with_hydra[@]}"
-  make_venv "$venv" "$version" && env -u MLXP_TEST_CLUSTERS "$venv/bin/python" -m pytest "${pytest_options[@]}" -m "$without_clusters and not thorough" "$@"
+  [[ $thorough ]] || chosen+=" and not thorough"
+  make_venv "$venv" "$version" && env -u MLXP_TEST_CLUSTERS "$venv/bin/python" -m pytest "${pytest_options[@]}" -m "$chosen" "$@"
 }
 
 run_tests() { # run_tests [pytest arguments…]
