@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 
 from mlxp_core.errors import ConfigurationError
+from mlxp_core.jobs.shell_words import shebang_shell
 from mlxp_core.scheduler.base import Option, Scheduler, has_option
 
 
@@ -35,11 +36,9 @@ def array_arguments(
 
 
 def shell_path(shebang: str) -> str:
-    """The shell of a script's first line, for a scheduler that does not read it: ``/usr/bin/env bash`` too."""
-    shell, *arguments = shebang[2:].split()
-    if shell.rpartition("/")[2] != "env":
-        return shell
-    return shutil.which(arguments[-1]) or f"/bin/{arguments[-1]}"
+    """The path of the shell of a script's first line, for a scheduler that does not read it."""
+    shell = shebang_shell(shebang)
+    return shell if "/" in shell else shutil.which(shell) or f"/bin/{shell}"
 
 
 def requeue_command(header: Sequence[str], scheduler: Scheduler) -> str:

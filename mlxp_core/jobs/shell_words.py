@@ -22,6 +22,10 @@ _TOKEN = re.compile(
 
 _PIECE = re.compile(r"""'(?P<single>[^']*)'|"(?P<double>(?:\\.|[^"\\])*)"|\\(?P<escaped>.)""", re.DOTALL)
 
+# of `env`, to which the first line of a script gives all its words as one argument
+_SPLIT_STRING = re.compile(r"(-\w*S|--split-string[=\s])\s*")
+_WITH_VALUE = frozenset({"-u", "--unset", "-C", "--chdir"})
+
 
 @dataclass(frozen=True)
 class Simple:
@@ -106,6 +110,26 @@ def join_continued(text: str) -> str:
         else:
             joined.append(line)
     return "\n".join(joined)
+
+
+def shebang_words(shebang: str) -> list[str]:
+    """The program of a script's first line, and what it is given, as the kernel cuts the line."""
+    return shebang[2:].strip().split(maxsplit=1)
+
+
+def shebang_shell(shebang: str) -> str:
+    """The shell of a script's first line; behind ``env``, the one that it finds: ``bash`` of ``env -S bash -e``."""
+    shell, *arguments = shebang_words(shebang) or [""]
+    if PurePath(shell).name != "env" or not arguments:
+        return shell
+    split = _SPLIT_STRING.match(arguments[0])
+    words = iter(arguments[0][split.end() if split else 0 :].split())
+    for word in words:
+        if word in _WITH_VALUE:
+            next(words, None)
+        elif not word.startswith("-") and "=" not in word:
+            return word
+    return shell
 
 
 def trim(lines: Sequence[str]) -> tuple[str, ...]:

@@ -14,7 +14,14 @@ from itertools import takewhile
 from pathlib import PurePath
 
 from mlxp_core.errors import ConfigurationError
-from mlxp_core.jobs.shell_words import SHELL_BUILTINS, is_continued, join_continued, simple_commands, trim
+from mlxp_core.jobs.shell_words import (
+    SHELL_BUILTINS,
+    is_continued,
+    join_continued,
+    shebang_shell,
+    simple_commands,
+    trim,
+)
 from mlxp_core.scheduler import SCHEDULERS, load_scheduler
 from mlxp_core.scheduler.base import Scheduler
 
@@ -156,9 +163,7 @@ def _without_quotes(line: str) -> str:
 
 
 def _check_shell(shebang: str, source: str) -> None:
-    words = [PurePath(word).name for word in shebang[2:].split()]
-    shell = words[1] if words[:1] == ["env"] and len(words) > 1 else (words or [""])[0]
-    if shell not in _SHELLS:
+    if PurePath(shebang_shell(shebang)).name not in _SHELLS:
         raise ConfigurationError(
             f"{source} starts with {shebang!r}, but its set-up lines are run by a shell: one of {', '.join(_SHELLS)}"
         )

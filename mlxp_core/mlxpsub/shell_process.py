@@ -9,24 +9,18 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from mlxp_core.errors import ConfigurationError
+from mlxp_core.jobs.shell_words import shebang_shell, shebang_words
 
 _LONGEST = 120_000  # bytes; Linux takes no longer argument than 128 KiB
 _MOMENT = 30  # seconds
 
 
-def shebang_words(shebang: str) -> list[str]:
-    """The program of a script's first line, and what it is given, as the kernel cuts the line."""
-    return shebang[2:].strip().split(maxsplit=1)
-
-
 def is_complete(shebang: str, text: str) -> bool:
     """Ask the shell of a script whether a text is one or more whole commands: nothing is run."""
-    shell, *arguments = shebang_words(shebang)
-    if PurePath(shell).name == "env" and arguments:
-        shell = arguments[0].split()[0]
+    shell = shebang_shell(shebang)
     try:
         command = [shell, "-n", "-c", text]  # without the options of the script: `bash -l` would read the profile
         done = subprocess.run(command, capture_output=True, timeout=_MOMENT, stdin=subprocess.DEVNULL, check=False)  # noqa: S603

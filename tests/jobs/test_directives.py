@@ -201,7 +201,7 @@ def test_a_shell_is_found_by_the_scripts_first_line(tmp_path: Path, monkeypatch:
     (tmp_path / "zsh").write_text("#!/bin/sh\n")
     (tmp_path / "zsh").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/usr/bin")
-    lines = ("#!/bin/bash", "#!/bin/bash -l", "#! /opt/bin/ksh -e", "#!/usr/bin/env zsh", "#!/usr/bin/env -S zsh")
+    lines = ("#!/bin/bash", "#!/bin/bash -l", "#! /opt/bin/ksh -e", "#!/usr/bin/env zsh", "#!/usr/bin/env -S zsh -e")
     assert [directives.shell_path(line) for line in lines] == [
         "/bin/bash",
         "/bin/bash",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlxp_core.jobs.shell_words import join_continued, simple_commands, trim
+from mlxp_core.jobs.shell_words import join_continued, shebang_shell, simple_commands, trim
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,24 @@ def test_a_comment_ends_with_its_line_whatever_stands_at_its_end() -> None:
         loop = join_continued(f"for s in 1 2; do {comment}\n  python main.py seed=$s\ndone")
         assert simple_commands(loop)[-1].words == ("do", "python", "main.py", "seed=$s", "done")
     assert join_continued("a # \\\nb\\\\\nc\\\nd\\") == "a # \\\nb\\\\\nc  d\\"
+
+
+@pytest.mark.parametrize(
+    ("shebang", "shell"),
+    [
+        ("#!/bin/sh", "/bin/sh"),
+        ("#! /opt/bin/bash -l", "/opt/bin/bash"),
+        ("#!/usr/bin/env bash", "bash"),
+        ("#!/usr/bin/env -S bash -e", "bash"),
+        ("#!/usr/bin/env -Sbash -e", "bash"),
+        ("#!/usr/bin/env -iS /bin/bash -eu", "/bin/bash"),
+        ("#!/usr/bin/env --split-string=zsh -f", "zsh"),
+        ("#!/usr/bin/env -S -u HOME LANG=C dash", "dash"),
+        ("#!/usr/bin/env", "/usr/bin/env"),
+        ("#!/usr/bin/env -S -i", "/usr/bin/env"),
+        ("#!", ""),
+    ],
+)
+def test_the_shell_of_a_script_is_the_one_that_env_finds(shebang: str, shell: str) -> None:
+    """Bug: an option of `env`, or of the shell, is taken for the shell, and the script is refused."""
+    assert shebang_shell(shebang) == shell
