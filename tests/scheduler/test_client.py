@@ -7,6 +7,7 @@ import signal
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,25 @@ def test_a_child_that_holds_the_pipe_keeps_nobody_waiting() -> None:
     os.kill(int(lines[0].split()[1]), signal.SIGKILL)
     assert (answer.code, lines[1:], answer.stderr) == (None, ["whole"], "half\n")
     assert "no answer within 0.3 s" in str(answer)
+
+
+def test_of_a_client_that_is_killed_no_zombie_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: a dead process, or an open pipe, more for each query of a waiting launcher; a client that says nothing."""
+    started = []
+    start = client.subprocess.Popen
+
+    def kept(*args: Any, **options: Any) -> Any:
+        started.append(start(*args, **options))
+        return started[-1]
+
+    monkeypatch.setattr(client.subprocess, "Popen", kept)
+    answer = client.run_command(
+        ("sh", "-c", "setsid sleep 60 & echo $! > pid; sleep 60"), limit=0.2, directory=tmp_path
+    )
+    (process,) = started
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+    assert (answer.code, answer.stdout, answer.stderr) == (None, "", "")
+    assert (process.returncode, process.stdout.closed, process.stderr.closed) == (-signal.SIGKILL, True, True)
 
 
 def test_a_client_that_is_too_slow_goes_with_all_that_it_has_started(tmp_path: Path) -> None:
