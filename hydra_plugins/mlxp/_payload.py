@@ -21,7 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
 from hydra.core.utils import run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import flag_override
+from omegaconf import read_write
 
 from mlxp_core.atomic_files import write_atomic
 from mlxp_core.errors import ConfigurationError
@@ -79,7 +79,7 @@ class PickledTask:
             write_atomic(log_dir.payloads / name, self._shared)
         for job, run in jobs:
             config = job.config()
-            with flag_override(config.hydra, ["struct", "readonly"], [False, False]):
+            with read_write(config.hydra):
                 config.hydra.sweep.dir = str(run.path.parent)
             payload = {"config": _pickled(config, "the configuration"), "shared": name, "path": path}
             write_atomic(run.payload, pickle.dumps(payload))

@@ -445,3 +445,33 @@ def test_links_of_a_version_that_no_run_names_go_with_it(mlxp: Mlxp, project: Pr
     age(links, orphan)
     mlxp("snapshots", "prune")
     assert (links.exists(), orphan.exists(), (copy / "main.py").exists()) == (True, False, True)
+
+
+def test_a_copy_that_cannot_be_removed_is_told_with_its_reason(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: `mlxp snapshots prune` says that it has removed what is still there; or ends, and leaves the others."""
+    log_dir = LogDir(project.dir / "logs")
+    copies = []
+    for number in (1, 2):
+        project.write(**{"new.py": str(number)})
+        code = freeze_code(project.dir / "main.py", log_dir, SnapshotOptions(SnapshotMode.WORKTREE))
+        run = RunDir(log_dir.path / str(number))
+        run.metadata.mkdir(parents=True)
+        run.info.write_text(yaml.safe_dump({"status": "COMPLETE", "attempt": 1, **code.recorded.as_info}))
+        age(code.copy)
+        copies.append(code.copy)
+    rename = Path.rename
+
+    def refuse(path: Path, target: Path) -> Path:
+        if path == copies[0]:
+            raise PermissionError(13, "no permission", str(path))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    result = prune(log_dir, [RunState.load(run) for run in all_runs(log_dir)])
+    assert result.kept == {}
+    assert [copy.path for copy in result.removed] == [copies[1]]
+    assert list(result.failed) == [str(copies[0])]
+    assert "no permission" in result.failed[str(copies[0])]
+    assert [copy.exists() for copy in copies] == [True, False]

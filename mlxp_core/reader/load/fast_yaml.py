@@ -133,7 +133,7 @@ def _scalar(text: str) -> Any:
         return quoted[2] if quoted[1] is None else quoted[1]
     if text in {"[]", "{}"}:
         return [] if text == "[]" else {}
-    if _ODD_WORD.fullmatch(text) and not text.endswith(":"):
+    if _ODD_WORD.fullmatch(text):
         return _read_with_pyyaml(text)
     raise _Declined
 

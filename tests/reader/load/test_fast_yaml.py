@@ -152,6 +152,8 @@ def test_what_is_read_twice_is_not_shared():
         "a: -0\n",
         "a: 00.5\n",
         "a: 1.\n",
+        "a: 1:\n",
+        "a: -x:\n",
         "a: 1.5e3\n",
         "a: ...\n",
         "...\na: 1\n",

@@ -17,6 +17,13 @@ def test_non_finite_numbers_in_a_configuration_stay_numbers(logs):
     assert row["config.y"] == -math.inf
 
 
+def test_non_finite_numbers_within_lists_are_named(logs):
+    """Catches: NaN in the text of a list, which no JSON parser takes; or null, or a finite neighbour changed."""
+    logs.run(1, {"x": [1.5, math.nan, {"high": math.inf, "low": [-math.inf, 2, "a", None, True]}]})
+    text = scan_runs(logs.path).collect()["config.x"].item()
+    assert text == '[1.5, "NaN", {"high": "Infinity", "low": ["-Infinity", 2, "a", null, true]}]'
+
+
 def test_dates_are_iso_text(logs):
     """Catches: YAML's own time stamps, which are no strings, crashing the column or being dropped."""
     run = logs.run(1)
