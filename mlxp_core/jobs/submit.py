@@ -138,8 +138,6 @@ def _array_size(scheduler: Scheduler, spec: SubmitSpec, count: int) -> int:
     known = scheduler.limit
     if known is None or count <= known.at_least:
         return count
-    if known.command is None:
-        return count  # learned from the refusal
     return min(count, client.array_limit(scheduler, limit=spec.command_timeout) or known.at_least)
 
 

@@ -100,8 +100,8 @@ class ArrayLimit:
     """The largest array that a site takes."""
 
     at_least: int  # that many are never too many, so that most submissions need not ask
-    command: Command | None = None  # None: it cannot be asked
-    pattern: Pattern | None = None  # finds the group ``n`` in the answer
+    command: Command  # asks for the site's own
+    pattern: Pattern  # finds the group ``n`` in the answer
     above: int = 0  # the array may have n - above tasks
 
 

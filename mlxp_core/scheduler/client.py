@@ -218,7 +218,7 @@ def cancel(scheduler: Scheduler, jobs: Sequence[Task], *, limit: float) -> None:
 def array_limit(scheduler: Scheduler, *, limit: float) -> int | None:
     """The number of tasks that an array may have at this site; None where the scheduler does not say."""
     array = scheduler.limit
-    if array is None or array.command is None or array.pattern is None:
+    if array is None:
         return None
     try:
         answer = run_command(array.command, limit=limit)

@@ -93,33 +93,35 @@ def assign_runs(
     other_code: list[RunState] = []
     not_resumed: list[RunState] = []
     for index, states in enumerate(candidates):
-        existing, resume = _existing_run(states, policy, taken=set(resumed.values()))
+        existing = _existing_run(states, policy, taken=set(resumed.values()))
         if existing is None:
             new.append(index)
             other_code += [state for state in states if not _counts(state, policy) and state.status in policy.skip]
             if policy.resume:
                 not_resumed += [state for state in states if _is_unfinished(state) and not _can_resume(state, policy)]
-        elif resume:
-            resumed[index] = existing.run
+            continue
+        state, resume = existing
+        if resume:
+            resumed[index] = state.run
         else:
-            skipped[index] = existing
+            skipped[index] = state
     return SweepPlan(new, resumed, skipped, other_code, dict(other_values), not_resumed)
 
 
 def _existing_run(
     states: Sequence[RunState], policy: SkipPolicy, taken: Collection[RunDir]
-) -> tuple[RunState | None, bool]:
-    """The run that stands for a job, if one does, and True where it is to be resumed."""
+) -> tuple[RunState, bool] | None:
+    """The run that stands for a job, if one does, and whether it is to be resumed."""
     if done := [state for state in states if _counts(state, policy) and state.status in policy.skip]:
         return done[-1], False
     if not policy.resume:
-        return None, False
+        return None
     same = [state for state in states if _can_resume(state, policy)]
     unfinished = [state for state in same if _is_unfinished(state) and state.run not in taken]
     open_statuses = {Status.PENDING, Status.RUNNING}
     if under_way := [state for state in same if state.status in open_statuses and state not in unfinished]:
         return under_way[-1], False
-    return (unfinished[-1], True) if unfinished else (None, False)
+    return (unfinished[-1], True) if unfinished else None
 
 
 def _counts(state: RunState, policy: SkipPolicy) -> bool:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support import Mlxp, Project, until
+from support import PATIENCE, Mlxp, Project, until
 
 pytestmark = pytest.mark.slurm
 
@@ -95,19 +95,17 @@ def test_a_job_at_its_time_limit_is_a_timeout(mlxp: Mlxp, project: Project, tmp_
     assert mlxp("rerun", "1", "--dry-run").stdout == "would be submitted: 1\n"
 
 
-def test_a_squeue_that_hangs_is_said_within_ten_seconds(
-    mlxp: Mlxp, project: Project, stand_in: Path, tmp_path: Path
-) -> None:
+def test_a_squeue_that_hangs_is_said(mlxp: Mlxp, project: Project, stand_in: Path, tmp_path: Path) -> None:
     """Bug: a status that hangs with the controller."""
     flag = tmp_path / "flag"
     project.run(*SLURM, "do=hold", f"flag='{flag}'")
     until(lambda: ask_anew(mlxp) == ["RUNNING"])
-    put(stand_in, "sleep 60")
+    put(stand_in, f"sleep {PATIENCE}")
     for path in Path(mlxp.environment["XDG_CACHE_HOME"]).rglob("*.json"):
         path.unlink()
     began = time.monotonic()
     done = mlxp("status")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < PATIENCE / 2
     assert "\tslurm " in done.stdout
     assert done.stdout.splitlines()[1].split("\t")[1] == "RUNNING?"
     assert "slurm has not answered since 20" in done.stderr

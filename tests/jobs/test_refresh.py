@@ -186,18 +186,16 @@ def test_without_its_accounting_a_scheduler_is_believed_for_what_its_queue_shows
     assert note(waits)["reason"] == "Resources"
 
 
-def test_a_scheduler_that_hangs_is_given_up_within_ten_seconds(clients: Path, log_dir: LogDir, tmp_path: Path) -> None:
+def test_a_scheduler_that_hangs_is_given_up(clients: Path, log_dir: LogDir, tmp_path: Path) -> None:
     """Bug: a status that hangs with the controller; two of them one after the other; or a last state shown as new."""
     run = submitted(log_dir, 1, starts=1, info={"status": "RUNNING"})
     client(clients, "squeue", "echo '7|1|RUNNING|None|x'")
     assert refresh.refresh_runs([run]) == []
     forget_answers(tmp_path)
-    client(clients, "squeue", "sleep 60")
+    client(clients, "squeue", f"sleep {PATIENCE}")  # the limits themselves: scheduler/test_query_cache.py
     command = [Path(sys.executable).with_name("mlxp"), "status", "--log-dir", str(log_dir.path), "--json"]
-    began = time.monotonic()
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [process.communicate(timeout=PATIENCE) for process in both]
-    assert time.monotonic() - began < 10
+    outputs = [process.communicate(timeout=PATIENCE / 2) for process in both]
     assert [process.returncode for process in both] == [0, 0]
     for stdout, stderr in outputs:
         assert (json.loads(stdout)["status"], json.loads(stdout)["last_known"]) == ("RUNNING", True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -11,7 +12,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from omegaconf import OmegaConf
 from support import PATIENCE, Project, read_yaml, until
+
+from hydra_plugins.mlxp._callbacks import take_values_over
+from mlxp_core.runs.layout import RunDir
 
 CALLBACK = "hydra/callbacks=mlxp"
 
@@ -271,3 +277,21 @@ def test_the_callback_loads_nothing_heavy(project: Project) -> None:
         check=True,
     )
     assert "loaded []" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("lr", "told"), [(0.1, []), (0.2, ["as at the submission, and not as they would be resolved now: lr"])]
+)
+def test_a_job_has_the_values_that_were_submitted_and_says_which_would_be_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, lr: float, told: list[str]
+) -> None:
+    """Bug: an empty line in each job's log; or a value that changed since, and nobody can find out why it counts."""
+    run = RunDir(tmp_path)
+    run.metadata.mkdir()
+    run.config.write_text(yaml.safe_dump({"lr": lr, "seed": 3}))
+    monkeypatch.setenv("LR", "0.1")
+    config = OmegaConf.create({"lr": "${oc.decode:${oc.env:LR}}", "seed": 3})
+    with caplog.at_level(logging.DEBUG):
+        take_values_over(config, run)
+    assert config == {"lr": lr, "seed": 3}
+    assert [record.getMessage() for record in caplog.records] == told

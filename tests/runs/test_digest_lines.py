@@ -57,3 +57,31 @@ def test_what_was_said_of_the_configuration_stays(run: RunDir) -> None:
     own, config_form, info_form, *_ = lines(run)
     assert isinstance(own, dict)
     assert (own["config"]["values"], config_form, info_form) == ([0.1], {"lr": None}, {"status": None})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        "",
+        "{",
+        "[]\n{}\n",
+        "3\n{}\n",
+        '{"config": 1}\n{}\n',
+        '{"version": "0", "config": {"values": [2]}}\n{"lr": null}\n',
+        f'{{"version": {json.dumps(digest.VERSION)}, "config": 1}}\n',
+        f'{{"version": {json.dumps(digest.VERSION)}, "config": 1}}\n{{\n',
+        f'{{"version": {json.dumps(digest.VERSION)}}}\n{{}}\n',
+        "[" * 100_000 + "\n{}\n",
+    ],
+)
+def test_a_digest_that_cannot_be_used_is_written_anew_without_the_configuration(
+    run: RunDir, content: str | None
+) -> None:
+    """Bug: a job that ends with an error, as a file that only saves time was cut short; or a part of it is kept."""
+    if content is not None:
+        run.digest.write_text(content)
+    digest.write_info(run, {"status": "COMPLETE"}, ended=True)
+    own, config_form, info_form, *_ = lines(run)
+    assert isinstance(own, dict)
+    assert (own["config"], config_form, info_form) == (None, None, {"status": None})

@@ -502,9 +502,7 @@ def test_stop_leaves_no_process_and_an_idle_cluster_has_none(cluster: Cluster) -
 
 
 @on("torque")
-def test_a_large_array_is_run_quickly(cluster: Cluster) -> None:
-    """Bug: tests of hundreds of trials that nobody waits for."""
-    began = time.monotonic()
+def test_of_a_large_array_every_task_is_run(cluster: Cluster) -> None:
+    """Bug: a task among hundreds that is lost, or run twice, and a test of hundreds of trials that waits for it."""
     job = cluster.submit("true", "-N many -j oe -t 1-300")
     assert cluster.wait_for_end(job) == [(index, "0") for index in range(1, 301)]
-    assert time.monotonic() - began < 10

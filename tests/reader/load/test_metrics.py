@@ -165,7 +165,9 @@ def test_a_log_is_a_json_file_that_is_not_hidden(tmp_path):
     (tmp_path / "metrics" / "test.json").mkdir()
     (tmp_path / "metrics" / ".keys").mkdir()
     assert list_logs(str(tmp_path)) == (["a b", "val"], ["test"])
-    assert list_logs(str(tmp_path / "none")) == ([], [])
+    (tmp_path / "file").mkdir()
+    (tmp_path / "file" / "metrics").touch()
+    assert [list_logs(str(tmp_path / name)) for name in ("none", "file")] == [([], []), ([], [])]
 
 
 def test_a_metric_file_that_goes_away_leaves_null(logs):
