@@ -42,9 +42,7 @@ def derived_from_job(script: JobScript, number: int, job_names: Iterable[str]) -
     derived: dict[str, str] = {}
     while True:
         reached = {
-            name: word
-            for name, word in assigned
-            if name not in derived and not sources.isdisjoint(_all_names(word)) and name not in sources
+            name: word for name, word in assigned if name not in sources and not sources.isdisjoint(_all_names(word))
         }
         if not reached:
             return derived

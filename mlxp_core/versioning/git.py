@@ -191,7 +191,7 @@ def read_status(text: str, top: Path, log_dir: Path | None) -> WorkTreeStatus:
             changes.append(FileChange(fields[0].replace(".", " "), path))
             if kind == "2":
                 next(entries, None)  # the old name of what was renamed or copied
-        elif kind in {"?", "!"} and not (kind == "?" and BYTE_CODE in Path(rest).parts):
+        elif kind == "!" or (kind == "?" and not _is_byte_code(top, rest)):
             changes.append(FileChange(kind * 2, rest))
     ignored = tuple(change for change in changes if change.state == "!!")
     changes = [change for change in changes if change.state != "!!"]
@@ -199,6 +199,18 @@ def read_status(text: str, top: Path, log_dir: Path | None) -> WorkTreeStatus:
         resolved = log_dir.resolve()
         changes = [change for change in changes if not (top / change.path).resolve().is_relative_to(resolved)]
     return WorkTreeStatus(head, branch, tuple(changes), ignored)
+
+
+def _is_byte_code(top: Path, path: str) -> bool:
+    """Tell whether an untracked path is Python's, or a folder with nothing else: of a package that was removed, say."""
+    if BYTE_CODE in Path(path).parts:
+        return True
+    has_files = False
+    for folder, _, files in os.walk(top / path):
+        if files and BYTE_CODE not in Path(folder).parts:
+            return False
+        has_files |= bool(files)
+    return has_files
 
 
 _FIELDS_BEFORE_PATH = {"1": 7, "2": 8, "u": 9}

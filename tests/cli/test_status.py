@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+import typer
 
 from mlxp_core.cli.status import Row
 from mlxp_core.jobs.refresh import UnreachableScheduler
@@ -190,3 +191,41 @@ def test_a_moment_is_shown_as_short_as_it_is_clear() -> None:
     assert status._short_time("2026-01-02T03:04:05+01:00") == "2026-01-02 02:04"
     assert [status._short_time(text) for text in (None, "soon")] == ["", "soon"]
     assert [status._short_span(seconds) for seconds in (None, 0, 59.9, 3600)] == ["", "0:00:00", "0:00:59", "1:00:00"]
+
+
+@pytest.mark.parametrize("interrupted", ["look", "sleep"])
+def test_ctrl_c_ends_a_watch_without_a_stack_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], interrupted: str
+) -> None:
+    """Bug: a watch that goes on, or ends as if all was well, or with forty lines of Python."""
+    waits = state(tmp_path / "1", "status: PENDING", QUEUED)
+    slept: list[float] = []
+
+    def look(*_: object) -> tuple[list[RunState], list[UnreachableScheduler]]:
+        if interrupted == "look" and slept:
+            raise KeyboardInterrupt
+        return [waits], []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if interrupted == "sleep" and len(slept) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(status, "_load", look)
+    monkeypatch.setattr(status.time, "sleep", sleep)
+    with pytest.raises(typer.Exit) as ended:
+        status.status(watch=True, every=2.5, folder=tmp_path)
+    assert ended.value.exit_code == 130
+    looks, sleeps = {"look": (1, 1), "sleep": (2, 2)}[interrupted]
+    assert (slept, capsys.readouterr().out.count("\tPENDING\t")) == ([2.5] * sleeps, looks)
+
+
+def test_a_watch_ends_with_the_last_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: a watch of runs that have ended, for ever; or one that ends with the first of them."""
+    ended = state(tmp_path / "1", "status: COMPLETE")
+    waits = state(tmp_path / "2", "status: PENDING", QUEUED)
+    looks = [[waits, ended], [waits, ended], [ended, ended]]
+    monkeypatch.setattr(status, "_load", lambda *_: (looks.pop(0), []))
+    monkeypatch.setattr(status.time, "sleep", lambda _: None)
+    status.status(watch=True, folder=tmp_path)
+    assert looks == []

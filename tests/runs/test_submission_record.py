@@ -345,3 +345,11 @@ def test_memory_is_looked_for_in_the_tasks_own_output(tmp_path: Path, index: int
     record = SubmissionRecord(scheduler="slurm", script=str(tmp_path / "job.sh"), job_id="1", state="FAILED")
     state = RunState(RunDir(tmp_path / "run"), {"status": "RUNNING"}, record.updated(array_index=index))
     assert (state.status, state.reason) == ("FAILED", reason)
+
+
+def test_records_of_later_versions_can_be_told_apart(tmp_path: Path) -> None:
+    """Bug: TypeError for a set of records, as one of them has a key that this version does not know."""
+    run = run_with(tmp_path, f"{{scheduler: slurm, job_id: 1, {TIME}, novel: {{a: [1]}}}}")
+    first = SubmissionRecord.load(run)
+    run.submission.write_text(f"{{scheduler: slurm, job_id: 1, {TIME}, novel: {{a: [2]}}}}")
+    assert len({first, first, SubmissionRecord.load(run)}) == 2

@@ -14,7 +14,7 @@ from support import PATIENCE, Project, git, until
 from mlxp_core.errors import SnapshotError
 from mlxp_core.runs.code_version import SnapshotMode
 from mlxp_core.runs.layout import LogDir
-from mlxp_core.versioning import export
+from mlxp_core.versioning import export, snapshot
 from mlxp_core.versioning.git import FileChange, WorkTreeStatus
 from mlxp_core.versioning.snapshot import (
     Decision,
@@ -230,6 +230,23 @@ def test_a_program_that_is_not_committed_is_refused_before_its_jobs_fail(repo: P
     (repo / "new.py").touch()
     with pytest.raises(SnapshotError, match=r"new\.py is not in the version"):
         freeze_code(repo / "new.py", LogDir(repo / "logs"), SnapshotOptions(SnapshotMode.COMMIT))
+
+
+def test_too_many_untracked_files_are_refused_by_the_names_of_the_largest(
+    repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: a data set is copied for each version; or a list of ten thousand names, the smallest first."""
+    monkeypatch.setattr(snapshot, "_MOST_UNTRACKED", 1 << 20)
+    for number in range(1, 7):
+        (repo / f"{number}.bin").write_bytes(b"x" * number * 1000)
+    folder = repo / "data"
+    folder.mkdir()
+    for number in range(3):
+        (folder / str(number)).write_bytes(b"x" * 400_000)
+    with pytest.raises(SnapshotError, match=r"more than 1 MiB .*: data/, 6\.bin, 5\.bin, 4\.bin, 3\.bin\. Name them"):
+        freeze_code(repo / "main.py", LogDir(repo / "logs"))
+    (folder / "2").unlink()
+    assert freeze_code(repo / "main.py", LogDir(repo / "logs")).version.snapshot is SnapshotMode.WORKTREE
 
 
 def test_a_linked_work_tree_is_a_repository_too(repo: Path, tmp_path: Path) -> None:

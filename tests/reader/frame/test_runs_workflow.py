@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
+
 import polars as pl
 import pytest
 
@@ -167,20 +170,26 @@ def test_fields_that_disagree_are_listed_with_their_types(logs):
     assert row == ("config.x", "String", "float, int, text", 3)
 
 
-def test_to_pandas_gives_a_pandas_frame_or_says_what_to_install(sweep):
+def test_to_pandas_says_what_to_install(sweep, monkeypatch):
     """Bug: an error of Polars' own about a package that it needs."""
-    runs = Reader(sweep.path).filter("id <= 2").select("id", "train.loss")
-    try:
-        import pandas
-        import pyarrow  # noqa: F401
-    except ImportError:
-        with pytest.raises(ImportError, match=r"pip install 'hydra-mlxp\[pandas\]'"):
-            runs.to_pandas()
-        return
-    frame = runs.to_pandas()
-    assert isinstance(frame, pandas.DataFrame)
-    assert frame["id"].tolist() == [1, 2]
-    assert [list(values) for values in frame["train.loss"]] == [[100.0, 3.5], [100.0, 2.5]]
+    runs = Reader(sweep.path).filter("id <= 2")
+    for missing in ("pandas", "pyarrow"):
+        with monkeypatch.context() as patched:
+            for name in ("pandas", "pyarrow"):
+                patched.setitem(sys.modules, name, None if name == missing else ModuleType(name))
+            with pytest.raises(ImportError, match=rf"{missing}.*pip install 'hydra-mlxp\[pandas\]'"):
+                runs.to_pandas()
+
+
+def test_to_pandas_gives_the_chosen_runs_and_takes_polars_options(sweep, monkeypatch):
+    """Bug: None, all runs, or an option of the user's that is dropped. With stand-ins for both packages."""
+    given = []
+    for name in ("pandas", "pyarrow"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setattr(pl.DataFrame, "to_pandas", lambda frame, **options: given.append(options) or frame.to_dicts())
+    made = Reader(sweep.path).filter("id <= 2").select("id", "train.loss").to_pandas(use_pyarrow_extension_array=True)
+    assert made == [{"id": 1, "train.loss": [100.0, 3.5]}, {"id": 2, "train.loss": [100.0, 2.5]}]
+    assert given == [{"use_pyarrow_extension_array": True}]
 
 
 # --- artifacts -------------------------------------------------------------------------------------------------------
