@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mlxp_core.runs.layout import RunDir
+from mlxp_core.errors import ConfigurationError
+from mlxp_core.runs.layout import LogDir, RunDir
 
 logs = importlib.import_module("mlxp_core.cli.logs")  # as an attribute of its package it is the command
 
@@ -131,3 +132,62 @@ def test_following_ends_with_the_run_also_where_it_has_left_no_exit_code(
     place.close()
     assert out.getvalue() == b"1\n2\n3\n"
     assert clock.now == pytest.approx(1003.4 if code else 1004.3, abs=0.7)
+
+
+def sources(log_dir: Path, *streams: str, attempt: int | None = None) -> list[tuple[str, str, bool]]:
+    """File (relative to the log directory), label and whether it is optional."""
+    found = [*logs._sources(LogDir(log_dir), RunDir(log_dir / "7"), streams or ("stdout", "stderr"), attempt)]
+    for source in found:
+        source.close()
+    return [(str(source.path.relative_to(log_dir)), source.label, source.optional) for source in found]
+
+
+@pytest.fixture
+def third(tmp_path: Path) -> RunDir:
+    """A run at its third attempt; of the first stdout was kept, of the second stderr."""
+    run = RunDir(tmp_path / "7")
+    run.metadata.mkdir(parents=True)
+    run.info.write_text("{status: RUNNING, attempt: 3}")
+    run.starts.write_text("one\ntwo\nthree\n")
+    for attempt in (1, 2):
+        run.attempt_dir(attempt).metadata.mkdir(parents=True)
+    run.attempt_dir(1).stdout.touch()
+    run.attempt_dir(2).stderr.touch()
+    return run
+
+
+def test_an_attempt_has_its_own_output(tmp_path: Path, third: RunDir) -> None:
+    """Bug: what the third attempt prints, under the name of the second, for that has printed nothing to stdout."""
+    out, err = third.stdout.name, third.stderr.name
+    assert sources(tmp_path) == [(f"7/{out}", "run 7: stdout", False), (f"7/{err}", "run 7: stderr", False)]
+    assert sources(tmp_path, attempt=3) == sources(tmp_path)
+    for attempt in (1, 2):
+        place = third.attempt_dir(attempt).path.relative_to(tmp_path)
+        assert sources(tmp_path, attempt=attempt) == [
+            (f"{place}/{out}", f"run 7, attempt {attempt}: stdout", False),
+            (f"{place}/{err}", f"run 7, attempt {attempt}: stderr", False),
+        ]
+    assert sources(tmp_path, "stderr", attempt=1) == [
+        (f"{third.attempt_dir(1).path.relative_to(tmp_path)}/{err}", "run 7, attempt 1: stderr", False)
+    ]
+    with pytest.raises(ConfigurationError, match=r"run 7 of .* has no attempt 4: its latest is 3"):
+        sources(tmp_path, attempt=4)
+
+
+def test_an_attempt_that_has_ended_is_where_it_was_until_the_next_one_begins(tmp_path: Path, third: RunDir) -> None:
+    """Bug: nothing is shown of a run that failed and waits for its next attempt: its output was not moved yet."""
+    third.info.write_text("{status: PENDING, attempt: 4}")
+    assert [path for path, *_ in sources(tmp_path, attempt=3)] == [f"7/{third.stdout.name}", f"7/{third.stderr.name}"]
+    for attempt in (1, 2):
+        assert all(str(third.attempt_dir(attempt).path.name) in path for path, *_ in sources(tmp_path, attempt=attempt))
+
+
+def test_what_the_scheduler_says_is_shown_beside_both_streams_alone(
+    tmp_path: Path, third: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: `mlxp logs 7 --stdout > file` with Slurm's words in it; or that of the third attempt beside the first's."""
+    own = tmp_path / "slurm.out"
+    monkeypatch.setattr(logs.RunState, "scheduler_output", own)
+    third.submission.write_text("{scheduler: slurm, job_id: '1', time: '2026-11-25T18:00:00+00:00'}")
+    assert sources(tmp_path)[2:] == [("slurm.out", "run 7: slurm", True)]
+    assert [len(sources(tmp_path, "stdout")), len(sources(tmp_path, attempt=1))] == [1, 2]
