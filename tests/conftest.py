@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,12 @@ import pytest
 from support import CONFIG, MAIN, Mlxp, Project, git, stop_local_queues
 
 pytest_plugins = ["machines", "progress"]
+
+# in a hook of git's, or in `git rebase --exec`, these lead every git of every test to the developer's own repository
+for _name in subprocess.check_output(["git", "rev-parse", "--local-env-vars"], text=True).split():
+    os.environ.pop(_name, None)
+# nor do the developer's own signatures, templates, hooks and line ends count
+os.environ.update(GIT_CONFIG_GLOBAL=os.devnull, GIT_CONFIG_NOSYSTEM="1")
 
 # the clusters are different programs, so their tests go side by side; those of one cluster share its slots
 CLUSTERS = {"slurm": "slurm", "torque": "slurm", "sge": "sge", "oar": "oar"}

@@ -206,3 +206,34 @@ print(len(os.listdir()), os.environ["SLURM_TASK_PID"] == str(os.getpid()))
 """
     ranks = four_ranks.run([sys.executable, "-S", "-c", program], cwd=tmp_path)
     assert [rank.stdout for rank in ranks] == ["4 True\n"] * 4
+
+
+@pytest.mark.parametrize("variable", ["GIT_DIR", "GIT_INDEX_FILE", "GIT_CONFIG_GLOBAL"])
+def test_tests_in_a_hook_of_git_leave_the_developers_repository_alone(tmp_path: Path, variable: str) -> None:
+    """Bug: `git rebase --exec` with the tests commits theirs to the project's own branch, and makes it a bare one."""
+    developers = tmp_path / "developers"
+    developers.mkdir()
+    git("init", "--quiet", cwd=developers)
+    config = tmp_path / "gitconfig"
+    config.write_text(f"[commit]\n\tgpgSign = true\n[core]\n\thooksPath = {developers}/.git\n")
+    values = {
+        "GIT_DIR": developers / ".git",
+        "GIT_INDEX_FILE": developers / ".git" / "index",
+        "GIT_CONFIG_GLOBAL": config,
+    }
+
+    def files() -> dict[str, bytes]:
+        found = (path for path in developers.rglob("*") if path.is_file())
+        return {str(path): path.read_bytes() for path in found}
+
+    before = files()
+    test = "tests/versioning/test_git.py::test_a_repository_without_gitignore_is_clean_after_a_run"
+    subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 't'}", test],
+        cwd=ROOT,
+        env={**os.environ, variable: str(values[variable])},
+        check=True,
+        capture_output=True,
+        timeout=PATIENCE,
+    )
+    assert files() == before
