@@ -44,7 +44,11 @@ def describe_reason(
     if not explained and _ran_out_of_memory(record):
         scheduler_says = "out of memory"
     job_says = _describe_error(attempt_info.get("error"), exit_status)
-    return ", ".join(text for text in (scheduler_says, job_says) if text)
+    said = ", ".join(text for text in (scheduler_says, job_says) if text)
+    ended_well = exit_status == 0 or (exit_status is None and scheduler_status == Status.COMPLETE)
+    if not said and status is Status.FAILED and ended_well:
+        return "its job has ended well, and its program had not started"
+    return said
 
 
 def first_line(text: str) -> str:

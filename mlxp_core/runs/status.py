@@ -114,10 +114,10 @@ def _ended_as(recorded: Status, said: Status | None, code: int | None) -> Status
         return _BY_SIGNAL[code]
     if said is Status.FAILED:
         return said
-    if code is not None:
-        # with 0 from a program that never said that it started, something else has run
-        return Status.COMPLETE if code == 0 and recorded is Status.RUNNING else Status.FAILED
-    return said if said is Status.COMPLETE else None
+    if code is not None or said is Status.COMPLETE:
+        # where a program never said that it started, something else has ended well
+        return Status.COMPLETE if not code and recorded is Status.RUNNING else Status.FAILED
+    return None
 
 
 def _number(value: object) -> int | None:

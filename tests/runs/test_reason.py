@@ -46,7 +46,7 @@ def said(
         ({"type": "x.SIGError", "message": "m"}, 1, "x.SIGError: m"),
         (None, 3, "exit code 3"),
         (None, 137, "exit code 137"),
-        (None, 0, ""),
+        (None, 0, "its job has ended well, and its program had not started"),
         (None, None, ""),
         ("a text", 2, "exit code 2"),
     ],
@@ -78,6 +78,16 @@ def test_the_schedulers_word_comes_first_where_it_says_more_than_the_status(
 ) -> None:
     """Bug: "failed, FAILED"; the reason of an earlier attempt; why a run waited beside that it is complete."""
     assert said(status, KEY_ERROR, 1, told=told, reason=native) == words
+
+
+def test_a_job_that_never_came_to_its_program_says_so() -> None:
+    """Bug: FAILED without a word, for a template whose `exec` or `exit 0` stands before the program."""
+    words = "its job has ended well, and its program had not started"
+    assert said(Status.FAILED, told="COMPLETE", reason="Completed") == words
+    assert said(Status.FAILED, exit_status=0, told=None) == words
+    assert said(Status.FAILED, exit_status=3, told="COMPLETE") == "exit code 3"
+    assert said(Status.FAILED, told="FAILED") == ""
+    assert said(Status.LOST, exit_status=0, told=None) == ""
 
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.RUNNING])

@@ -48,6 +48,10 @@ from mlxp_core.yaml_io import write_yaml
         ("COMPLETE", 0, "LOST", False, "COMPLETE"),  # forgotten by the queue since
         ("FAILED", 1, "COMPLETE", False, "FAILED"),  # a template whose last line is an echo
         ("COMPLETE", None, None, False, "COMPLETE"),
+        ("RUNNING", None, "COMPLETE", None, "COMPLETE"),  # a script.sh that could not keep its exit code
+        ("RUNNING", 1, "COMPLETE", None, "FAILED"),
+        ("PENDING", None, "COMPLETE", None, "FAILED"),  # the job ended well, and never came to the program
+        ("PENDING", 0, "COMPLETE", None, "FAILED"),
         ("frobnicating", None, None, None, "PENDING"),
         (None, None, None, None, "PENDING"),
         (["RUNNING"], None, {"a": 1}, None, "PENDING"),  # anything may stand in a file
