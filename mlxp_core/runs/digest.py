@@ -61,7 +61,8 @@ def write_info(run: RunDir, info: Mapping[str, Any], *, config: WrittenYaml | No
     """
     encoded = dump_yaml(info).encode()
     part = WrittenYaml(info, encoded, write_atomic_stamped(run.info, encoded))
-    with suppress(OSError, ValueError, RecursionError):  # it only saves time, later
+    # it only saves time, later: whatever stands in the files of the run, its end is to be recorded
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         own_config, config_form = _before(run) if config is None else config.lines()
         own_info, info_form = part.lines()
         metrics, logs = _metrics(run) if ended else (None, None)
@@ -118,7 +119,10 @@ def _submission(run: RunDir) -> Any:
         note = load_yaml(run.submission)
     except (OSError, ValueError):
         return None
-    return {"stamp": stamp, "facts": {name: note[name] for name in _FACTS if type(note.get(name)) in _PLAIN}}
+    return {
+        "stamp": stamp,
+        "facts": {name: note[name] for name in _FACTS if name in note and type(note[name]) in _PLAIN},
+    }
 
 
 def _metrics(run: RunDir) -> tuple[Any, Any]:

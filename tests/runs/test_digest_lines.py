@@ -85,3 +85,12 @@ def test_a_digest_that_cannot_be_used_is_written_anew_without_the_configuration(
     own, config_form, info_form, *_ = lines(run)
     assert isinstance(own, dict)
     assert (own["config"], config_form, info_form) == (None, None, {"status": None})
+
+
+@pytest.mark.parametrize("line", ["3", '{"a": 1}', '[["a"], "number"]', '["a"]', "null", "[" * 100_000, "\x00"])
+def test_whatever_a_list_of_keys_holds_the_end_is_recorded(run: RunDir, line: str) -> None:
+    """Bug: a training that ends with TypeError, for a disk was full when its keys were written."""
+    run.metric_keys_file("val").write_text(f"{line}\n")
+    digest.write_info(run, {"status": "COMPLETE"}, ended=True)
+    assert run.info.read_text() == "status: COMPLETE\n"
+    assert not run.digest.exists() or lines(run)[3] is None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import os
+import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -96,3 +99,39 @@ def test_states_are_the_last_words_and_lost_without_a_queue(spool: Path, capsys:
     os.close(lock)
     states = [line.split("|")[2] for line in capsys.readouterr().out.splitlines()]
     assert states == ["FAILED", "RUNNING", "PENDING"]
+
+
+@pytest.mark.parametrize(("error", "code"), [(None, 0), (ValueError("no luck"), 1), (SystemExit(0), 1)])
+def test_a_queue_ends_with_its_submission_and_says_why_it_failed(
+    spool: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException | None, code: int
+) -> None:
+    """Bug: a second launcher, which goes on where the first has forked its queue; or no word of why one died."""
+    options = argparse.Namespace(count=2, parallel=1)
+
+    def run(queue: local_queue.Queue) -> None:
+        print("queue of", queue.waiting, flush=True)
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(local_queue.Queue, "run", run)
+    read, write = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of xdist's threads
+        pid = os.fork()
+    if pid == 0:
+        try:
+            with (
+                open(1, "w", 1, closefd=False) as sys.stdout,
+                open(2, "w", 1, closefd=False) as sys.stderr,
+            ):  # not pytest's
+                local_queue.run_detached(spool, {}, options, write)
+        finally:
+            os._exit(42)
+    os.close(write)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == code
+    with open(read, "rb") as pipe:
+        ready = pipe.read()
+    log = (spool / "log").read_text()
+    assert (ready, (spool / "pid").read_text()) == (b"!", str(pid))
+    assert log.startswith("queue of [1, 2]\n")
+    assert ("Traceback" in log, "no luck" in log) == (error is not None, isinstance(error, ValueError))

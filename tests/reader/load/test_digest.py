@@ -241,3 +241,17 @@ def test_a_yaml_that_is_gone_is_gone(logs):
     assert "config.x" not in row(logs)
     run.info.unlink()
     assert scan_runs(logs.path).collect().height == 0
+
+
+@pytest.mark.parametrize("facts", ['"facts":3', '"facts":[["job_id","8"]]', '"fact":{}', '"facts":null'])
+def test_what_a_digest_says_of_the_submission_is_used_only_where_it_is_as_written(logs, facts):
+    """Bug: AttributeError for all runs, as the digest of one says of its submission what we do not write."""
+    run = write(logs)
+    run.submission.write_text("{scheduler: slurm, job_id: '7', time: '2026-11-25T18:00:00+00:00'}")
+    digest.write_info(run, {"status": "COMPLETE"}, ended=True)
+    text = run.digest.read_text()
+    before = row(logs)
+    start = text.index('"facts":{')
+    run.digest.write_text(text[:start] + facts + text[text.index("}", start) + 1 :])
+    assert row(logs) == before
+    assert Reader(logs.path).problems == []
