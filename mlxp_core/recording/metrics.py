@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from mlxp_core.errors import MetricsError
 from mlxp_core.runs.layout import RunDir
@@ -144,6 +144,7 @@ class MetricsFolder:
         """Open or make the folder."""
         run.metric_keys.mkdir(parents=True, exist_ok=True)
         self._path = run.metrics
+        self._known: dict[str, dict[str, str]] = {}  # the keys of each log, also while its file is not open
         self._fd = os.open(run.metrics, _FOLDER)
 
     def open(self, log_name: str) -> MetricsFile:
@@ -151,7 +152,25 @@ class MetricsFolder:
         if not log_name or log_name != os.path.basename(log_name) or log_name.startswith("."):  # noqa: PTH119
             raise MetricsError(f"log_name={log_name!r} cannot name a file: use letters, digits, '_', '-' and '.'")
         name = f"{log_name}{_SUFFIX}"
-        return MetricsFile(self._open(name, _APPEND), self._open(f"{_KEYS}/{name}", _APPEND), self._path / name)
+        self.add_keys(name, {})  # the list is there before the first line
+        return MetricsFile(self, name, self._known.setdefault(name, {}))
+
+    def path_of(self, name: str) -> Path:
+        """Give the path of a log's file as it was when the folder was opened, for messages."""
+        return self._path / name
+
+    def open_file(self, name: str) -> int:
+        """Open or make the file of one log, to append to it, and give the descriptor."""
+        return self._open(name, _APPEND)
+
+    def add_keys(self, name: str, kinds: Mapping[str, str]) -> None:
+        """Add to the list of keys that is kept beside a log's file; seldom enough for it not to stay open."""
+        fd = self._open(f"{_KEYS}/{name}", _APPEND)
+        try:
+            if kinds:
+                os.write(fd, "".join(json.dumps([str(key), kind]) + "\n" for key, kind in kinds.items()).encode())
+        finally:
+            os.close(fd)
 
     def sizes(self) -> dict[str, int]:
         """Count the bytes in every log, those of forked children too."""
@@ -185,9 +204,11 @@ class MetricsFolder:
                 self._replace(f"{_KEYS}/{name}", keys.get(log_name, b"") + self._read(f"{_KEYS}/{name}"))
             state["attempt"] = attempt
 
-    def close(self) -> None:
-        """Close the descriptor."""
-        os.close(self._fd)
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        """Close the descriptor, as MetricsFile does."""
+        fd = self.__dict__.pop("_fd", None)
+        if fd is not None:
+            close(fd)
 
     def _open(self, name: str, flags: int) -> int:
         return os.open(name, flags | os.O_CLOEXEC, 0o666, dir_fd=self._fd)
@@ -221,19 +242,34 @@ class MetricsFolder:
 
 
 class MetricsFile:
-    """Appends to ``metrics/<log_name>.json`` of one run; a forked child may as well, whole lines stay whole."""
+    """Appends to ``metrics/<log_name>.json`` of one run; a forked child may as well, whole lines stay whole.
 
-    __slots__ = ("_encode", "_fd", "_keys", "_keys_fd", "_known", "path")
+    There is no close(): the descriptor goes with the last reference. Another thread that is about to write has one, so
+    that its line never gets into whatever file is opened next under the same number.
+    """
 
-    def __init__(self, fd: int, keys_fd: int, path: Path) -> None:
-        """Take over descriptors that MetricsFolder.open has opened; what is in the file already stays."""
-        self._fd, self._keys_fd, self.path = fd, keys_fd, path
+    __slots__ = ("_descriptor", "_encode", "_folder", "_keys", "_known", "_name", "path")
+
+    def __init__(self, folder: MetricsFolder, name: str, known: dict[str, str]) -> None:
+        """Open or make the file; what is in it already stays. ``known`` are the keys that its list has from here."""
+        self._folder, self._name, self.path = folder, name, folder.path_of(name)
         self._encode = line_encoder()
-        self._known: dict[str, str] = {}  # the type recorded for a key; "other" is final
-        self._keys: set[str] = set()  # the same keys, for a quick look
+        self._known = known  # the type recorded for a key; "other" is final
+        self._keys = set(known)  # the same keys, for a quick look
+        self._descriptor = fd = folder.open_file(name)
         end = os.fstat(fd).st_size
         if end and os.pread(fd, 1, end - 1) != b"\n":
             os.write(fd, b"\n")  # a line that a full disk cut short must not swallow the next one
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        """Close the file; every line is on disk already."""
+        fd = getattr(self, "_descriptor", None)
+        if fd is not None:
+            close(fd)
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied: the descriptor would be a number of another file."""
+        raise TypeError(f"the open file {self.path} cannot be pickled: pickle the run, which opens its files again")
 
     def append(self, metrics: Metrics) -> None:
         """Write one line; once this has returned, the line outlives the process."""
@@ -242,17 +278,12 @@ class MetricsFile:
         plain = line.count(b'"') == 2 * len(metrics) and line.find(b"[") < 0  # quicker than `in`
         if not self._keys.issuperset(metrics) or (not plain and self._type_changed(metrics)):
             self._record_keys(metrics)
-        if os.write(self._fd, line) != len(line):
+        if os.write(self._descriptor, line) != len(line):
             raise MetricsError(f"{self.path}: the disk took only a part of a line; is it full?")
 
     def replaced(self) -> bool:
         """Return True where another file is in its place: ``continue_from`` of another process has put it there."""
-        return os.fstat(self._fd).st_nlink == 0
-
-    def close(self) -> None:
-        """Close the files; everything is on disk already."""
-        os.close(self._fd)
-        os.close(self._keys_fd)
+        return os.fstat(self._descriptor).st_nlink == 0
 
     def _type_changed(self, metrics: Metrics) -> bool:
         """Return True where a key that was a number holds something else; of many lines, so no value is converted."""
@@ -267,6 +298,6 @@ class MetricsFile:
         # None has no type: the key is learnt with its first value
         kinds = {key: type_of(value) for key, value in metrics.items() if value is not None}
         new = {key: kind for key, kind in kinds.items() if self._known.get(key) not in {kind, "other"}}
-        os.write(self._keys_fd, "".join(json.dumps([str(key), kind]) + "\n" for key, kind in new.items()).encode())
+        self._folder.add_keys(self._name, new)
         self._known.update(new)
         self._keys.update(new)

@@ -19,6 +19,7 @@ from mlxp_core.yaml_io import load_yaml_or_empty
 
 log = logging.getLogger(__name__)
 
+_OPEN_LOGS = 64  # a program has 1,024 descriptors as a rule, 256 on macOS, and files of its own
 _CHECKPOINTS = "pickle"  # the artifact type that checkpoints are kept under
 
 
@@ -78,11 +79,8 @@ class Run:
         Raises MetricsError or TypeError for what cannot be written.
         """
         file = self._files.get(log_name)
-        if file is not None and os.getpid() != self.pid and file.replaced():
-            self._files.pop(log_name).close()
-            file = None
-        if file is None:
-            file = self._files[log_name] = self._metrics().open(log_name)
+        if file is None or (os.getpid() != self.pid and file.replaced()):
+            file = self._open_log(log_name)
         file.append(metrics_dict)
 
     def log_artifacts(self, artifact: Any, artifact_name: str, artifact_type: str = "pickle") -> Path:
@@ -167,11 +165,16 @@ class Run:
 
     def close(self) -> None:
         """Close the metric files; every line is on disk already."""
-        while self._files:
-            self._files.popitem()[1].close()
-        if self._folder is not None:
-            self._folder.close()
-            self._folder = None
+        self._files.clear()
+        self._folder = None
+
+    def _open_log(self, log_name: str) -> MetricsFile:
+        """Open a log, and close the one that has been open for longest where there are many."""
+        self._files.pop(log_name, None)  # a file that another one has replaced
+        for oldest in list(self._files)[: max(0, len(self._files) - _OPEN_LOGS + 1)]:
+            self._files.pop(oldest, None)
+        file = self._files[log_name] = self._metrics().open(log_name)
+        return file
 
     def _metrics(self) -> MetricsFolder:
         if self._folder is None:  # a run that has been closed, and is logged to again
@@ -194,8 +197,7 @@ class Run:
         attempt = position["attempt"]
         if attempt == self.attempt:
             return  # a checkpoint of this very attempt: the metrics are where they are
-        while self._files:  # others come in their place
-            self._files.popitem()[1].close()
+        self._files.clear()  # others come in their place
         try:
             self._metrics().continue_from(self.layout.attempt_dir(attempt), attempt, position["metrics"])
         except FileNotFoundError as error:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import os
 import subprocess
 import sys
+import threading
 from collections import UserDict
 from collections.abc import Mapping
 from decimal import Decimal
@@ -168,3 +170,39 @@ def test_a_number_that_becomes_text_is_noted(tmp_path: Path) -> None:
         for value in (1, np.array([2.0, 3.0])):
             run.log_metrics({"c": value}, log_name="train")
     assert scan_runs(tmp_path).collect()["train.c"].to_list()[1] == ["1", "[2.0, 3.0]"]
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/dev/fd"))
+
+
+def test_a_run_with_many_logs_gives_their_descriptors_back(run: Run) -> None:
+    """Bug: two descriptors for each name, for ever: `Too many open files` at the 510th; or each key listed again."""
+    run.log_metrics({"loss": 0}, log_name="first")
+    before = open_descriptors()
+    for step in range(2):
+        for number in range(300):
+            run.log_metrics({"step": step, "loss": None if step else 0.5}, log_name=f"layer-{number}")
+    assert open_descriptors() - before < 100
+    assert all(lines(run, f"layer-{n}") == [{"step": 0, "loss": 0.5}, {"step": 1, "loss": None}] for n in range(300))
+    assert (run.dir / "metrics" / ".keys" / "layer-7.json").read_text().count("\n") == 2
+    run.close()
+    assert open_descriptors() < before
+
+
+def test_a_line_of_a_thread_never_gets_into_another_threads_log(run: Run) -> None:
+    """Bug: a file that is given back while a thread is about to write to it, whose number another one has by then."""
+    logs = [f"layer-{number}" for number in range(80)]
+
+    def work(thread: int) -> None:
+        for step in range(10):
+            for log_name in logs[thread::4] + logs[:20]:
+                run.log_metrics({"log": log_name, "step": step, "thread": thread}, log_name=log_name)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {row["log"] for name in logs for row in lines(run, name) if row["log"] != name} == set()
+    assert sum(len(lines(run, name)) for name in logs) == 4 * 10 * (20 + 20)
