@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,7 +79,13 @@ def _write_config(
 
 
 def _make_current(run: Run) -> None:
-    signals.install(run, lambda name: finish(run, *metadata.outcome_of_signal(name), stop_signal=name))
+    handle = weakref.ref(run)  # of which nothing but its user keeps hold
+
+    def end_by_signal(name: str) -> None:
+        if (signalled := handle()) is not None:
+            finish(signalled, *metadata.outcome_of_signal(name), stop_signal=name)
+
+    signals.install(run, end_by_signal, run.as_arguments())
     current.push(run)
     current.remember_failure(None)
 
@@ -107,9 +114,9 @@ def finish(
     value: Any = None,
 ) -> None:
     """Write the outcome of a run, and what it returned; it is no longer the current one."""
-    current.pop(run)
+    current.pop(id(run))
     if os.getpid() != run.pid:
-        return  # a forked child that comes to an end of its own; the run is its parent's
+        return  # a child that comes to an end of its own; the run is its parent's
     try:
         run.close()
         before = load_yaml_or_empty(run.layout.info)

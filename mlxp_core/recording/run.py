@@ -6,15 +6,26 @@ import json
 import logging
 import os
 import pickle
-from collections.abc import Callable
+import socket
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from mlxp_core.atomic_files import atomic_path
-from mlxp_core.errors import ArtifactError, ArtifactNotFoundError, SupersededError
+from mlxp_core.atomic_files import Stamp, atomic_path, stamp_at
+from mlxp_core.errors import (
+    ArtifactError,
+    ArtifactNotFoundError,
+    StoreError,
+    SupersededError,
+)
 from mlxp_core.recording import signals
 from mlxp_core.recording.metrics import Metrics, MetricsFile, MetricsFolder
 from mlxp_core.runs.layout import RunDir
+from mlxp_core.runs.process import is_alive
+from mlxp_core.runs.status import Status
 from mlxp_core.yaml_io import load_yaml_or_empty
 
 log = logging.getLogger(__name__)
@@ -23,18 +34,44 @@ _OPEN_LOGS = 64  # a program has 1,024 descriptors as a rule, 256 on macOS, and 
 _CHECKPOINTS = "pickle"  # the artifact type that checkpoints are kept under
 
 
-class Run:
-    """One run being written. Made by the callback, the launchers' jobs and start_run, not by hand."""
+_ELSEWHERE = 0  # the pid of no process
 
-    def __init__(self, layout: RunDir, attempt: int = 1, launch_dir: Path | None = None) -> None:
-        """Attempt 1 is the first; a requeued job is the next attempt of the same run, in the same folder."""
+
+class Run:
+    """One run being written. Made by the callback, the launchers' jobs and start_run, not by hand.
+
+    It can be pickled and copied, also within a checkpoint: what comes out is the handle of the same run that the
+    process has, or else one that opens the run's files again, by its folder and attempt. Any process may log to it;
+    the one that has started it ends it.
+    """
+
+    def __init__(
+        self,
+        layout: RunDir,
+        attempt: int = 1,
+        launch_dir: Path | None = None,
+        *,
+        pid: int | None = None,
+    ) -> None:
+        """Attempt 1 is the first; a requeued job is the next attempt of the same run, in the same folder.
+
+        ``pid``: of another process, whose run it is.
+        """
         self.layout = layout
         self.attempt = attempt
         self._launch_dir = launch_dir or Path.cwd()
-        self.pid = os.getpid()  # the process whose run it is; a forked child may log to it, not end it
+        # the process whose run it is; a forked child may log to it, not end it
+        self.pid = os.getpid() if pid is None else pid
         self._folder: MetricsFolder | None = None
         self._files: dict[str, MetricsFile] = {}
         self._has_warned = False
+        self._has_followed = False  # of another process, what that is told
+        self._last_look: tuple[Stamp | None, bool] = None, False
+        _handles[os.path.realpath(layout.path)] = self
+
+    def __reduce__(self) -> tuple[Callable[..., Run], tuple[str, int, str, bool]]:
+        """Pickle what finds the run again; descriptors are numbers of other files in another process."""
+        return reopen, (*self.as_arguments(), _being_saved.get() is self)
 
     def __repr__(self) -> str:
         """Name the folder."""
@@ -50,6 +87,23 @@ class Run:
         """The run's folder, an absolute path."""
         return self.layout.path
 
+    @property
+    def is_recorded(self) -> bool:
+        """True while this attempt of the run is going on, by what its folder says."""
+        try:
+            stamp = stamp_at(self.layout.info)
+        except OSError:
+            return False
+        if stamp != self._last_look[0]:
+            info = load_yaml_or_empty(self.layout.info)
+            going_on = info.get("status") == Status.RUNNING and info.get("attempt") == self.attempt
+            self._last_look = stamp, going_on
+        return self._last_look[1]
+
+    def as_arguments(self) -> tuple[str, int, str]:
+        """What ``reopen`` takes: folder, attempt, directory of the command line; plain values for another process."""
+        return os.fspath(self.layout.path.absolute()), self.attempt, os.fspath(self._launch_dir)
+
     def original_path(self, path: str | os.PathLike[str]) -> Path:
         """An absolute path for one that is relative to the directory of the command line, such as ``data/train.bin``.
 
@@ -63,8 +117,11 @@ class Run:
 
         A loop that looks at it once for each step or epoch saves a checkpoint when it is True, and returns. The run is
         then PREEMPTED, and resumed where the scheduler requeues it. From the first look on, the first of these signals
-        does not end the program. Only a run that is recorded in the main thread is told.
+        does not end the program. Only a run that is recorded in the main thread is told; its workers on the same host,
+        forked or spawned, hear of it by it.
         """
+        if self.pid == _ELSEWHERE and not self._has_followed:
+            self._follow()
         name = signals.stop_signal(self)
         if name is not None and not self._has_warned:
             self._has_warned = True
@@ -135,7 +192,7 @@ class Run:
         self._check_current()
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path, durable=True) as temporary:
-            with temporary.open("wb") as stream:
+            with temporary.open("wb") as stream, _saving(self):
                 pickle.dump(checkpoint, stream, protocol=4)
                 stream.write(b"\n" + json.dumps(position).encode())
             self._check_current()  # a large one takes its time
@@ -150,7 +207,7 @@ class Run:
         layout = self.layout if root is None else RunDir(Path(root))
         path = layout.artifact_file(_CHECKPOINTS, log_name)
         try:
-            with path.open("rb") as stream:
+            with path.open("rb") as stream, _loading(self, layout):
                 checkpoint = pickle.load(stream)  # noqa: S301  (asked for by name, by a caller who trusts the run)
                 position = stream.read()
         except FileNotFoundError:
@@ -177,12 +234,31 @@ class Run:
         return file
 
     def _metrics(self) -> MetricsFolder:
-        if self._folder is None:  # a run that has been closed, and is logged to again
+        if self._folder is None:  # a run that has been closed, and is logged to again, or that of another process
             self._check_current()
-            self._folder = MetricsFolder(self.layout)
+            folder = MetricsFolder(self.layout)
+            self._check_current()  # a later attempt may have moved the one before aside, and this one is its own
+            self._folder = folder
         return self._folder
 
+    def _follow(self) -> None:
+        self._has_followed = True
+        info = load_yaml_or_empty(self.layout.info)
+        if not (is_alive(info) and signals.follow(self, info["process_id"], self.as_arguments())):
+            log.warning(
+                "%r: stop_requested stays False in this process, which cannot see that of the run, process %s on %s: "
+                "ask there, and tell this one",
+                self,
+                info.get("process_id"),
+                info.get("hostname"),
+            )
+
     def _check_current(self) -> None:
+        if self.pid == _ELSEWHERE and not self.layout.path.is_dir():
+            raise StoreError(
+                f"{self!r} was started elsewhere, and its folder is not there on {socket.gethostname()}: log to it "
+                "where its log directory can be reached, or send back what is to be logged."
+            )
         info = load_yaml_or_empty(self.layout.info)
         latest = info.get("attempt")
         if isinstance(latest, int) and latest > self.attempt:
@@ -209,6 +285,78 @@ class Run:
         if not name or self.layout.artifacts / artifact_type not in Path(os.path.normpath(path)).parents:
             raise ArtifactError(f"artifact_name={name!r} lies outside of the run: give a name or a relative path")
         return path
+
+
+class _Loading:
+    """A checkpoint that is being loaded: who loads it, whose it is, the runs of other folders that are in it."""
+
+    def __init__(self, by: Run, layout: RunDir) -> None:
+        self.by, self.layout = by, layout
+        self.others: list[Run] = []
+
+    def handle(self, launch_dir: Path) -> Run:
+        """Give the handle of the run whose checkpoint it is, wherever its folder was when it was saved."""
+        if self.layout is self.by.layout:
+            return self.by
+        latest = load_yaml_or_empty(self.layout.info).get("attempt")
+        return _handle(self.layout, latest if isinstance(latest, int) else 1, launch_dir)
+
+
+# the handle of each run's latest attempt that this process has, by the resolved path of its folder
+_handles: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
+_being_saved: ContextVar[Run | None] = ContextVar("mlxp_being_saved", default=None)
+_being_loaded: ContextVar[_Loading | None] = ContextVar("mlxp_being_loaded", default=None)
+
+
+def reopen(path: str, attempt: int, launch_dir: str, is_of_checkpoint: bool = False) -> Run:  # noqa: FBT001, FBT002
+    """Give the handle of a run that was pickled. Checkpoints on users' disks name this function: it stays.
+
+    In a process that records a later attempt of the run it is that attempt's. ``is_of_checkpoint``: the run was in a
+    checkpoint of its own, and belongs to the run that is resumed from it, also where the folder has been moved.
+    """
+    loading, launched_in = _being_loaded.get(), Path(launch_dir)
+    if loading is not None and is_of_checkpoint:
+        run = loading.handle(launched_in)
+    else:
+        run = _handle(RunDir(Path(path)), attempt, launched_in)
+    if loading is not None and run is not loading.by:
+        loading.others.append(run)
+    return run
+
+
+def _handle(layout: RunDir, attempt: int, launch_dir: Path) -> Run:
+    known = _handles.get(os.path.realpath(layout.path))
+    # its own run is also that of a process which a later attempt has superseded: it must not write into that one's
+    if known is not None and (known.attempt >= attempt or known.pid == os.getpid()):
+        return known
+    return Run(layout, attempt, launch_dir, pid=_ELSEWHERE)
+
+
+@contextmanager
+def _saving(run: Run) -> Iterator[None]:
+    token = _being_saved.set(run)
+    try:
+        yield
+    finally:
+        _being_saved.reset(token)
+
+
+@contextmanager
+def _loading(run: Run, layout: RunDir) -> Iterator[None]:
+    """Have the run that a checkpoint holds become the one that is resumed, and say of others whose they are."""
+    loading = _Loading(run, layout)
+    token = _being_loaded.set(loading)
+    try:
+        yield
+    finally:
+        _being_loaded.reset(token)
+    for other in dict.fromkeys(loading.others):
+        log.warning(
+            "the checkpoint holds the handle of %r: what is logged to it goes there, and not to %r. To go on here, put "
+            "current_run() in its place.",
+            other,
+            run,
+        )
 
 
 def _only_type(layout: RunDir, name: str) -> str:

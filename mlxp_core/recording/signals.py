@@ -12,8 +12,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, MutableMapping
 from types import FrameType
+from typing import Any
+
+from mlxp_core.recording.shared_page import find_pages, make_page
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 # schedulers send SIGTERM to every process of a job, and script.sh passes its own on: two so close are one
@@ -24,24 +28,28 @@ _ASKS, _TOLD, _SIGNAL = range(3)
 
 
 class _Watch:
-    """The state of one run's signals. A forked child shares the page with the process that records the run."""
+    """The state of one run's signals. A worker shares the page with the process that records the run."""
 
-    def __init__(self, on_end: Callable[[str], None]) -> None:
-        self.pid = os.getpid()
+    def __init__(self, pid: int, on_end: Callable[[str], None], page: mmap.mmap) -> None:
+        self.pid = pid
         self.on_end = on_end
-        self.page = mmap.mmap(-1, _SIGNAL + 1)
-        self.page[_SIGNAL] = _last  # a process that was asked to stop stays so, whichever run it is at
+        self.page = page
 
 
-_watching: dict[object, _Watch] = {}
+_watching: MutableMapping[object, _Watch] = weakref.WeakKeyDictionary()  # a run that is dropped is not kept by this
 _last = 0  # the signal that this process was last asked to stop with; of several SIGTERM counts
 _terminated = 0.0  # when the first SIGTERM came
 _mask_before_fork = threading.local()
 
 
-def install(owner: object, on_end: Callable[[str], None]) -> None:
-    """Have ``on_end`` called, in this process, when one of the signals ends it; with the signal's name."""
-    _watching[owner] = _Watch(on_end)
+def install(owner: object, on_end: Callable[[str], None], arguments: tuple[Any, ...] = ()) -> None:
+    """Have ``on_end`` called, in this process, when one of the signals ends it; with the signal's name.
+
+    ``arguments``: by which ``follow`` and ``recorded_by`` know the run in a worker.
+    """
+    page = make_page(_SIGNAL + 1, arguments)
+    page[_SIGNAL] = _last  # a process that was asked to stop stays so, whichever run it is at
+    _watching[owner] = _Watch(os.getpid(), on_end, page)
     if threading.current_thread() is threading.main_thread():
         caught = _caught()
         for number in _SIGNALS:
@@ -49,6 +57,28 @@ def install(owner: object, on_end: Callable[[str], None]) -> None:
             # Python does not know of a handler in C, such as that of faulthandler.register
             if (handler is signal.SIG_DFL and number not in caught) or handler is _handle_in_child:
                 signal.signal(number, _handle)
+
+
+def follow(owner: object, pid: int, arguments: tuple[Any, ...]) -> bool:
+    """Have ``stop_signal`` tell, in a spawned worker, what the process that records the run is told.
+
+    False where that process is out of sight. As in a forked child, a warning to all processes no longer ends this one.
+    """
+    page = next((page for page, of in find_pages(pid, _SIGNAL + 1) if of == list(arguments)), None)
+    if page is None:
+        return False
+    _watching[owner] = _Watch(pid, lambda _: None, page)
+    if threading.current_thread() is threading.main_thread():
+        caught = _caught()
+        for number in _SIGNALS:
+            if number != signal.SIGTERM and signal.getsignal(number) is signal.SIG_DFL and number not in caught:
+                signal.signal(number, _handle_in_child)
+    return True
+
+
+def recorded_by(pid: int) -> list[list[Any]]:
+    """Give the arguments of the runs that another process records now."""
+    return [arguments for _, arguments in find_pages(pid, _SIGNAL + 1)]
 
 
 def remove(owner: object) -> None:
@@ -85,7 +115,7 @@ def observed_stop_signal(owner: object) -> str | None:
 def _handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  (the signature of a handler)
     """Nothing is logged here: the program may be in the middle of writing its log."""
     global _last, _terminated  # noqa: PLW0603  (the signals of this process)
-    watched = [watch for watch in _watching.values() if watch.pid == os.getpid()]
+    watched = [watch for watch in list(_watching.values()) if watch.pid == os.getpid()]
     if any(watch.page[_ASKS] for watch in watched):
         now = time.monotonic()
         again = bool(_terminated) and now - _terminated > _SAME
@@ -107,7 +137,7 @@ def _handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  (the
 
 def _handle_in_child(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
     """A warning to all processes of a job must not end the workers of a program that is about to leave by itself."""
-    if not any(watch.page[_ASKS] for watch in _watching.values()):
+    if not any(watch.page[_ASKS] for watch in list(_watching.values())):
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 

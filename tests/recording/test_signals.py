@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +13,9 @@ from pathlib import Path
 
 import pytest
 from support import PATIENCE, read_yaml, until
+
+from mlxp_core import start_run
+from mlxp_core.recording import run as run_module
 
 LOOP = """
 import os, signal, sys, time
@@ -167,3 +173,58 @@ for _ in range(2):
     subprocess.run([sys.executable, "-c", program], check=True)
     infos = [read_yaml(tmp_path / name / "metadata" / "info.yaml") for name in "12"]
     assert [info["status"] for info in infos] == ["PREEMPTED", "PREEMPTED"]
+
+
+SPAWNED = """
+import multiprocessing, os, signal, sys, time
+from mlxp_core import current_run, start_run
+
+def loop(is_up):
+    run = current_run()
+    run.stop_requested
+    os.kill(os.getpid(), signal.SIGUSR1)  # the scheduler's goes to each process of a job
+    is_up.set()
+    for _ in range(3000):
+        if run.stop_requested:
+            sys.exit(7)
+        time.sleep(0.01)
+
+if __name__ == "__main__":
+    for method in ("spawn", "forkserver"):
+        context = multiprocessing.get_context(method)
+        is_up = context.Event()
+        with start_run("logs") as run:
+            worker = context.Process(target=loop, args=(is_up,))
+            worker.start()
+            is_up.wait()
+            os.kill(os.getpid(), signal.SIGUSR1)
+            worker.join()
+            assert worker.exitcode == 7, worker.exitcode
+"""
+
+
+def test_a_spawned_worker_may_be_the_one_that_asks(tmp_path: Path) -> None:
+    """Bug: stop_requested is False for ever in a worker of torch.multiprocessing.spawn, and the signal kills it."""
+    (tmp_path / "main.py").write_text(SPAWNED)
+    done = subprocess.run([sys.executable, "main.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    infos = [read_yaml(tmp_path / "logs" / name / "metadata" / "info.yaml") for name in "12"]
+    assert [(info["status"], info["stop_signal"]) for info in infos] == [("PREEMPTED", "SIGUSR1")] * 2
+
+
+def test_a_process_that_cannot_be_told_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Bug: False for ever, without a word, on another host."""
+    with start_run(tmp_path) as run:
+        data = pickle.dumps(run)
+        monkeypatch.setattr(run_module, "_handles", {})
+        handle = pickle.loads(data)
+        monkeypatch.setattr(socket, "gethostname", lambda: "another")
+        assert not handle.stop_requested
+        assert not handle.stop_requested
+    (message,) = caplog.messages
+    assert (
+        f"stop_requested stays False in this process, which cannot see that of the run, process {os.getpid()}"
+        in message
+    )
