@@ -2,6 +2,7 @@
 
 MlxpError
   NoActiveRunError (RuntimeError)       current_run() outside a run
+  RunError (RuntimeError)               a run that cannot be started or ended here
   StoreError (OSError)                  a run folder cannot be made
   ConfigurationError (ValueError)       an option, a template or a header that cannot be used
   ConfigurationChangedError             a job composed something else than was submitted
@@ -29,6 +30,10 @@ class MlxpError(Exception):
 
 class NoActiveRunError(MlxpError, RuntimeError):
     """There is no current run."""
+
+
+class RunError(MlxpError, RuntimeError):
+    """A run cannot be started or ended here: in this process, or at this place of the program."""
 
 
 class StoreError(MlxpError, OSError):

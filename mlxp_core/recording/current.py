@@ -34,10 +34,11 @@ _FOR_WORKERS = "mlxp_run"  # the key in a Process object
 
 
 class _Recorded:
-    """A run that is being recorded, and who started it."""
+    """A run that is being recorded, and who started it: thread, asyncio task."""
 
     def __init__(self, run: Run) -> None:
         self.run = weakref.ref(run)
+        self.thread = threading.get_ident()
         self.in_main_thread = threading.current_thread() is threading.main_thread()
         self.task = _task()
 
@@ -49,6 +50,7 @@ class _Recorded:
 
 
 _recorded: dict[int, _Recorded] = {}  # by id of the run, in the order of their starts
+# A run is kept here unless another was started in its place: what nothing refers to then has been forgotten
 _kept: dict[int, Run] = {}
 _of_context: ContextVar[tuple[weakref.ref[Run], ...]] = ContextVar("mlxp_runs", default=())
 _failure: BaseException | None = None
@@ -79,10 +81,23 @@ def push(run: Run) -> None:
     _tell_workers()
 
 
-def pop(key: int) -> None:
-    """Make the run before it the current one again; ``key`` is the id() of the run."""
+def pop(key: int) -> bool:
+    """Make the run before it the current one again; ``key`` is the id() of the run. False: it was not recorded."""
     _kept.pop(key, None)
-    _recorded.pop(key, None)
+    return _recorded.pop(key, None) is not None
+
+
+def let_go() -> None:
+    """Keep those runs no longer that this thread or task has started by start_run and not entered by ``with``.
+
+    Called before another one is started there: a cell of a notebook was executed again, and the name that the run had
+    is about to be another's; or the program has several at once, and refers to each.
+    """
+    for key, known in list(_recorded.items()):
+        run = known.run()
+        here = known.thread == threading.get_ident() and (not known.task_is_on or _is(known.task, _task()))
+        if run is not None and here and run.may_be_dropped:
+            _kept.pop(key, None)
 
 
 def recorded_runs() -> list[Run]:
@@ -128,6 +143,10 @@ def _task() -> weakref.ref[Any] | None:
             task = asyncio.current_task()
             return None if task is None else weakref.ref(task)
     return None
+
+
+def _is(one: weakref.ref[Any] | None, other: weakref.ref[Any] | None) -> bool:
+    return one is not None and other is not None and one() is other()
 
 
 def _elsewhere() -> str:

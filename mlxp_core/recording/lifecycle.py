@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import logging
 import os
 import sys
 import weakref
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mlxp_core import nested
+from mlxp_core.errors import RunError
 from mlxp_core.recording import current, signals
 from mlxp_core.recording.environment import describe_environment
 from mlxp_core.recording.packages import installed_distributions, lock_files
@@ -38,8 +40,9 @@ def start_recording(
     facts: Mapping[str, Any] | None = None,
     code: Path | None = None,
     launch_dir: Path | None = None,
+    end: Callable[[Run, BaseException | None], None] | None = None,
 ) -> Run:
-    """Start recording in a run folder, and make it the current run.
+    """Start recording in a run folder, and make it the current run. ``end``: see Run.
 
     ``code`` is the top of the code that runs, where it is known; ``launch_dir`` the directory of the command line.
     ``config`` is None where the submission has written the configuration already. A folder that holds an attempt
@@ -59,7 +62,7 @@ def start_recording(
     _write_environment(layout, code)
     info = metadata.running_info(layout, before, attempt, this_process(), {**_program(), **(facts or {})})
     info = metadata.with_requirements(info, installed_distributions().requirements(list(sys.modules)))
-    run = Run(layout, attempt, launch_dir or Path.cwd())
+    run = Run(layout, attempt, launch_dir or Path.cwd(), end=end)
     run.open()  # before the folder says that the attempt is there, and another one can move it aside
     if written is None:  # its readers have had the digest of the submission; while it runs, they read info.yaml
         write_yaml(layout.info, info)
@@ -113,24 +116,35 @@ def finish(
     stop_signal: str | None = None,
     value: Any = None,
 ) -> None:
-    """Write the outcome of a run, and what it returned; it is no longer the current one."""
+    """Write the outcome of a run, and what it returned; it is no longer the current one. Once it has one, it stays."""
     current.pop(id(run))
-    if os.getpid() != run.pid:
-        return  # a child that comes to an end of its own; the run is its parent's
+    if os.getpid() != run.pid or run.has_ended:
+        return  # a child that comes to an end of its own, and the run is its parent's; a cell that is executed again
     try:
         run.close()
-        before = load_yaml_or_empty(run.layout.info)
-        attempt = before.get("attempt")
-        if attempt == run.attempt:
-            if status is Status.COMPLETE:
-                _save_return_value(run.layout, value)
-            info = metadata.with_requirements(before, installed_distributions().requirements(list(sys.modules)))
-            digest.write_info(run.layout, metadata.ended_info(info, status, error, stop_signal), ended=True)
-        else:
-            # a node believed dead lets two attempts run at once; the later one owns the folder
-            log.warning("%r: attempt %s has taken over, this one (%s) records nothing more", run, attempt, run.attempt)
+        if status is Status.COMPLETE and load_yaml_or_empty(run.layout.info).get("attempt") == run.attempt:
+            _save_return_value(run.layout, value)
+        _write_outcome(run.layout, run.attempt, status, error, stop_signal)
+        run.has_ended = True
     finally:
         signals.remove(run)
+
+
+def _write_outcome(
+    layout: RunDir, attempt: int, status: Status, error: Mapping[str, Any] | None, stop_signal: str | None = None
+) -> None:
+    before = load_yaml_or_empty(layout.info)
+    latest = before.get("attempt")
+    if latest == attempt:
+        info = metadata.with_requirements(before, installed_distributions().requirements(list(sys.modules)))
+        digest.write_info(layout, metadata.ended_info(info, status, error, stop_signal), ended=True)
+    elif not before:
+        log.warning("%s is gone, and with it what the run has recorded: %s", layout.path, status)
+    else:
+        # a node believed dead lets two attempts run at once; the later one owns the folder
+        log.warning(
+            "run %s: attempt %s has taken over, this one (%s) records nothing more", layout.path, latest, attempt
+        )
 
 
 def _save_return_value(layout: RunDir, value: Any) -> None:
@@ -148,21 +162,77 @@ def close_for_dead_child(layout: RunDir, error: BaseException) -> None:
         digest.write_info(layout, metadata.ended_info(info, *metadata.outcome(error)), ended=True)
 
 
-@contextmanager
-def start_run(log_dir: str | os.PathLike[str], config: Mapping[str, Any] | None = None) -> Iterator[Run]:
-    """Record a run outside of Hydra: a notebook, a plain script.
+def start_run(log_dir: str | os.PathLike[str], config: Mapping[str, Any] | None = None) -> Run:
+    """Record a run outside of Hydra: a plain script, a notebook.
 
-    ``config`` is any mapping of plain values. The run is COMPLETE when the block ends, FAILED when it raises.
+    ``config`` is any mapping of plain values. Either ``with start_run(...) as run:``, which is COMPLETE when the block
+    ends and FAILED when it raises; or ``run = start_run(...)``, in one cell of a notebook, and ``run.finish()`` in
+    another. One that the program forgets to finish is CANCELLED when the program ends, or when another was started
+    and nothing refers to this one any more; a program that dies of an exception is FAILED by that.
     """
+    if _imports_main_again():
+        raise RunError(
+            "start_run was called while a worker process imports the program: each worker would record a run of its "
+            'own. Put the call below `if __name__ == "__main__":`, or into a function that is called from there.'
+        )
     with RunAllocator(log_dir) as allocator:
         layout = allocator.allocate()
-    run = start_recording(layout, config=config or {})
+    current.let_go()
+    run = start_recording(layout, config=config or {}, end=end_recording)
+    weakref.finalize(run, _end_dropped, id(run), layout, run.attempt, run.pid).atexit = False
+    _watch_exit(run.pid)
+    return run
+
+
+def _imports_main_again() -> bool:
+    """Tell whether this is a worker that multiprocessing has spawned, and that is not at its own work yet."""
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and getattr(process.current_process(), "_inheriting", False)
+
+
+@functools.cache
+def _watch_exit(_: int) -> None:
+    """Have the end of this process noticed, once for each; forked workers of multiprocessing pass atexit by."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        from multiprocessing.util import Finalize  # noqa: PLC0415
+
+        Finalize(None, _end_unfinished, exitpriority=0)
+    else:
+        atexit.register(_end_unfinished)
+
+
+def _end_unfinished() -> None:
+    """End the runs of start_run that are still on when the program ends: nobody has said that they are complete."""
+    # a program goes on after an exception where it is interactive; a worker, before Python 3.13, ends while one passes
+    error = sys.exc_info()[1] or (None if hasattr(sys, "ps1") else getattr(sys, "last_value", None))
+    error = None if isinstance(error, SystemExit) else error
+    for run in current.recorded_runs():
+        if run.pid != os.getpid() or not run.is_finishable:
+            continue
+        try:
+            if error is not None or signals.observed_stop_signal(run) is not None:
+                end_recording(run, error)
+            else:
+                finish(run, Status.CANCELLED, _not_finished("the program, or the notebook's kernel, ended"))
+        except OSError as problem:
+            log.warning("%r: how it ended cannot be written: %s", run, problem)
+
+
+def _end_dropped(key: int, layout: RunDir, attempt: int, pid: int) -> None:
+    """End a run of which nothing is left but its folder, since another was started under its name."""
+    if not current.pop(key) or os.getpid() != pid:
+        return
+    log.warning("run %s was not finished: nothing refers to it any more, so it is CANCELLED", layout.path)
     try:
-        yield run
-    except BaseException as error:
-        end_recording(run, error)
-        raise
-    end_recording(run, None)
+        _write_outcome(layout, attempt, Status.CANCELLED, _not_finished("another run was started in its place"))
+    except OSError as problem:
+        log.warning("run %s: how it ended cannot be written: %s", layout.path, problem)
+
+
+def _not_finished(what: str) -> dict[str, Any]:
+    message = f"{what} before run.finish() was called, so that nothing says the work was complete"
+    return {"type": "NotFinished", "message": message, "traceback": None}
 
 
 def _counted_by_script() -> int:

@@ -12,12 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from mlxp_core.atomic_files import Stamp, atomic_path, stamp_at
 from mlxp_core.errors import (
     ArtifactError,
     ArtifactNotFoundError,
+    MetricsError,
+    RunError,
     StoreError,
     SupersededError,
 )
@@ -26,7 +29,7 @@ from mlxp_core.recording.metrics import Metrics, MetricsFile, MetricsFolder
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.runs.process import is_alive
 from mlxp_core.runs.status import Status
-from mlxp_core.yaml_io import load_yaml_or_empty
+from mlxp_core.yaml_io import load_yaml, load_yaml_or_empty
 
 log = logging.getLogger(__name__)
 
@@ -51,23 +54,38 @@ class Run:
         attempt: int = 1,
         launch_dir: Path | None = None,
         *,
+        end: Callable[[Run, BaseException | None], None] | None = None,
         pid: int | None = None,
     ) -> None:
         """Attempt 1 is the first; a requeued job is the next attempt of the same run, in the same folder.
 
-        ``pid``: of another process, whose run it is.
+        ``end`` is what ``finish`` calls, where the user ends the run. ``pid``: of another process, whose run it is.
         """
         self.layout = layout
         self.attempt = attempt
         self._launch_dir = launch_dir or Path.cwd()
         # the process whose run it is; a forked child may log to it, not end it
         self.pid = os.getpid() if pid is None else pid
+        self._end = end
+        self.has_ended = False  # its outcome is written
+        self._is_entered = False
         self._folder: MetricsFolder | None = None
         self._files: dict[str, MetricsFile] = {}
         self._has_warned = False
         self._has_followed = False  # of another process, what that is told
         self._last_look: tuple[Stamp | None, bool] = None, False
         _handles[os.path.realpath(layout.path)] = self
+
+    def __enter__(self) -> Run:
+        """Allow ``with start_run(...) as run``. Raises RunError for a run that is not the caller's to end."""
+        self._check_owned()
+        self._is_entered = True
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        """End the run: COMPLETE, or by the exception; a forked child that leaves the block ends nothing."""
+        if self._end is not None:
+            self._end(self, error)
 
     def __reduce__(self) -> tuple[Callable[..., Run], tuple[str, int, str, bool]]:
         """Pickle what finds the run again; descriptors are numbers of other files in another process."""
@@ -86,6 +104,43 @@ class Run:
     def dir(self) -> Path:
         """The run's folder, an absolute path."""
         return self.layout.path
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The run's configuration as plain values, as ``metadata/config.yaml`` has them."""
+        return load_yaml(self.layout.config)
+
+    def metrics(self, log_name: str) -> dict[str, list[Any]]:
+        """Read back what has been logged: a list for each key, with a value for each line of ``log_name``.
+
+        None where a line lacks the key. Raises MetricsError, with the logs that there are, for a name that none has.
+        """
+        from mlxp_core.recording.metric_columns import load_columns  # noqa: PLC0415  (few programs ask)
+
+        try:
+            return load_columns(self.layout.metric_file(log_name))
+        except FileNotFoundError:
+            logs = ", ".join(sorted(path.stem for path in self.layout.metrics.glob("[!.]*.json")))
+            raise MetricsError(f"{self!r} has no log {log_name!r}; it has {logs or 'none'}") from None
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """End a run that ``start_run`` has started without ``with``: COMPLETE, or FAILED by the exception ``error``.
+
+        A run that has ended stays as it is. Raises RunError for a run that is not the caller's to end: that of another
+        process, and that of a Hydra job.
+        """
+        self._check_owned()
+        self.__exit__(None, error, None)
+
+    @property
+    def is_finishable(self) -> bool:
+        """True for a run of ``start_run`` that has not ended."""
+        return self._end is not None and not self.has_ended
+
+    @property
+    def may_be_dropped(self) -> bool:
+        """True where the user's name for it is all that keeps it: to be finished, and not in a ``with`` block."""
+        return self.is_finishable and not self._is_entered
 
     @property
     def is_recorded(self) -> bool:
@@ -251,6 +306,18 @@ class Run:
                 self,
                 info.get("process_id"),
                 info.get("hostname"),
+            )
+
+    def _check_owned(self) -> None:
+        if os.getpid() != self.pid:
+            raise RunError(
+                f"{self!r} belongs to the process that has started it, and ends there: this is another one (a child, "
+                "or one that has loaded it), which may log to it and cannot end it."
+            )
+        if self._end is None:
+            raise RunError(
+                f"{self!r} was not started by start_run: it ends with its job, COMPLETE when the task function returns "
+                "and FAILED when it raises. Leave out `with` and finish()."
             )
 
     def _check_current(self) -> None:

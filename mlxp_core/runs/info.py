@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -67,8 +68,15 @@ def outcome(error: BaseException | None, *, stopping: bool = False) -> tuple[Sta
         return Status.PREEMPTED, None
     if error is None or (isinstance(error, SystemExit) and not error.code):
         return Status.COMPLETE, None
-    status = Status.CANCELLED if isinstance(error, KeyboardInterrupt) else Status.FAILED
+    status = Status.CANCELLED if isinstance(error, _cancelling()) else Status.FAILED
     return status, describe_error(error)
+
+
+def _cancelling() -> tuple[type[BaseException], ...]:
+    """What ends work from outside: Ctrl-C, a generator that nobody asks for more, a task that asyncio cancels."""
+    asyncio = sys.modules.get("asyncio")
+    cancelled = getattr(asyncio, "CancelledError", None)
+    return (KeyboardInterrupt, GeneratorExit, *([cancelled] if cancelled else []))
 
 
 def outcome_of_signal(name: str) -> tuple[Status, dict[str, Any]]:

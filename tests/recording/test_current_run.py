@@ -42,7 +42,7 @@ def test_runs_in_a_thread_pool_log_each_to_their_own(tmp_path: Path) -> None:
         with start_run(tmp_path, {"seed": seed}) as run:
             for _ in range(3):
                 together.wait()
-                current_run().log_metrics({"seed": seed}, log_name="train")
+                current_run().log_metrics({"seed": run.config["seed"]}, log_name="train")
             together.wait()
             assert current_run() is run
         return run.id
@@ -131,6 +131,22 @@ def test_a_thread_that_a_task_has_started_has_a_run_where_there_is_only_one(tmp_
 
     assert asyncio.run(main(1)) == [True]
     assert asyncio.run(main(2)) == ["refused"] * 2
+
+
+def test_a_run_that_a_task_has_left_on_is_the_process_s(tmp_path: Path) -> None:
+    """Bug: each cell of a notebook is a task, with a context of its own: the next one finds no run."""
+
+    async def cell() -> Run:
+        return start_run(tmp_path)
+
+    run = asyncio.run(cell())
+    assert (current_run(), in_thread(current_run)) == (run, run)
+
+    async def next_cell() -> Run:
+        return current_run()
+
+    assert asyncio.run(next_cell()) is run
+    run.finish()
 
 
 WORKERS = """
@@ -259,3 +275,21 @@ if __name__ == "__main__":
     (tmp_path / "main.py").write_text(program)
     subprocess.run([sys.executable, "main.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert set(values(tmp_path / "logs" / "1", "number")) == {0, 1, 2, 3}
+
+
+def test_start_run_is_refused_while_a_worker_imports_the_program(tmp_path: Path) -> None:
+    """Bug: a run for each worker, of a program without `if __name__ == "__main__":`."""
+    program = """
+import multiprocessing
+from mlxp_core import start_run
+
+with start_run("logs"):
+    if __name__ == "__main__":
+        process = multiprocessing.get_context("spawn").Process(target=print)
+        process.start()
+        process.join()
+"""
+    (tmp_path / "main.py").write_text(program)
+    done = subprocess.run([sys.executable, "main.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "RunError: start_run was called while a worker process imports the program" in done.stderr
+    assert [name for name in os.listdir(tmp_path / "logs") if name.isdigit()] == ["1"]

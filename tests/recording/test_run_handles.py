@@ -14,11 +14,11 @@ from typing import Any
 
 import cloudpickle
 import pytest
-from metric_lines import steps
+from metric_lines import lines, steps
 from support import read_yaml
 
-from mlxp_core import start_run
-from mlxp_core.errors import StoreError, SupersededError
+from mlxp_core import current_run, start_run
+from mlxp_core.errors import RunError, StoreError, SupersededError
 from mlxp_core.recording import run as run_module
 from mlxp_core.recording.lifecycle import finish, start_recording
 from mlxp_core.recording.run import Run
@@ -83,7 +83,11 @@ with open("run.pkl", "rb") as file:
 for name in ("train", "test", "of the worker"):
     run.log_metrics({"step": 1}, log_name=name)
 run.log_artifacts([1], "list", "json")
-print(run.attempt, run.id, run.original_path("data"))
+print(run.config, run.metrics("train"), run.attempt, run.id, run.original_path("data"))
+try:
+    run.finish()
+except RuntimeError as error:
+    print(type(error).__name__)
 """
     with start_run(tmp_path / "logs", {"lr": 0.5}) as run:
         for name in ("train", "test"):
@@ -92,7 +96,8 @@ print(run.attempt, run.id, run.original_path("data"))
         done = subprocess.run([sys.executable, "-c", worker], cwd=tmp_path, capture_output=True, text=True, check=True)
         assert read_yaml(run.layout.info)["status"] == "RUNNING"
         run.log_metrics({"step": 2}, log_name="train")
-    assert done.stdout == f"1 1 {Path.cwd() / 'data'}\n"
+    expected = f"{{'lr': 0.5}} {{'step': [0, 1]}} 1 1 {Path.cwd() / 'data'}\nRunError\n"
+    assert done.stdout == expected
     assert [steps(run.layout, name) for name in ("train", "test", "of the worker")] == [[0, 1, 2], [0, 1], [1]]
     assert {path.read_text() for path in tmp_path.glob("own-*.csv")} == {""}
     assert read_yaml(run.layout.info)["status"] == "COMPLETE"
@@ -232,3 +237,20 @@ def test_an_open_file_of_metrics_is_no_part_of_a_pickle(run: Run) -> None:
     for copied in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match="pickle the run"):
             copied(run._files["train"])
+
+
+def test_a_forked_child_cannot_finish_the_run(tmp_path: Path) -> None:
+    """Bug: COMPLETE by a worker, while its parent trains."""
+    with start_run(tmp_path) as run:
+        child = os.fork()
+        if child == 0:
+            try:
+                current_run().finish()
+            except RunError:
+                os._exit(3)
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+        assert read_yaml(run.layout.info)["status"] == "RUNNING"
+        run.log_metrics({"a": 1}, log_name="train")
+    assert lines(run) == [{"a": 1}]

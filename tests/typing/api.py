@@ -92,6 +92,11 @@ def outside_of_hydra(config: Mapping[str, Any]) -> None:
         assert_type(run, Run)
     with start_run(Path("logs")) as run:
         run.log_metrics({"loss": 1.0}, "train")
+    run = start_run("logs", config)
+    assert_type(run.config, dict[str, Any])
+    assert_type(run.metrics("train"), dict[str, list[Any]])
+    run.finish()
+    run.finish(ValueError("it diverged"))
 
 
 def wrong_logging(run: Run) -> None:
@@ -106,6 +111,9 @@ def wrong_logging(run: Run) -> None:
     run.id = 3  # type: ignore[misc]
     run.dir = Path()  # type: ignore[misc]
     run.stop_requested = True  # type: ignore[misc]
+    run.config = {}  # type: ignore[misc]
+    run.finish("FAILED")  # type: ignore[arg-type]
+    run.metrics()  # type: ignore[call-arg]
     run.stop_requested()  # type: ignore[operator]
     run.dir + "/metrics"  # type: ignore[operator]
     register_artifact_type("model", load_model, save_model)  # type: ignore[arg-type]
