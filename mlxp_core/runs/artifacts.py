@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from mlxp_core.atomic_files import NOT_THERE, Stamp, atomic_path, stamp_at
 from mlxp_core.errors import ArtifactError
+from mlxp_core.runs import strict_json
 from mlxp_core.runs.layout import RunDir
 
 _HOME = os.fspath(RunDir(Path()).artifacts)
@@ -43,11 +44,11 @@ def _load_pickle(path: str) -> Any:
 
 
 def _save_json(artifact: Any, path: str) -> None:
-    Path(path).write_text(json.dumps(artifact, indent=1), encoding="utf-8")
+    Path(path).write_text(strict_json.strict(json.dumps(artifact, indent=1)), encoding="utf-8")
 
 
 def _load_json(path: str) -> Any:
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    return strict_json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def _save_text(artifact: Any, path: str) -> None:

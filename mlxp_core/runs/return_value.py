@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlxp_core.atomic_files import write_atomic
+from mlxp_core.runs import strict_json
 from mlxp_core.runs.layout import RunDir
 
 _LARGEST = 1 << 20  # bytes; a log directory is no place for data, which artifacts are
@@ -26,7 +27,7 @@ def save_return_value(run: RunDir, value: Any) -> None:
         return
     try:
         kept = {"value": _plain(value)}
-        text = json.dumps(kept)
+        text = strict_json.strict(json.dumps(kept))
         if len(text) > _LARGEST:
             raise ReturnValueNotStoredError(f"{len(text):,} bytes of JSON, more than {_LARGEST:,}")
     except (TypeError, ValueError, RecursionError) as error:
@@ -37,7 +38,7 @@ def save_return_value(run: RunDir, value: Any) -> None:
 def load_return_value(run: RunDir) -> Any:
     """What a COMPLETE run returned. Raises ReturnValueNotStoredError where that is no plain value."""
     try:
-        found = json.loads(run.return_value.read_bytes())
+        found = strict_json.loads(run.return_value.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,3 +71,28 @@ def test_an_own_type_of_artifact_is_saved_and_loaded_by_its_functions(run: Run) 
     run.register_artifact_type("shout", save, lambda path: Path(path).read_text() + "!")
     run.log_artifacts("hey", "x", "shout")
     assert run.load_artifacts("x") == "HEY!"
+
+
+def strictly(text: str) -> Any:
+    """JSON as the standard has it."""
+
+    def refuse(word: str) -> None:
+        raise ValueError(f"{word} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_json_is_strict_and_what_is_not_finite_survives(run: Run) -> None:
+    """Bug: a bare NaN, which jq, browsers and most languages refuse; or a text that comes back as a number."""
+    tricky = ['"NaN"', "NaN", 'x"NaN', "\\", '\\"NaN\\"', "Infinity", "-Infinity", "NaN: 1", 'NaN":', ", NaN,"]
+    report = {"loss": [float("nan"), math.inf, -math.inf, 1e400, 0.1], "NaN": {"Infinity": "NaN"}, "texts": tricky}
+    path = run.log_artifacts(report, "report", "json")
+    strict = strictly(path.read_text())
+    assert strict["loss"] == ["NaN", "Infinity", "-Infinity", "Infinity", 0.1]
+    assert (strict["texts"], strict["NaN"]) == (tricky, {"Infinity": "NaN"})
+    loaded = run.load_artifacts("report")
+    assert math.isnan(loaded["loss"][0])
+    assert loaded["loss"][1:] == [math.inf, -math.inf, math.inf, 0.1]
+    assert (loaded["texts"], loaded["NaN"]) == (tricky, {"Infinity": "NaN"})
+    path.write_text('{"loss": NaN, "of an earlier version": [-Infinity]}')
+    assert str(run.load_artifacts("report")) == "{'loss': nan, 'of an earlier version': [-inf]}"

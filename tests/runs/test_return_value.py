@@ -37,6 +37,13 @@ def test_a_plain_value_is_kept(run: RunDir, value: Any, kept: Any) -> None:
     assert (found, type(found)) == (kept, type(kept))
 
 
+def test_a_value_that_is_not_finite_is_strict_json(run: RunDir) -> None:
+    """Bug: a bare NaN, for which jq refuses the file."""
+    save_return_value(run, [float("inf"), "NaN", -1e400])
+    assert load_return_value(run) == [float("inf"), "NaN", float("-inf")]
+    assert run.return_value.read_text() == '{"value": ["Infinity", "\\u004eaN", "-Infinity"]}'
+
+
 @pytest.mark.parametrize(
     ("value", "why"),
     [
