@@ -14,6 +14,7 @@ MlxpError
     SubmissionUnclearError              no clear answer: the job may or may not be there
   JobFailedError (RuntimeError)         a job that was waited for did not complete
   ArtifactError (ValueError)            an artifact or checkpoint that cannot be saved or loaded
+    ArtifactTypeError (TypeError)       … for what it is, such as a lock in a pickle
     ArtifactNotFoundError (FileNotFoundError)  … that is not there
   SupersededError (RuntimeError)        a later attempt of the run has taken over
   MetricsError (ValueError)             metrics that cannot be written
@@ -78,6 +79,10 @@ class JobFailedError(MlxpError, RuntimeError):
 
 class ArtifactError(MlxpError, ValueError):
     """An artifact or checkpoint that cannot be saved or loaded."""
+
+
+class ArtifactTypeError(ArtifactError, TypeError):
+    """An object that its type of artifact cannot hold."""
 
 
 class ArtifactNotFoundError(ArtifactError, FileNotFoundError):

@@ -200,7 +200,8 @@ class Run:
 
         Types: pickle, json, text, numpy (an array, or a dict of arrays), torch, image (a matplotlib figure), and
         those added with ``register_artifact_type``. An artifact of the same type and name is replaced.
-        Raises SupersededError where a later attempt of the run has taken over.
+        Raises SupersededError where a later attempt of the run has taken over, ArtifactTypeError for an object that
+        the type cannot hold, and what the saver raises.
         """
         from mlxp_core.runs import artifacts  # noqa: PLC0415  (every run imports this module, few have artifacts)
 
@@ -211,12 +212,16 @@ class Run:
         return path
 
     def load_artifacts(
-        self, artifact_name: str, artifact_type: str | None = None, root: str | os.PathLike[str] | None = None
+        self,
+        artifact_name: str,
+        artifact_type: str | None = None,
+        root: str | os.PathLike[str] | None = None,
+        **options: Any,
     ) -> Any:
         """Load an artifact of this run, or of the run whose folder is ``root``.
 
         The type may be left out where only one type has that name. Loading a pickle runs what its writer put there.
-        Raises ArtifactNotFoundError with what there is.
+        ``options``: keywords of the type, see ``Artifact.load``. Raises ArtifactNotFoundError with what there is.
         """
         from mlxp_core.runs import artifacts  # noqa: PLC0415
 
@@ -227,7 +232,7 @@ class Run:
         path = layout.artifact_file(artifact_type, artifact_name)
         if not path.exists():
             raise ArtifactNotFoundError(f"there is no artifact {path}; {_listed(layout)}")
-        return kind.load(str(path))
+        return kind.load(str(path), **options)
 
     def register_artifact_type(self, name: str, save: Callable[[Any, str], None], load: Callable[[str], Any]) -> None:
         """Add a type of artifact for this process: ``save(object, path)`` makes the file, ``load(path)`` reads it."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlxp_core.atomic_files import NOT_THERE, Stamp, atomic_path, stamp_at
-from mlxp_core.errors import ArtifactError
+from mlxp_core.errors import ArtifactError, ArtifactTypeError
 from mlxp_core.runs import strict_json
 from mlxp_core.runs.layout import RunDir
 
@@ -22,7 +23,7 @@ _HOME = os.fspath(RunDir(Path()).artifacts)
 _MOST_FILES = 10_000  # of one run; a dataset put there by mistake must not become columns without end
 
 Save = Callable[[Any, str], None]  # the object, and the path of a file to make
-Load = Callable[[str], Any]
+Load = Callable[..., Any]  # the path, and keywords of the caller's
 
 
 class ArtifactType(NamedTuple):
@@ -63,17 +64,57 @@ def _save_numpy(artifact: Any, path: str) -> None:
     import numpy as np  # noqa: PLC0415
 
     with open(path, "wb") as file:  # noqa: PTH123  (a file object: numpy adds no suffix to its name)
-        if isinstance(artifact, dict):
-            np.savez(file, **artifact)
-        else:
-            np.save(file, artifact, allow_pickle=False)
+        if not isinstance(artifact, dict):
+            np.save(file, _plain_array(artifact, path), allow_pickle=False)
+            return
+        # np.savez takes the names as keywords, of which "file" and "allow_pickle" are its own
+        with zipfile.ZipFile(file, "w") as archive:
+            for key, array in artifact.items():
+                if not isinstance(key, str):
+                    raise ArtifactTypeError(f"{path}: arrays have names, and {key!r} is no text: use {str(key)!r}")
+                plain = _plain_array(array, f"{path}, {key!r}")
+                with archive.open(key + ".npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, plain, allow_pickle=False)
 
 
-def _load_numpy(path: str) -> Any:
+def _plain_array(values: Any, what: str) -> Any:
+    """Make an array that comes back as it was, of numbers, text or times. Raises ArtifactTypeError for any other."""
     import numpy as np  # noqa: PLC0415
 
-    loaded = np.load(path, allow_pickle=False)
-    return dict(loaded) if hasattr(loaded, "files") else loaded
+    if isinstance(values, np.ma.MaskedArray):
+        raise ArtifactTypeError(
+            f"{what}: numpy's files have no mask: save x.filled(…), or a dict of x.data and np.ma.getmaskarray(x)"
+        )
+    array = np.asanyarray(values)
+    descriptor = None if array.dtype.hasobject or array.dtype.kind == "T" else np.lib.format.dtype_to_descr(array.dtype)
+    if descriptor is None or np.lib.format.descr_to_dtype(descriptor) != array.dtype:
+        raise ArtifactTypeError(
+            f"{what}: numpy's files hold numbers, text and times; this {_kind(values)} is an array of {array.dtype}; "
+            "save it as the type pickle, or x.astype(float) or x.astype(str)"
+        )
+    return array
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+
+
+def _load_numpy(path: str, **options: Any) -> Any:
+    import numpy as np  # noqa: PLC0415
+
+    try:
+        loaded = np.load(path, **{"allow_pickle": False, **options})
+        if not hasattr(loaded, "files"):
+            return loaded
+        with loaded:  # by the names in the archive: "a" and "a.npy" are two arrays
+            return {name.removesuffix(".npy"): loaded[name] for name in loaded.zip.namelist()}
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise ArtifactError(
+            f"{path} holds Python objects, and loading them can run code: if you trust its writer, give the load "
+            "allow_pickle=True"
+        ) from error
 
 
 def _save_torch(artifact: Any, path: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlxp_core.errors import ArtifactError, ArtifactNotFoundError
+from mlxp_core.errors import ArtifactError, ArtifactNotFoundError, ArtifactTypeError
 from mlxp_core.recording.run import Run
 
 
@@ -71,6 +71,75 @@ def test_an_own_type_of_artifact_is_saved_and_loaded_by_its_functions(run: Run) 
     run.register_artifact_type("shout", save, lambda path: Path(path).read_text() + "!")
     run.log_artifacts("hey", "x", "shout")
     assert run.load_artifacts("x") == "HEY!"
+
+
+NAMES = ["file", "allow_pickle", "args", "kwds", "self", "", "a b", "a/b", "a", "a.npy", "ü", "x" * 300]
+
+
+def test_arrays_have_any_names(run: Run) -> None:
+    """Bug: TypeError: savez() got multiple values for argument 'file'; or of "a" and "a.npy" the wrong one."""
+    arrays = {name: np.array(number) for number, name in enumerate(NAMES)}
+    path = run.log_artifacts(arrays, "weights", "numpy")
+    assert {name: int(value) for name, value in run.load_artifacts("weights").items()} == {
+        name: number for number, name in enumerate(NAMES)
+    }
+    with np.load(path) as loaded:  # by numpy itself
+        assert (int(loaded["file"]), int(loaded["allow_pickle"])) == (0, 1)
+    assert run.load_artifacts("weights", allow_pickle=True)["file"] == 0
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array(["a", "ü"]),
+        np.array([b"a"]),
+        np.array(["2024-01-01"], "datetime64[ns]"),
+        np.array([(1, 2.0)], [("a", "<i4"), ("b", ">f8")]),
+        np.array([1 + 2j, np.nan]),
+        np.zeros((0, 3), "f2"),
+        np.array(True),
+        np.asfortranarray(np.arange(6).reshape(2, 3)),
+    ],
+)
+def test_arrays_of_numbers_text_and_times_come_back_with_their_type(run: Run, array: Any) -> None:
+    """Bug: what is refused below takes these along."""
+    run.log_artifacts(array, "x", "numpy")
+    run.log_artifacts({"x": array}, "by name", "numpy")
+    for loaded in (run.load_artifacts("x"), run.load_artifacts("by name")["x"]):
+        np.testing.assert_array_equal(loaded, array)
+        assert (loaded.dtype, loaded.shape) == (array.dtype, array.shape)
+
+
+@pytest.mark.parametrize(
+    ("array", "why"),
+    [
+        (np.array([{1: 2}, None], dtype=object), "an array of object"),
+        (np.array([(1, None)], [("a", "i4"), ("b", "O")]), "an array of "),
+        ([None, 1], "this list is an array of object"),
+        ({"nested": {"w": np.ones(2)}}, "'nested': .* this dict is an array of object"),
+        (np.ma.masked_greater([1, 9], 5), "no mask"),
+        ({3: np.ones(2)}, "3 is no text: use '3'"),
+    ],
+)
+def test_what_a_numpy_file_cannot_hold_is_refused_when_it_is_saved(run: Run, array: Any, why: str) -> None:
+    """Bug: saved, and then: Object arrays cannot be loaded; a masked value that comes back as a number."""
+    with pytest.raises(ArtifactTypeError, match=why):
+        run.log_artifacts(array, "x", "numpy")
+    with pytest.raises(ArtifactTypeError, match=why):
+        run.log_artifacts(array if isinstance(array, dict) else {"a": array}, "x", "numpy")
+    assert os.listdir(run.dir / "artifacts" / "numpy") == []
+
+
+def test_object_arrays_of_others_are_loaded_when_the_caller_says_so(run: Run) -> None:
+    """Bug: ValueError, of a file that an earlier version has written without a word; or a pickle run unasked."""
+    run.log_artifacts(1, "x", "numpy")
+    objects = np.array([{1: 2}], dtype=object)
+    for save in (lambda file: np.save(file, objects), lambda file: np.savez(file, a=objects)):
+        with run.layout.artifact_file("numpy", "x").open("wb") as file:
+            save(file)
+        with pytest.raises(ArtifactError, match=r"numpy/x holds Python objects, .*: if you trust its writer"):
+            run.load_artifacts("x")
+    assert run.load_artifacts("x", allow_pickle=True)["a"][0] == {1: 2}
 
 
 def strictly(text: str) -> Any:

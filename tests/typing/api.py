@@ -84,6 +84,7 @@ def train(epochs: int) -> None:
     assert_type(run.log_artifacts(model, artifact_name="final", artifact_type="model"), Path)
     assert_type(run.load_artifacts("weights"), Any)
     assert_type(run.load_artifacts("weights", artifact_type="json", root=run.dir), Any)
+    assert_type(run.load_artifacts("weights", mmap_mode="r"), Any)
     assert_type(run.load_checkpoint("best", root="logs/3"), Any)
 
 

@@ -17,8 +17,10 @@ class Artifact:
     name: str
     path: str
 
-    def load(self) -> Any:
+    def load(self, **options: Any) -> Any:
         """Load the artifact as its type is loaded. A pickle can run its writer's code: trust the run first.
+
+        ``options`` are keywords of its type: ``mmap_mode`` for numpy, what your own ``load`` takes.
 
         The log directory never says how a type of your own is loaded: register it first, with
         ``mlxp_core.artifacts.register_artifact_type``. Raises ArtifactError, and ArtifactNotFoundError (a
@@ -26,7 +28,7 @@ class Artifact:
         """
         artifact_kind = artifact_type(self.type)
         try:
-            return artifact_kind.load(self.path)
+            return artifact_kind.load(self.path, **options)
         except FileNotFoundError as error:
             raise ArtifactNotFoundError(f"there is no artifact {self.path} any more") from error
         except ImportError as error:
