@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import pickle
 import socket
 import weakref
 from collections.abc import Callable, Iterator
@@ -244,8 +243,12 @@ class Run:
         """Save a checkpoint, and where the metrics stand now; the earlier one is replaced when this one is whole.
 
         A later attempt of the run that loads it continues its metrics from that place.
-        Raises SupersededError where a later attempt has taken over already.
+        Functions and classes of ``__main__``, and those that no module holds, are saved with it; the rest of what a
+        checkpoint needs to be loaded are the modules that it names.
+        Raises SupersededError where a later attempt has taken over already, ArtifactTypeError for what no pickle holds.
         """
+        from mlxp_core.runs import pickles  # noqa: PLC0415  (every run imports this module)
+
         path = self._artifact_file(_CHECKPOINTS, log_name)
         # pickle stops reading at its own end, so what follows can be added without a second file to keep in step
         position = {"attempt": self.attempt, "metrics": self._metrics().sizes()}
@@ -253,22 +256,28 @@ class Run:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path, durable=True) as temporary:
             with temporary.open("wb") as stream, _saving(self):
-                pickle.dump(checkpoint, stream, protocol=4)
+                pickles.dump(checkpoint, stream, path)
                 stream.write(b"\n" + json.dumps(position).encode())
             self._check_current()  # a large one takes its time
         return path
 
-    def load_checkpoint(self, log_name: str = "checkpoint", root: str | os.PathLike[str] | None = None) -> Any:
+    def load_checkpoint(
+        self, log_name: str = "checkpoint", root: str | os.PathLike[str] | None = None, *, map_location: Any = None
+    ) -> Any:
         """Load a checkpoint of this run, or of the run whose folder is ``root``.
 
         In a later attempt of a run, its metrics continue from where they stood when the checkpoint was made: each
-        step is there once. Raises ArtifactNotFoundError (a FileNotFoundError) where there is none yet.
+        step is there once. It runs what its writer put there. ``map_location`` is where torch's tensors go, as for
+        torch.load; else where they were, or to the CPU where that device is not there.
+        Raises ArtifactNotFoundError (a FileNotFoundError) where there is none yet.
         """
+        from mlxp_core.runs import pickles  # noqa: PLC0415
+
         layout = self.layout if root is None else RunDir(Path(root))
         path = layout.artifact_file(_CHECKPOINTS, log_name)
         try:
             with path.open("rb") as stream, _loading(self, layout):
-                checkpoint = pickle.load(stream)  # noqa: S301  (asked for by name, by a caller who trusts the run)
+                checkpoint = pickles.load(stream, path, map_location=map_location)
                 position = stream.read()
         except FileNotFoundError:
             raise ArtifactNotFoundError(f"there is no checkpoint {path} yet") from None

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from mlxp_core.atomic_files import NOT_THERE, Stamp, atomic_path, stamp_at
 from mlxp_core.errors import ArtifactError, ArtifactTypeError
-from mlxp_core.runs import strict_json
+from mlxp_core.runs import pickles, strict_json
 from mlxp_core.runs.layout import RunDir
 
 _HOME = os.fspath(RunDir(Path()).artifacts)
@@ -36,12 +36,12 @@ class ArtifactType(NamedTuple):
 
 def _save_pickle(artifact: Any, path: str) -> None:
     with open(path, "wb") as file:  # noqa: PTH123
-        pickle.dump(artifact, file, protocol=4)
+        pickles.dump(artifact, file, path)
 
 
-def _load_pickle(path: str) -> Any:
+def _load_pickle(path: str, **options: Any) -> Any:
     with open(path, "rb") as file:  # noqa: PTH123
-        return pickle.load(file)  # noqa: S301  (asked for by name, by a caller who trusts the run)
+        return pickles.load(file, path, **options)
 
 
 def _save_json(artifact: Any, path: str) -> None:
@@ -120,13 +120,18 @@ def _load_numpy(path: str, **options: Any) -> Any:
 def _save_torch(artifact: Any, path: str) -> None:
     import torch  # noqa: PLC0415
 
-    torch.save(artifact, path)
+    try:
+        torch.save(artifact, path)
+    except (pickle.PicklingError, AttributeError):  # a local function, such as those of LambdaLR's state
+        import cloudpickle  # noqa: PLC0415
+
+        torch.save(artifact, path, pickle_module=cloudpickle)
 
 
-def _load_torch(path: str) -> Any:
+def _load_torch(path: str, **options: Any) -> Any:
     import torch  # noqa: PLC0415
 
-    return torch.load(path, weights_only=False)
+    return torch.load(path, **{"weights_only": False, "map_location": pickles.here_or_cpu, **options})
 
 
 def _save_image(artifact: Any, path: str) -> None:

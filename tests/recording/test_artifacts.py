@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +167,48 @@ def test_json_is_strict_and_what_is_not_finite_survives(run: Run) -> None:
     assert (loaded["texts"], loaded["NaN"]) == (tricky, {"Infinity": "NaN"})
     path.write_text('{"loss": NaN, "of an earlier version": [-Infinity]}')
     assert str(run.load_artifacts("report")) == "{'loss': nan, 'of an earlier version': [-inf]}"
+
+
+def test_torch_loads_where_the_file_says_or_the_caller(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: RuntimeError on each machine without that GPU. What the default does: tests/runs/test_pickles.py."""
+
+    def save(artifact: Any, path: str) -> None:
+        Path(path).write_text(str(artifact))
+
+    def load(path: str, **options: Any) -> Any:
+        return Path(path).read_text(), options
+
+    def restore(storage: str, location: str) -> str:
+        if location != "cuda:0":
+            raise RuntimeError("not here")
+        return f"{storage} on {location}"
+
+    torch = types.SimpleNamespace(
+        save=save, load=load, serialization=types.SimpleNamespace(default_restore_location=restore)
+    )
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    run.log_artifacts("w", "v1.2", "torch")
+    content, options = run.load_artifacts("v1.2")
+    assert (content, options["weights_only"]) == ("w", False)
+    assert options["map_location"]("w", "cuda:0") == "w on cuda:0"
+    assert options["map_location"]("w", "cuda:3") == "w"
+    assert run.load_artifacts("v1.2", map_location="cuda:1", mmap=True)[1] == {
+        "weights_only": False,
+        "map_location": "cuda:1",
+        "mmap": True,
+    }
+
+
+def test_torch_saves_local_functions_by_cloudpickle(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: a scheduler with a lambda is refused as a torch file and taken as a pickle."""
+    saved = []
+
+    def save(artifact: Any, path: str, pickle_module: Any = None) -> None:
+        if pickle_module is None:
+            raise AttributeError("Can't pickle local object")
+        Path(path).touch()
+        saved.append(pickle_module.__name__)
+
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(save=save))
+    run.log_artifacts(1, "x", "torch")
+    assert saved == ["cloudpickle"]

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import pytest
 from metric_lines import steps
 from support import read_yaml
 
-from mlxp_core.errors import SupersededError
+from mlxp_core.errors import ArtifactTypeError, SupersededError
 from mlxp_core.recording import run as run_module
 from mlxp_core.recording.lifecycle import finish, start_recording
 from mlxp_core.recording.metrics import MetricsFolder
 from mlxp_core.recording.run import Run
+from mlxp_core.runs import pickles
 from mlxp_core.runs.layout import RunDir
 
 
@@ -240,8 +242,8 @@ def test_a_checkpoint_that_cannot_be_made_leaves_the_earlier_one(
     """Bug: half a checkpoint over a whole one; or files of the attempts to make it, that fill the disk."""
     run.log_checkpoint({"epoch": 1})
     before = (tmp_path / "1" / "artifacts" / "pickle" / "checkpoint").read_bytes()
-    with pytest.raises(AttributeError):
-        run.log_checkpoint({"epoch": 2, "x": lambda: None})
+    with pytest.raises(ArtifactTypeError, match=r"artifacts/pickle/checkpoint cannot be saved as a pickle: .*lock"):
+        run.log_checkpoint({"epoch": 2, "x": threading.Lock()})
 
     def full(_: object) -> bytes:
         raise OSError("No space left on device")
@@ -262,13 +264,13 @@ def test_an_attempt_that_is_overtaken_while_it_saves_does_not_replace_the_checkp
     path = run.log_checkpoint({"epoch": 1})
     run.layout.metadata.mkdir(exist_ok=True)
 
-    dump = pickle.dump
+    dump = pickles.dump
 
-    def slow(*arguments: Any, **options: Any) -> None:
-        dump(*arguments, **options)
+    def slow(*arguments: Any) -> None:
+        dump(*arguments)
         run.layout.info.write_text("attempt: 2\nhostname: n2\nstart_time: now\n")
 
-    monkeypatch.setattr(run_module.pickle, "dump", slow)
+    monkeypatch.setattr(pickles, "dump", slow)
     with pytest.raises(SupersededError, match="attempt 2 has taken over"):
         run.log_checkpoint({"epoch": 2})
     with path.open("rb") as file:
@@ -325,6 +327,20 @@ def test_a_checkpoint_of_this_attempt_or_of_another_run_moves_no_metrics(
     assert (steps(layout), caplog.messages) == ([0, 1, 2], [])
     assert not layout.metrics_continued.exists()
     finish(run, "COMPLETE")
+
+
+def test_a_checkpoint_with_functions_of_its_own_resumes_its_metrics(tmp_path: Path) -> None:
+    """Bug: LambdaLR's schedule is refused, or what stands behind the pickle is not found again."""
+    layout = RunDir(tmp_path / "1")
+    first = attempt(layout, 0, 1)
+    first.log_checkpoint({"schedule": lambda epoch: 0.5**epoch, "epoch": 1})
+    first.log_metrics({"step": 2}, log_name="train")
+    finish(first, "FAILED")
+    second = start_recording(layout, config={})
+    assert second.load_checkpoint()["schedule"](2) == 0.25
+    second.log_metrics({"step": 2}, log_name="train")
+    assert steps(layout) == [0, 1, 2]
+    finish(second, "COMPLETE")
 
 
 def test_a_pickle_that_knows_of_no_metrics_is_a_checkpoint_as_well(run: Run) -> None:

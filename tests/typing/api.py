@@ -86,6 +86,7 @@ def train(epochs: int) -> None:
     assert_type(run.load_artifacts("weights", artifact_type="json", root=run.dir), Any)
     assert_type(run.load_artifacts("weights", mmap_mode="r"), Any)
     assert_type(run.load_checkpoint("best", root="logs/3"), Any)
+    assert_type(run.load_checkpoint(map_location="cpu"), Any)
 
 
 def outside_of_hydra(config: Mapping[str, Any]) -> None:

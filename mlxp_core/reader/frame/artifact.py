@@ -20,7 +20,8 @@ class Artifact:
     def load(self, **options: Any) -> Any:
         """Load the artifact as its type is loaded. A pickle can run its writer's code: trust the run first.
 
-        ``options`` are keywords of its type: ``mmap_mode`` for numpy, what your own ``load`` takes.
+        ``options`` are keywords of its type: ``map_location`` for torch and pickle (else tensors whose device is not
+        here come to the CPU), ``mmap_mode`` for numpy, what your own ``load`` takes.
 
         The log directory never says how a type of your own is loaded: register it first, with
         ``mlxp_core.artifacts.register_artifact_type``. Raises ArtifactError, and ArtifactNotFoundError (a
