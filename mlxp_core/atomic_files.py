@@ -86,28 +86,15 @@ def _write(temporary: Path, data: bytes, path: Path, mode: int = 0o666) -> None:
 
 
 @contextmanager
-def atomic_path(path: Path, *, durable: bool = False) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """Give a place to make a file at, which then becomes ``path``; nothing is left of it if the block raises.
 
-    The place has the suffix of ``path``, by which some writers choose the format. ``durable`` waits until the disk has
-    the file: for what a power cut must not take, such as a checkpoint.
+    Artifacts, whose savers look at the name, have a place of their own: runs/artifact_place.py.
     """
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.{os.urandom(4).hex()}{path.suffix}")
     try:
         yield temporary
-        if durable:
-            _sync(temporary)
         temporary.replace(path)
-        if durable:
-            _sync(path.parent)  # a rename is an entry of the folder
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

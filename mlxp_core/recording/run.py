@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from mlxp_core.atomic_files import Stamp, atomic_path, stamp_at
+from mlxp_core.atomic_files import Stamp, stamp_at
 from mlxp_core.errors import (
     ArtifactError,
     ArtifactNotFoundError,
@@ -207,7 +207,7 @@ class Run:
         kind = artifacts.artifact_type(artifact_type)
         path = self._artifact_file(artifact_type, artifact_name)
         self._check_current()
-        artifacts.save_artifact(kind, artifact, path)
+        artifacts.save_artifact(kind, artifact, self.layout, artifact_name)
         return path
 
     def load_artifacts(
@@ -222,19 +222,23 @@ class Run:
         The type may be left out where only one type has that name. Loading a pickle runs what its writer put there.
         ``options``: keywords of the type, see ``Artifact.load``. Raises ArtifactNotFoundError with what there is.
         """
-        from mlxp_core.runs import artifacts  # noqa: PLC0415
+        from mlxp_core.runs import artifact_place, artifacts  # noqa: PLC0415
 
         layout = self.layout if root is None else RunDir(Path(root))
         if artifact_type is None:
             artifact_type = _only_type(layout, artifact_name)
         kind = artifacts.artifact_type(artifact_type)
-        path = layout.artifact_file(artifact_type, artifact_name)
+        path = artifact_place.stored_at(layout.artifact_file(artifact_type, artifact_name))
         if not path.exists():
             raise ArtifactNotFoundError(f"there is no artifact {path}; {_listed(layout)}")
         return kind.load(str(path), **options)
 
     def register_artifact_type(self, name: str, save: Callable[[Any, str], None], load: Callable[[str], Any]) -> None:
-        """Add a type of artifact for this process: ``save(object, path)`` makes the file, ``load(path)`` reads it."""
+        """Add a type of artifact for this process.
+
+        ``save(object, path)`` makes a file or a folder, ``load(path)`` reads it.
+        ``path`` ends in the artifact's own name; what is saved takes its place once ``save`` has returned.
+        """
         from mlxp_core.runs import artifacts  # noqa: PLC0415
 
         artifacts.register_artifact_type(name, save, load)
@@ -248,13 +252,13 @@ class Run:
         Raises SupersededError where a later attempt has taken over already, ArtifactTypeError for what no pickle holds.
         """
         from mlxp_core.runs import pickles  # noqa: PLC0415  (every run imports this module)
+        from mlxp_core.runs.artifact_place import artifact_place  # noqa: PLC0415
 
         path = self._artifact_file(_CHECKPOINTS, log_name)
         # pickle stops reading at its own end, so what follows can be added without a second file to keep in step
         position = {"attempt": self.attempt, "metrics": self._metrics().sizes()}
         self._check_current()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path, durable=True) as temporary:
+        with artifact_place(self.layout, _CHECKPOINTS, log_name) as temporary:
             with temporary.open("wb") as stream, _saving(self):
                 pickles.dump(checkpoint, stream, path)
                 stream.write(b"\n" + json.dumps(position).encode())
@@ -272,9 +276,10 @@ class Run:
         Raises ArtifactNotFoundError (a FileNotFoundError) where there is none yet.
         """
         from mlxp_core.runs import pickles  # noqa: PLC0415
+        from mlxp_core.runs.artifact_place import stored_at  # noqa: PLC0415
 
         layout = self.layout if root is None else RunDir(Path(root))
-        path = layout.artifact_file(_CHECKPOINTS, log_name)
+        path = stored_at(layout.artifact_file(_CHECKPOINTS, log_name))
         try:
             with path.open("rb") as stream, _loading(self, layout):
                 checkpoint = pickles.load(stream, path, map_location=map_location)
@@ -441,7 +446,10 @@ def _loading(run: Run, layout: RunDir) -> Iterator[None]:
 
 
 def _only_type(layout: RunDir, name: str) -> str:
-    types = [folder.name for folder in _type_folders(layout) if (folder / name).exists()]
+    from mlxp_core.runs.artifact_place import stored_at  # noqa: PLC0415
+
+    folders = sorted(path for path in layout.artifacts.glob("[!.]*") if path.is_dir())
+    types = [folder.name for folder in folders if stored_at(folder / name).exists()]
     if len(types) == 1:
         return types[0]
     if types:
@@ -450,9 +458,7 @@ def _only_type(layout: RunDir, name: str) -> str:
 
 
 def _listed(layout: RunDir) -> str:
-    names = [f"{path.parent.name}/{path.name}" for folder in _type_folders(layout) for path in sorted(folder.iterdir())]
+    from mlxp_core.runs.artifacts import artifact_files  # noqa: PLC0415
+
+    names = artifact_files(os.fspath(layout.path)).names
     return "there are: " + ", ".join(names) if names else "the run has none"
-
-
-def _type_folders(layout: RunDir) -> list[Path]:
-    return sorted(path for path in layout.artifacts.glob("*") if path.is_dir())

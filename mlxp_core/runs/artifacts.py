@@ -14,20 +14,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mlxp_core.atomic_files import NOT_THERE, Stamp, atomic_path, stamp_at
+from mlxp_core.atomic_files import NOT_THERE, Stamp, stamp_at
 from mlxp_core.errors import ArtifactError, ArtifactTypeError
 from mlxp_core.runs import pickles, strict_json
+from mlxp_core.runs.artifact_place import EARLIER, artifact_place, shown
 from mlxp_core.runs.layout import RunDir
 
 _HOME = os.fspath(RunDir(Path()).artifacts)
+_MARKS = os.fspath(RunDir(Path()).artifact_folders)
 _MOST_FILES = 10_000  # of one run; a dataset put there by mistake must not become columns without end
 
-Save = Callable[[Any, str], None]  # the object, and the path of a file to make
+Save = Callable[[Any, str], None]  # the object, and the path of a file or folder to make
 Load = Callable[..., Any]  # the path, and keywords of the caller's
+
+# endings that choose a format; "loss", "v1.2" and "epoch=3" have none and are PNG
+_IMAGE_FORMATS = {"avif", "eps", "gif", "jpeg", "jpg", "pdf", "pgf", "png", "ps", "svg", "svgz", "tif", "tiff", "webp"}
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class ArtifactType(NamedTuple):
-    """One way of putting an object into a file."""
+    """One way of putting an object into a file or a folder."""
 
     name: str
     save: Save
@@ -36,7 +42,7 @@ class ArtifactType(NamedTuple):
 
 def _save_pickle(artifact: Any, path: str) -> None:
     with open(path, "wb") as file:  # noqa: PTH123
-        pickles.dump(artifact, file, path)
+        pickles.dump(artifact, file, shown(path))
 
 
 def _load_pickle(path: str, **options: Any) -> Any:
@@ -65,14 +71,16 @@ def _save_numpy(artifact: Any, path: str) -> None:
 
     with open(path, "wb") as file:  # noqa: PTH123  (a file object: numpy adds no suffix to its name)
         if not isinstance(artifact, dict):
-            np.save(file, _plain_array(artifact, path), allow_pickle=False)
+            np.save(file, _plain_array(artifact, f"{shown(path)}"), allow_pickle=False)
             return
         # np.savez takes the names as keywords, of which "file" and "allow_pickle" are its own
         with zipfile.ZipFile(file, "w") as archive:
             for key, array in artifact.items():
                 if not isinstance(key, str):
-                    raise ArtifactTypeError(f"{path}: arrays have names, and {key!r} is no text: use {str(key)!r}")
-                plain = _plain_array(array, f"{path}, {key!r}")
+                    raise ArtifactTypeError(
+                        f"{shown(path)}: arrays have names, and {key!r} is no text: use {str(key)!r}"
+                    )
+                plain = _plain_array(array, f"{shown(path)}, {key!r}")
                 with archive.open(key + ".npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, plain, allow_pickle=False)
 
@@ -135,13 +143,24 @@ def _load_torch(path: str, **options: Any) -> Any:
 
 
 def _save_image(artifact: Any, path: str) -> None:
-    artifact.savefig(path, bbox_inches="tight", format=Path(path).suffix[1:] or "png")  # a matplotlib figure
+    if not hasattr(artifact, "savefig"):
+        raise ArtifactTypeError(
+            f"{shown(path)}: an image is a matplotlib figure, and this is {_kind(artifact)}: save an array as the type "
+            "numpy, and others by a type of your own, with register_artifact_type"
+        )
+    ending = Path(path).suffix[1:].lower()
+    artifact.savefig(path, bbox_inches="tight", format=ending if ending in _IMAGE_FORMATS else "png")
 
 
 def _load_image(path: str) -> Any:
     from matplotlib import image  # noqa: PLC0415
 
-    return image.imread(path)
+    with open(path, "rb") as file:  # noqa: PTH123
+        is_png = file.read(len(_PNG)) == _PNG
+    try:
+        return image.imread(path, format="png" if is_png else None)
+    except (OSError, SyntaxError) as error:
+        raise ArtifactError(f"{path} has no pixels that matplotlib can load ({error}): open the file itself") from error
 
 
 ARTIFACT_TYPES: dict[str, ArtifactType] = {
@@ -157,10 +176,15 @@ ARTIFACT_TYPES: dict[str, ArtifactType] = {
 }
 
 
-def register_artifact_type(name: str, save: Save, load: Load) -> None:
-    """Add a type of artifact, for this process: ``save(object, path)`` makes the file, ``load(path)`` reads it."""
-    if not name or Path(name).name != name:
-        raise ArtifactError(f"artifact_type={name!r} cannot be the name of a folder")
+def register_artifact_type(name: str, save: Save, load: Callable[[str], Any]) -> None:
+    """Add a type of artifact for this process.
+
+    ``save(object, path)`` makes a file or a folder, ``load(path)`` reads it. ``path`` ends in the artifact's own name;
+    what is saved takes its place when ``save`` has returned, whole or not at all. ``load`` may have keywords, which
+    ``load_artifacts`` and ``Artifact.load`` pass on.
+    """
+    if not name or Path(name).name != name or name.startswith("."):
+        raise ArtifactError(f"artifact_type={name!r} cannot be the name of a folder that readers look into")
     ARTIFACT_TYPES[name] = ArtifactType(name, save, load)
 
 
@@ -176,10 +200,9 @@ def artifact_type(name: str) -> ArtifactType:
         ) from None
 
 
-def save_artifact(kind: ArtifactType, artifact: Any, path: Path) -> None:
-    """Save beside the place and rename onto it: an interrupted save leaves the earlier file as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path, durable=True) as temporary:
+def save_artifact(kind: ArtifactType, artifact: Any, run: RunDir, name: str) -> None:
+    """Save beside the place, and replace what is there by it: an interrupted save leaves the earlier one as it was."""
+    with artifact_place(run, kind.name, name) as temporary:
         kind.save(artifact, str(temporary))
 
 
@@ -192,7 +215,7 @@ class ArtifactFiles(NamedTuple):
 
 
 def artifact_files(run: str) -> ArtifactFiles:
-    """List every artifact of the run in this folder; none is opened."""
+    """List every artifact of the run in this folder, be it a file or a folder; none is opened."""
     names: list[str] = []
     folders: list[tuple[str, Stamp]] = []
     problems: list[tuple[str, str]] = []
@@ -202,17 +225,8 @@ def artifact_files(run: str) -> ArtifactFiles:
         try:
             stamp = stamp_at(f"{run}/{folder}")
             folders.append((folder, stamp))
-            if stamp == NOT_THERE:
-                continue
-            with os.scandir(f"{run}/{folder}") as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):  # being written, or another writer's own
-                        continue
-                    name = f"{folder}/{entry.name}"
-                    if entry.is_dir(follow_symlinks=False):  # a link may lead round in a circle
-                        left.append(name)
-                    elif folder != _HOME and entry.is_file():
-                        names.append(name.removeprefix(f"{_HOME}/"))
+            if stamp != NOT_THERE:
+                _list_folder(run, folder, names, left)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
@@ -220,3 +234,28 @@ def artifact_files(run: str) -> ArtifactFiles:
     if left:
         problems.append((_HOME, f"more than {_MOST_FILES} artifacts: the others are in no column"))
     return ArtifactFiles(tuple(sorted(names[:_MOST_FILES])), tuple(folders), tuple(problems))
+
+
+def _list_folder(run: str, folder: str, names: list[str], left: list[str]) -> None:
+    """Add the artifacts in a folder to ``names``, and the folders that may have more to ``left``."""
+    is_home, prefix, is_replaced = folder == _HOME, folder[len(_HOME) + 1 :], False
+    with os.scandir(f"{run}/{folder}") as entries:
+        for entry in entries:
+            name = entry.name
+            if name.startswith("."):  # being written, or another writer's own
+                is_replaced = is_replaced or name == EARLIER
+            elif entry.is_dir(follow_symlinks=False):  # a link may lead round in a circle
+                if is_home or not _is_marked(run, f"{prefix}/{name}"):
+                    left.append(f"{folder}/{name}")
+                else:
+                    names.append(f"{prefix}/{name}")
+            elif not is_home and (entry.is_file() or _is_marked(run, f"{prefix}/{name}")):
+                names.append(f"{prefix}/{name}")
+    if is_replaced:  # by a process that was killed in between
+        earlier = {f"{prefix}/{name}" for name in os.listdir(f"{run}/{folder}/{EARLIER}")}  # noqa: PTH208
+        names += earlier.difference(names)
+
+
+def _is_marked(run: str, name: str) -> bool:
+    """Whether ``artifacts/<name>`` was saved as a folder."""
+    return os.path.isfile(f"{run}/{_MARKS}/{name}")  # noqa: PTH113

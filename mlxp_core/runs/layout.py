@@ -121,6 +121,11 @@ class RunDir:
         """Artifacts, by type and name."""
         return self.path / "artifacts"
 
+    @property
+    def artifact_folders(self) -> Path:
+        """An empty file at ``<type>/<name>`` for each artifact that is a folder and not a file."""
+        return self.artifacts / ".folders"
+
     def metric_file(self, log_name: str) -> Path:
         """``metrics/<log_name>.json``: one JSON object a line."""
         return self.metrics / f"{log_name}.json"

@@ -75,6 +75,41 @@ def test_an_own_type_of_artifact_is_saved_and_loaded_by_its_functions(run: Run) 
     assert run.load_artifacts("x") == "HEY!"
 
 
+def save_pretrained(model: dict[str, Any], path: str) -> None:
+    """As transformers does."""
+    Path(path).mkdir(parents=True, exist_ok=True)
+    Path(path, "config.json").write_text(json.dumps(model["config"]))
+    if model["weights"] is None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+    Path(path, "model.safetensors").write_bytes(model["weights"])
+
+
+def from_pretrained(path: str, dtype: str = "float32") -> Any:
+    return json.loads(Path(path, "config.json").read_text()), Path(path, "model.safetensors").read_bytes(), dtype
+
+
+def test_a_model_that_is_a_folder_is_saved_whole_each_time(run: Run) -> None:
+    """Bug: OSError: Directory not empty at the second save, and IsADirectoryError in the place of the saver's error."""
+    run.register_artifact_type("model", save_pretrained, from_pretrained)
+    for layers in (1, 2):
+        path = run.log_artifacts({"config": {"layers": layers}, "weights": bytes([layers])}, "bert", "model")
+        assert run.load_artifacts("bert") == ({"layers": layers}, bytes([layers]), "float32")
+    with pytest.raises(RuntimeError, match=r"^CUDA error: an illegal"):
+        run.log_artifacts({"config": {}, "weights": None}, "bert", "model")
+    assert run.load_artifacts("bert", dtype="float16") == ({"layers": 2}, b"\2", "float16")
+    assert sorted(os.listdir(path)) == ["config.json", "model.safetensors"]
+    assert os.listdir(path.parent) == ["bert"]
+    with pytest.raises(FileNotFoundError, match=r"there are: model/bert$"):
+        run.load_artifacts("other")
+
+
+def test_a_type_must_be_found_by_readers(run: Run) -> None:
+    """Bug: artifacts of the type `.cache`, which no reader lists."""
+    for name in ("", ".cache", "a/b"):
+        with pytest.raises(ArtifactError, match="cannot be the name of a folder"):
+            run.register_artifact_type(name, save_pretrained, from_pretrained)
+
+
 NAMES = ["file", "allow_pickle", "args", "kwds", "self", "", "a b", "a/b", "a", "a.npy", "ü", "x" * 300]
 
 
@@ -125,9 +160,9 @@ def test_arrays_of_numbers_text_and_times_come_back_with_their_type(run: Run, ar
 )
 def test_what_a_numpy_file_cannot_hold_is_refused_when_it_is_saved(run: Run, array: Any, why: str) -> None:
     """Bug: saved, and then: Object arrays cannot be loaded; a masked value that comes back as a number."""
-    with pytest.raises(ArtifactTypeError, match=why):
+    with pytest.raises(ArtifactTypeError, match=rf"artifacts/numpy/x.*{why}"):
         run.log_artifacts(array, "x", "numpy")
-    with pytest.raises(ArtifactTypeError, match=why):
+    with pytest.raises(ArtifactTypeError, match=rf"artifacts/numpy/x.*{why}"):
         run.log_artifacts(array if isinstance(array, dict) else {"a": array}, "x", "numpy")
     assert os.listdir(run.dir / "artifacts" / "numpy") == []
 
@@ -167,6 +202,67 @@ def test_json_is_strict_and_what_is_not_finite_survives(run: Run) -> None:
     assert (loaded["texts"], loaded["NaN"]) == (tricky, {"Infinity": "NaN"})
     path.write_text('{"loss": NaN, "of an earlier version": [-Infinity]}')
     assert str(run.load_artifacts("report")) == "{'loss': nan, 'of an earlier version': [-inf]}"
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+class Figure:
+    """What matplotlib 3.11's figure does with a path and a format."""
+
+    def savefig(self, path: str, *, bbox_inches: str, format: str | None = None) -> None:  # noqa: A002
+        ending = format or Path(path).suffix[1:] or "png"
+        if ending not in {"png", "jpg", "jpeg", "pdf", "svg", "svgz"}:
+            raise ValueError(f"Format {ending!r} is not supported")
+        if not format and not Path(path).suffix:
+            path += ".png"
+        Path(path).write_bytes(PNG if ending == "png" else ending.encode())
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("loss", PNG),
+        ("loss.png", PNG),
+        ("loss.PNG", PNG),
+        ("v1.2", PNG),
+        ("lr=0.1", PNG),
+        ("epoch.3", PNG),
+        ("a.b/c", PNG),
+        ("loss.", PNG),
+        ("loss.pdf", b"pdf"),
+        ("loss.JPEG", b"jpeg"),
+        ("v1.2.svg", b"svg"),
+    ],
+)
+def test_a_figure_has_the_format_that_its_name_ends_in_and_else_is_png(run: Run, name: str, content: bytes) -> None:
+    """Bug: the last plot of a training ends it: Format '3f2a' is not supported, a part of a name of ours."""
+    path = run.log_artifacts(Figure(), name, "image")
+    assert path == run.dir / "artifacts" / "image" / name
+    assert path.read_bytes() == content
+
+
+def test_an_image_is_loaded_by_what_it_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: a PNG without its ending comes back as bytes of 0 to 255, and with it as floats of 0 to 1."""
+
+    def imread(path: str, format: str | None = None) -> str:  # noqa: A002
+        if Path(path).suffix == ".pdf":
+            raise OSError("cannot identify image file")
+        return f"{Path(path).name} as {format}"
+
+    monkeypatch.setitem(sys.modules, "matplotlib", types.SimpleNamespace(image=types.SimpleNamespace(imread=imread)))
+    for name in ("v1.2", "loss.jpg", "loss.pdf"):
+        run.log_artifacts(Figure(), name, "image")
+    assert run.load_artifacts("v1.2") == "v1.2 as png"
+    assert run.load_artifacts("loss.jpg") == "loss.jpg as None"
+    with pytest.raises(ArtifactError, match=r"image/loss.pdf has no pixels .* open the file itself"):
+        run.load_artifacts("loss.pdf")
+
+
+def test_what_is_no_figure_is_refused(run: Run) -> None:
+    """Bug: AttributeError: 'numpy.ndarray' object has no attribute 'savefig'."""
+    with pytest.raises(ArtifactTypeError, match=r"artifacts/image/x: .* this is numpy.ndarray: .* the type numpy"):
+        run.log_artifacts(np.zeros((2, 2)), "x", "image")
 
 
 def test_torch_loads_where_the_file_says_or_the_caller(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+import mlxp_core
 from mlxp_core.artifacts import register_artifact_type
 from mlxp_core.errors import ArtifactError, ArtifactNotFoundError
 from mlxp_core.reader import Artifact, Reader, scan_runs
@@ -82,3 +84,36 @@ def test_an_artifacts_folder_that_leads_in_a_circle_ends(logs):
     artifact(run, "json", "x", json.dumps(1).encode())
     (run / "artifacts/json/round").symlink_to(run / "artifacts", target_is_directory=True)
     assert Reader(logs.path).filter()[0]["artifact.json.x"].load() == 1
+
+
+def test_an_artifact_that_is_a_folder_is_one_artifact(tmp_path):
+    """Bug: a column for each file of a model, or none at all; an error of the loader that is called "not there"."""
+
+    def save(value, path):
+        Path(path, "deep").mkdir(parents=True)
+        Path(path, "deep", "weights").write_text(value)
+
+    def load(path, suffix=""):
+        return Path(path, "deep", "weights").read_text() + suffix
+
+    register_artifact_type("model", save, load)
+    with mlxp_core.start_run(tmp_path / "logs", {}) as run:
+        path = run.log_artifacts("w", "net", "model")
+        run.log_artifacts("v", "all/net", "model")
+        run.log_artifacts([1], "all/scores", "json")
+    frame = scan_runs(tmp_path / "logs").collect()
+    assert [name for name in frame.columns if name.startswith("artifact")] == [
+        "artifact.json.all/scores",
+        "artifact.model.all/net",
+        "artifact.model.net",
+    ]
+    found = Reader(tmp_path / "logs").filter()[0]["artifact.model.net"]
+    assert found == Artifact("model", "net", str(path))
+    assert (found.load(), found.load(suffix="!")) == ("w", "w!")
+    (path / "deep" / "weights").unlink()
+    with pytest.raises(FileNotFoundError, match="weights") as error:
+        found.load()
+    assert not isinstance(error.value, ArtifactNotFoundError)
+    shutil.rmtree(path)
+    with pytest.raises(ArtifactNotFoundError, match="any more"):
+        found.load()
