@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import marshal
+import re
 from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
@@ -16,8 +17,28 @@ from mlxp_core.atomic_files import write_atomic
 # libyaml where PyYAML was built with it: ten times faster, same output
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+# text that OmegaConf, a reader of YAML 1.2 or one by the letter of YAML 1.1 takes for a number, a date or a bool, where
+# PyYAML's own rules have text and put no quotes: 1e-3, 008, 0o17, -.5, 1.2.3, 2026-1-2, y
+_NUMBER_ELSEWHERE = re.compile(
+    r"""[-+]?(?:
+        _*[0-9][0-9_]*(?:\.[0-9_.]*)?(?:[eE][-+]?[0-9_]+)?
+      | \.[_.]*[0-9][0-9_.]*(?:[eE][-+]?[0-9_]+)?
+      | 0[bB][01_]+ | 0[oO]?[0-7_]+ | 0[xX][0-9a-fA-F_]+
+      | [0-9_]+(?::[0-5]?[0-9])+(?:\.[0-9_]*)?
+      | \.(?:inf|Inf|INF|nan|NaN|NAN)
+    )$ | [0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:$|[Tt\ \t])""",
+    re.VERBOSE,
+)
+_BOOL_ELSEWHERE = re.compile(r"[yYnN]$")
 
-_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Quotes text that any reader would take for something else."""
+
+
+# asked after PyYAML's own, so that what is a number keeps its tag
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER_ELSEWHERE, list("-+.0123456789"))
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:bool", _BOOL_ELSEWHERE, list("yYnN"))
 
 
 def write_yaml(path: Path, content: Mapping[str, Any]) -> None:

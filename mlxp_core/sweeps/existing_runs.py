@@ -202,7 +202,8 @@ def _by_configuration(log_dir: LogDir, configs: Sequence[Mapping[str, Any]]) -> 
 
 
 def _sorted_lines(text: str) -> tuple[str, ...]:
-    return tuple(sorted(text.splitlines()))
+    # an earlier version put fewer texts in quotes, and these lines are the same
+    return tuple(sorted(text.replace("'", "").splitlines()))
 
 
 def _holds(text: str, run: RunDir, config: Mapping[str, Any]) -> bool:

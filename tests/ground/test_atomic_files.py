@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxp_core.atomic_files import write_atomic
-from mlxp_core.yaml_io import dump_yaml, load_yaml
+from mlxp_core.yaml_io import _Dumper, dump_yaml, load_yaml
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=["Cs"]))
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), max_size=140) | st.integers(-3, 3) | st.booleans()
@@ -21,7 +21,7 @@ VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.di
 
 def by_the_library(content: dict[Any, Any]) -> str:
     text: str = yaml.dump(
-        content, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=False
+        content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=False
     )
     return text
 

@@ -56,6 +56,14 @@ def test_a_configuration_is_the_same_in_another_order_and_another_one_is_not(tmp
     assert (list(result.skipped), result.new) == ([0], [1, 2])
 
 
+def test_a_run_whose_text_an_earlier_version_put_in_no_quotes_is_found(tmp_path: Path) -> None:
+    """Bug: after an upgrade all of a sweep runs again, where a name looks like a number."""
+    log_dir = LogDir(tmp_path)
+    make_run(log_dir, 1, "COMPLETE", "name: 1e-3\nit's: 008\n")
+    result = plan(log_dir, [{"name": "1e-3", "it's": "008"}, {"name": 1e-3, "it's": "008"}])
+    assert (list(result.skipped), result.new) == ([0], [1])
+
+
 def test_types_are_a_part_of_a_configuration(tmp_path: Path) -> None:
     """Bug: 1 and true swapped between two nodes taken for the same, as Python does; NaN never the same."""
     log_dir = LogDir(tmp_path)
