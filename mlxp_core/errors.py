@@ -5,6 +5,7 @@ MlxpError
   RunError (RuntimeError)               a run that cannot be started or ended here
   StoreError (OSError)                  a run folder cannot be made
   ConfigurationError (ValueError)       an option, a template or a header that cannot be used
+    ConfigurationTypeError (TypeError)  … for its type
   ConfigurationChangedError             a job composed something else than was submitted
   SnapshotError (RuntimeError)          the code cannot be frozen
     NoRepositoryError                   … for it is in no git repository
@@ -43,6 +44,10 @@ class StoreError(MlxpError, OSError):
 
 class ConfigurationError(MlxpError, ValueError):
     """An option, a template or a header that cannot be used."""
+
+
+class ConfigurationTypeError(ConfigurationError, TypeError):
+    """What was given for a configuration is no mapping."""
 
 
 class ConfigurationChangedError(MlxpError, ValueError):

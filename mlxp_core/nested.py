@@ -1,29 +1,15 @@
-"""Nested mappings and lists of plain values: convert them, compare them, walk through them."""
+"""Nested mappings and lists of plain values: compare them, walk through them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from mlxp_core.plain_values import to_builtins
+
 KeyPath = tuple[Any, ...]  # keys and indices
-
-
-def to_builtins(value: Any) -> Any:
-    """Convert to the types that YAML and JSON have words for: anything else becomes its text."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        # exactly these types: a subclass (a str enum, numpy's float) has a name of its own in YAML
-        for kind in (bool, int, float, str):
-            if isinstance(value, kind):
-                return kind(value)
-        return None
-    if isinstance(value, Mapping):
-        return {
-            key if isinstance(key, (str, int, float)) else str(key): to_builtins(item) for key, item in value.items()
-        }
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [to_builtins(item) for item in value]
-    return str(value)
+MAX_VALUES = 100_000  # more are no configuration: nobody would read them, and YAML takes seconds
 
 
 def canonical_json(value: Any) -> str:
@@ -37,6 +23,13 @@ def _in_order(value: Any) -> Any:
     return ["list", *map(_in_order, value)] if isinstance(value, list) else value
 
 
+def has_text_keys(value: Any) -> bool:
+    """Tell whether all mappings in a plain value have keys of text alone."""
+    if isinstance(value, dict):
+        return all(type(key) is str for key in value) and all(map(has_text_keys, value.values()))
+    return not isinstance(value, list) or all(map(has_text_keys, value))
+
+
 def leaves(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
     """Each value below this one that holds no others, an empty mapping or list too, with its path."""
     if isinstance(value, (dict, list)) and value:
@@ -44,6 +37,12 @@ def leaves(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
             yield from leaves(item, (*path, key))
     elif path:
         yield path, value
+
+
+def count_values(value: Any) -> int:
+    """Count the values in a plain value, containers and itself included."""
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + sum(map(count_values, items))
 
 
 def interpolations(value: Any) -> Iterator[tuple[KeyPath, str]]:

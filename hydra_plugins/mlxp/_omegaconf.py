@@ -12,7 +12,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, base, flag_override, grammar_parser
 from omegaconf.errors import OmegaConfBaseException
 
-from mlxp_core.nested import KeyPath, interpolations, leaves, to_builtins, value_at
+from mlxp_core.nested import KeyPath, interpolations, leaves, value_at
+from mlxp_core.plain_values import to_builtins
 
 Plain = dict[str, Any]
 _ABSENT = object()

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mlxp_core import nested
+from mlxp_core.plain_values import to_builtins
 from mlxp_core.runs import info
 from mlxp_core.runs.allocation import allocate_numbered_dir
 from mlxp_core.runs.layout import LaunchDir, LogDir, RunDir
@@ -46,10 +47,9 @@ class PendingLaunch:
 
 def fingerprint(**parts: Any) -> str:
     """Hash what two launches have in common if they are the same: plain values."""
-    try:
-        text = json.dumps(nested.to_builtins(parts), sort_keys=True)  # fast, for thousands of jobs
-    except TypeError:  # keys of several types have no order
-        text = nested.canonical_json(parts)
+    plain = to_builtins(parts)
+    # quick, for thousands of jobs; but where they are keys, JSON spells 1 and "1", true and "true" in the same way
+    text = json.dumps(plain, sort_keys=True) if nested.has_text_keys(plain) else nested.canonical_json(plain)
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import functools
 import logging
 import os
@@ -13,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mlxp_core import nested
-from mlxp_core.errors import RunError
+from mlxp_core.errors import ConfigurationError, ConfigurationTypeError, RunError
+from mlxp_core.plain_values import PlainValueError, to_builtins
 from mlxp_core.recording import current, signals
 from mlxp_core.recording.environment import describe_environment
 from mlxp_core.recording.packages import installed_distributions, lock_files
@@ -75,9 +77,9 @@ def start_recording(
 def _write_config(
     layout: RunDir, config: Mapping[str, Any], config_unresolved: Mapping[str, Any] | None
 ) -> digest.WrittenYaml:
-    written = digest.write_config(layout, nested.to_builtins(config))
+    written = digest.write_config(layout, to_builtins(config))
     if config_unresolved is not None:
-        write_yaml(layout.config_unresolved, nested.to_builtins(config_unresolved))
+        write_yaml(layout.config_unresolved, to_builtins(config_unresolved))
     return written
 
 
@@ -162,10 +164,38 @@ def close_for_dead_child(layout: RunDir, error: BaseException) -> None:
         digest.write_info(layout, metadata.ended_info(info, *metadata.outcome(error)), ended=True)
 
 
+def _as_configuration(config: Any) -> dict[str, Any]:
+    """Convert what a user gives for a configuration; before a run has a folder and a number."""
+    if not isinstance(config, Mapping):
+        written = '{"lr": 0.1}'
+        if dataclasses.is_dataclass(config):
+            written = "dataclasses.asdict(config)"
+        elif hasattr(config, "__dict__"):  # argparse's, for example
+            written = "vars(config)"
+        raise ConfigurationTypeError(
+            f"the configuration of a run is a mapping, not {type(config).__name__}: write start_run(log_dir, {written})"
+        )
+    try:
+        plain: dict[str, Any] = to_builtins(config)
+    except PlainValueError as error:
+        raise ConfigurationError(f"{error.place('config')}: {error}") from None
+    if nested.count_values(plain) > nested.MAX_VALUES:
+        largest = max(plain, key=lambda key: nested.count_values(plain[key]))
+        raise ConfigurationError(
+            f"config[{largest!r}] holds {nested.count_values(plain[largest]):,} values, and all of a configuration at "
+            f"most {nested.MAX_VALUES:,}: keep data as an artifact, run.log_artifacts(array, {str(largest)!r}, 'numpy')"
+        )
+    return plain
+
+
 def start_run(log_dir: str | os.PathLike[str], config: Mapping[str, Any] | None = None) -> Run:
     """Record a run outside of Hydra: a plain script, a notebook.
 
-    ``config`` is any mapping of plain values. Either ``with start_run(...) as run:``, which is COMPLETE when the block
+    ``config`` is any mapping. Values of numpy, torch, jax and the like become numbers and lists, sets sorted lists, str
+    and int enums their values, dataclasses mappings, paths and dates text, anything else its text. Raises
+    ConfigurationError for one that cannot be kept.
+
+    Either ``with start_run(...) as run:``, which is COMPLETE when the block
     ends and FAILED when it raises; or ``run = start_run(...)``, in one cell of a notebook, and ``run.finish()`` in
     another. One that the program forgets to finish is CANCELLED when the program ends, or when another was started
     and nothing refers to this one any more; a program that dies of an exception is FAILED by that.
@@ -175,10 +205,11 @@ def start_run(log_dir: str | os.PathLike[str], config: Mapping[str, Any] | None 
             "start_run was called while a worker process imports the program: each worker would record a run of its "
             'own. Put the call below `if __name__ == "__main__":`, or into a function that is called from there.'
         )
+    plain = _as_configuration({} if config is None else config)
     with RunAllocator(log_dir) as allocator:
         layout = allocator.allocate()
     current.let_go()
-    run = start_recording(layout, config=config or {}, end=end_recording)
+    run = start_recording(layout, config=plain, end=end_recording)
     weakref.finalize(run, _end_dropped, id(run), layout, run.attempt, run.pid).atexit = False
     _watch_exit(run.pid)
     return run

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from mlxp_core.atomic_files import NOT_THERE, Stamp, stamp_at
 from mlxp_core.errors import ArtifactError, ArtifactTypeError
+from mlxp_core.plain_values import PlainValueError, to_json
 from mlxp_core.runs import pickles, strict_json
 from mlxp_core.runs.artifact_place import EARLIER, artifact_place, shown
 from mlxp_core.runs.layout import RunDir
@@ -51,7 +52,14 @@ def _load_pickle(path: str, **options: Any) -> Any:
 
 
 def _save_json(artifact: Any, path: str) -> None:
-    Path(path).write_text(strict_json.strict(json.dumps(artifact, indent=1)), encoding="utf-8")
+    try:
+        plain = to_json(artifact)
+    except PlainValueError as error:
+        raise ArtifactTypeError(
+            f"{shown(path)}: {error.place('artifact')}: {error}; save it as a pickle, or write what it holds as "
+            "numbers, text, lists and mappings"
+        ) from None
+    Path(path).write_text(strict_json.strict(json.dumps(plain, indent=1)), encoding="utf-8")
 
 
 def _load_json(path: str) -> Any:

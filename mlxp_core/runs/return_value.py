@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlxp_core.atomic_files import write_atomic
+from mlxp_core.plain_values import unwrap
 from mlxp_core.runs import strict_json
 from mlxp_core.runs.layout import RunDir
 
@@ -60,6 +61,6 @@ def _plain(value: Any) -> Any:
         return {key: _plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
-    if callable(item := getattr(value, "item", None)) and getattr(value, "ndim", None) == 0:
-        return _plain(item())
+    if getattr(value, "ndim", None) == 0:
+        return _plain(unwrap(value))
     raise ReturnValueNotStoredError(f"a {type(value).__qualname__} is no plain value")

@@ -218,6 +218,12 @@ def test_a_fingerprint_is_of_the_values_and_not_of_their_order() -> None:
         {"b": 1},
         {"b": "1"},
         {"b": True},
+        {"b": {1: "a"}},
+        {"b": {"1": "a"}},
+        {"b": [{True: "a"}]},
+        {"b": [{"true": "a"}]},
+        {"b": {1: "a", "1": "b"}},
+        {"b": {1: "b", "1": "a"}},
         [1, 2],
         [2, 1],
     ]

@@ -25,7 +25,7 @@ from hydra_plugins.mlxp._options import checked
 from hydra_plugins.mlxp._run_dirs import quote
 from hydra_plugins.mlxp.config import LauncherConf, SweeperConf
 from mlxp_core.errors import ConfigurationError
-from mlxp_core.nested import to_builtins
+from mlxp_core.plain_values import to_builtins
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.scheduler.variables import is_of_a_job
 from mlxp_core.sweeps.interpolation import job_dependent_paths

@@ -308,3 +308,35 @@ def test_torch_saves_local_functions_by_cloudpickle(run: Run, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(save=save))
     run.log_artifacts(1, "x", "torch")
     assert saved == ["cloudpickle"]
+
+
+def test_a_json_artifact_holds_what_its_values_are(run: Run) -> None:
+    """Bug: `Object of type ndarray is not JSON serializable`; the token NaN, which is no JSON; one of two keys gone."""
+    path = run.log_artifacts(
+        {"a": np.arange(3), "b": np.float32(0.5), "c": {2, 1}, "d": Path("x"), "e": [math.nan, -math.inf], True: None},
+        "values",
+        "json",
+    )
+
+    def no_json(token: str) -> None:
+        raise AssertionError(token)
+
+    written = json.loads(path.read_text(), parse_constant=no_json)
+    assert written == {
+        "a": [0, 1, 2],
+        "b": 0.5,
+        "c": [1, 2],
+        "d": "x",
+        "e": ["NaN", "-Infinity"],
+        "true": None,
+    }
+    loaded = run.load_artifacts("values")
+    assert math.isnan(loaded["e"][0])
+    assert loaded["e"][1] == -math.inf
+    with pytest.raises(
+        ArtifactError, match=r"artifact\['a'\]\[0\]: <object .* has no words in JSON; save it as a pickle"
+    ):
+        run.log_artifacts({"a": [object()]}, "values", "json")
+    with pytest.raises(ArtifactError, match="the keys 1 and '1' are both written '1'"):
+        run.log_artifacts({1: "a", "1": "b"}, "values", "json")
+    assert json.loads(path.read_text()) == written

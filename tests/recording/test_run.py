@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
+import enum
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from metric_lines import steps
 from support import read_yaml, until
 
 from mlxp_core import current_run, start_run
-from mlxp_core.errors import NoActiveRunError, SupersededError
+from mlxp_core.errors import ConfigurationError, NoActiveRunError, SupersededError
+from mlxp_core.reader import scan_runs
 from mlxp_core.recording.lifecycle import finish, start_recording
 from mlxp_core.runs.layout import RunDir
 
@@ -157,3 +164,55 @@ def test_a_run_may_be_recorded_from_a_thread(tmp_path: Path) -> None:
     thread.start()
     until(lambda: not thread.is_alive())
     assert done == [True]
+
+
+class Optimizer(str, enum.Enum):
+    ADAM = "adam"
+
+
+@dataclasses.dataclass
+class Spec:
+    lr: float = 0.1
+
+
+def test_a_configuration_of_foreign_values_is_numbers_lists_and_text(tmp_path: Path) -> None:
+    """Bug: a seed of numpy's that is text, and sorts as text; a set that makes groups of equal runs."""
+    config = {"seed": np.int64(10), "lr": np.float32(0.5), "layers": np.array([1, 2]), "tags": {"b", "a"}}
+    config |= {"kind": Optimizer.ADAM, "path": Path("a/b"), "name": "1e-3", "masked": np.ma.masked, 1: {None: 2}}
+    with start_run(tmp_path, config) as run:
+        pass
+    assert read_yaml(run.layout.config) == {
+        "seed": 10,
+        "lr": 0.5,
+        "layers": [1, 2],
+        "tags": ["a", "b"],
+        "kind": "adam",
+        "path": "a/b",
+        "name": "1e-3",
+        "masked": None,
+        1: {"null": 2},
+    }
+    row = scan_runs(tmp_path).collect().row(0, named=True)
+    assert (row["config.seed"], row["config.lr"], row["config.layers"]) == (10, 0.5, [1, 2])
+    assert (row["config.name"], row["config.1.null"]) == ("1e-3", 2)
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        (argparse.Namespace(lr=1), "not Namespace: write start_run(log_dir, vars(config))"),
+        (Spec(), "not Spec: write start_run(log_dir, dataclasses.asdict(config))"),
+        ([1], 'not list: write start_run(log_dir, {"lr": 0.1})'),
+        ("logs", 'not str: write start_run(log_dir, {"lr": 0.1})'),
+        ({"m": {None: 1, "null": 2}}, "config['m']['null']: the keys None and 'null' are both written 'null'"),
+        ({"data": np.zeros((1000, 101))}, "config['data'] holds 102,001 values"),
+    ],
+    ids=["namespace", "dataclass", "list", "text", "keys", "data"],
+)
+def test_a_configuration_that_cannot_be_kept_is_refused_before_there_is_a_run(
+    tmp_path: Path, config: Any, sentence: str
+) -> None:
+    """Bug: `'Namespace' object has no attribute 'items'`, and a run folder that says RUNNING for ever."""
+    with pytest.raises(ConfigurationError, match=re.escape(sentence)):
+        start_run(tmp_path, config).__enter__()
+    assert [path.name for path in tmp_path.iterdir()] in ([], [".mlxp"])

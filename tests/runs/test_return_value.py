@@ -28,6 +28,7 @@ def run(tmp_path: Path) -> RunDir:
         ({"a": {"b": (None,)}}, {"a": {"b": [None]}}),
         (numpy.float64(0.5), 0.5),
         ({"a": numpy.int64(3)}, {"a": 3}),
+        ([numpy.ma.masked], [None]),
     ],
 )
 def test_a_plain_value_is_kept(run: RunDir, value: Any, kept: Any) -> None:

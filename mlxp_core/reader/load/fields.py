@@ -14,14 +14,15 @@ from itertools import count
 from typing import Any, ClassVar, NamedTuple
 from weakref import WeakValueDictionary
 
+from mlxp_core.nested import MAX_VALUES
+
 # Kind of a value, as far as the type of a column depends on it: null, bool, int, float, text, big (an integer that
 # fits no Int64), and list:<one of these>, or list:mixed for a list that no List column can hold.
 Kind = str
 
 # Aliases let a YAML file of a few lines stand for billions of values, or for one that contains itself.
-_MAX_VALUES = 100_000
 _MAX_DEPTH = 100
-_TOO_MUCH = f"holds more than {_MAX_VALUES} values or {_MAX_DEPTH} levels, or contains itself (a YAML alias?)"
+_TOO_MUCH = f"holds more than {MAX_VALUES} values or {_MAX_DEPTH} levels, or contains itself (a YAML alias?)"
 _KINDS: dict[type, Kind] = {str: "text", float: "float", bool: "bool", type(None): "null"}
 _KNOWN_BY_TYPE = frozenset({*_KINDS, int})
 _MAX_SCHEMAS = 1000
@@ -123,7 +124,7 @@ class _Flat:
         """Add the fields of a mapping and of those in it."""
         _check_size(depth, self.counter)
         fields = self.fields
-        if len(fields) > _MAX_VALUES:
+        if len(fields) > MAX_VALUES:
             raise ValueError(_TOO_MUCH)
         for key, value in content.items():
             name = f"{prefix}.{key}" if isinstance(key, str) and key.isascii() else f"{prefix}.{_name(key)}"
@@ -142,7 +143,7 @@ class _Flat:
 
 
 def _check_size(depth: int, counter: count[int]) -> None:
-    if depth > _MAX_DEPTH or next(counter) > _MAX_VALUES:
+    if depth > _MAX_DEPTH or next(counter) > MAX_VALUES:
         raise ValueError(_TOO_MUCH)
 
 
