@@ -19,6 +19,7 @@ MlxpError
     ArtifactNotFoundError (FileNotFoundError)  … that is not there
   SupersededError (RuntimeError)        a later attempt of the run has taken over
   MetricsError (ValueError)             metrics that cannot be written
+    MetricsTypeError (TypeError)        … for the type of a value, of their name, or of themselves
   QueryError (ValueError)               a query string that cannot be understood
   SchemaChangedError (RuntimeError)     a field has another type than when the frame was made
 
@@ -100,6 +101,10 @@ class SupersededError(MlxpError, RuntimeError):
 
 class MetricsError(MlxpError, ValueError):
     """Metrics that cannot be written."""
+
+
+class MetricsTypeError(MetricsError, TypeError):
+    """Metrics, a value of theirs, or the name of their log is of a type that cannot be written."""
 
 
 class QueryError(MlxpError, ValueError):

@@ -10,14 +10,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mlxp_core.errors import MetricsError
+from mlxp_core.errors import MetricsError, MetricsTypeError
+from mlxp_core.plain_values import PlainValueError, spell_key, to_metric, unwrap
 from mlxp_core.runs.layout import RunDir
 
 Metrics = Mapping[str, Any]
@@ -31,29 +32,19 @@ _HOME = RunDir(Path())
 _KEYS = os.fspath(_HOME.metric_keys.relative_to(_HOME.metrics))
 _CONTINUED = os.fspath(_HOME.metrics_continued.relative_to(_HOME.metrics))
 _SUFFIX = _HOME.metric_file("").name
-
-
-def _plain(value: object) -> object:
-    """Convert scalars and arrays of numpy, torch, jax to what JSON has words for."""
-    for method in ("item", "tolist"):  # item: a scalar; of an array with several values it raises ValueError
-        convert = getattr(value, method, None)
-        if convert is not None:
-            try:
-                return convert()
-            except (ValueError, RuntimeError):  # RuntimeError is what torch says of a tensor with several values
-                continue
-    raise TypeError(f"{value!r} of type {type(value).__name__} is neither a number nor a string")
+# what a reader's columns of other things begin with
+_TAKEN = {"config": "the configuration", "info": "the facts of a run", "artifact": "artifacts"}
 
 
 def _encoder() -> Callable[[Any], str]:
     """What JSONEncoder.encode does, with the parts that it makes anew at each call (0.7 of 1.7 µs) made once."""
-    slow = json.JSONEncoder(allow_nan=False, default=_plain)
+    slow = json.JSONEncoder(allow_nan=False, default=unwrap)
     make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:  # not CPython
         return slow.encode
     chunks = make(
         markers=None,  # a structure that contains itself is a RecursionError
-        default=_plain,
+        default=unwrap,
         encoder=json.encoder.encode_basestring_ascii,
         indent=None,
         key_separator=slow.key_separator,
@@ -76,8 +67,9 @@ def encode_line(metrics: Metrics) -> bytes:
     """
     try:
         return (_encode(metrics) + "\n").encode()
-    except (ValueError, TypeError):  # a non-finite number, a key that is no string, a Mapping that is no dict
-        return (_encode({str(key): _finite(value) for key, value in metrics.items()}) + "\n").encode()
+    except (ValueError, TypeError, RecursionError):  # a non-finite number, a key that is no string, a Mapping, a cycle
+        # not to_metric(metrics): two keys of one spelling are MetricsFile's to refuse
+        return (_encode({spell_key(key): to_metric(value) for key, value in metrics.items()}) + "\n").encode()
 
 
 @cache
@@ -99,9 +91,16 @@ def line_encoder() -> Callable[[Metrics], bytes]:
         | orjson.OPT_PASSTHROUGH_SUBCLASS
     )
 
+    alike = {float, int, str, bool, type(None), dict, list, tuple}  # types that both write in the same way
+
     def encode(metrics: Metrics) -> bytes:
         try:
-            line = dumps(metrics, _plain, options)
+            if not alike.issuperset(map(type, metrics.values())):
+                kinds = set(map(type, metrics.values()))
+                if any(issubclass(kind, Enum) or kind.__module__ == "uuid" for kind in kinds):  # no option leaves these
+                    return encode_line(metrics)
+                alike.update(kinds)
+            line = dumps(metrics, unwrap, options)
         except TypeError:  # an integer of more than 64 bits, a lone surrogate, a key that is no string, a Mapping
             return encode_line(metrics)
         # which it writes for a number that is not finite, too
@@ -110,27 +109,27 @@ def line_encoder() -> Callable[[Metrics], bytes]:
     return encode
 
 
-def _finite(value: object) -> object:
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, float):
-        if math.isnan(value):
-            return "NaN"
-        return float(value) if math.isfinite(value) else ("Infinity" if value > 0 else "-Infinity")
-    if value is None or isinstance(value, (str, int)):
-        return value
-    return _finite(_plain(value))
-
-
-def type_of(value: object) -> str:
-    """Return ``number`` or ``other``: the kind of column that a reader makes of the key."""
+def type_of(value: object) -> str | None:
+    """Return ``number`` or ``other``, the kind of column that a reader makes of the key; None for a missing value."""
+    if value is None:
+        return None
     if isinstance(value, _NUMBERS):
         return "number"
     if isinstance(value, _OTHERS):
         return "other"
-    return type_of(_plain(value))
+    return type_of(unwrap(value))
+
+
+def text_log_name(log_name: object) -> str:
+    """Give the text of a log's name that is of a subclass of str. Raises MetricsTypeError for anything else."""
+    if isinstance(log_name, str):
+        return str.__str__(log_name)
+    hint = (
+        'write run.log_metrics({"loss": 0.1}, log_name="train"), the metrics first'
+        if isinstance(log_name, Mapping)
+        else f"write log_name={str(log_name)!r}"
+    )
+    raise MetricsTypeError(f"log_name={log_name!r} is no text but {type(log_name).__name__}: {hint}")
 
 
 class MetricsFolder:
@@ -148,9 +147,14 @@ class MetricsFolder:
         self._fd = os.open(run.metrics, _FOLDER)
 
     def open(self, log_name: str) -> MetricsFile:
-        """Open or make one log. Raises MetricsError for a name that leads elsewhere."""
+        """Open or make one log. Raises MetricsError for a name that leads elsewhere, or that columns have already."""
         if not log_name or log_name != os.path.basename(log_name) or log_name.startswith("."):  # noqa: PTH119
             raise MetricsError(f"log_name={log_name!r} cannot name a file: use letters, digits, '_', '-' and '.'")
+        if (first := log_name.partition(".")[0]) in _TAKEN:
+            raise MetricsError(
+                f"log_name={log_name!r}: the reader has {_TAKEN[first]} in the columns {first}.…, which would hide "
+                f"these metrics: use another name, such as '{log_name}_metrics'"
+            )
         name = f"{log_name}{_SUFFIX}"
         self.add_keys(name, {})  # the list is there before the first line
         return MetricsFile(self, name, self._known.setdefault(name, {}))
@@ -168,7 +172,7 @@ class MetricsFolder:
         fd = self._open(f"{_KEYS}/{name}", _APPEND)
         try:
             if kinds:
-                os.write(fd, "".join(json.dumps([str(key), kind]) + "\n" for key, kind in kinds.items()).encode())
+                os.write(fd, "".join(json.dumps([key, kind]) + "\n" for key, kind in kinds.items()).encode())
         finally:
             os.close(fd)
 
@@ -273,7 +277,12 @@ class MetricsFile:
 
     def append(self, metrics: Metrics) -> None:
         """Write one line; once this has returned, the line outlives the process."""
-        line = self._encode(metrics)
+        if type(metrics) is not dict and not isinstance(metrics, Mapping):
+            raise self._not_a_mapping(metrics)
+        try:
+            line = self._encode(metrics)
+        except TypeError as error:
+            raise self._refusal(metrics, error) from None
         # a line of known keys and of numbers, which most are, has no quotes but those of its keys, and no array
         plain = line.count(b'"') == 2 * len(metrics) and line.find(b"[") < 0  # quicker than `in`
         if not self._keys.issuperset(metrics) or (not plain and self._type_changed(metrics)):
@@ -296,8 +305,43 @@ class MetricsFile:
     def _record_keys(self, metrics: Metrics) -> None:
         # before the line itself: a reader that knows a key with no line yet is right, the reverse is not
         # None has no type: the key is learnt with its first value
-        kinds = {key: type_of(value) for key, value in metrics.items() if value is not None}
+        kinds = {key: kind for key, value in self._spelled(metrics).items() if (kind := type_of(value)) is not None}
         new = {key: kind for key, kind in kinds.items() if self._known.get(key) not in {kind, "other"}}
         self._folder.add_keys(self._name, new)
         self._known.update(new)
-        self._keys.update(new)
+        self._keys.update(new)  # text alone: a key that is none is looked at each time
+
+    def _spelled(self, metrics: Metrics) -> dict[str, object]:
+        """Spell the keys as they are in the line, which two of them must not share."""
+        spelled: dict[str, object] = {}
+        keys: dict[str, object] = {}
+        for key, value in metrics.items():
+            name = spell_key(key)
+            if name in spelled:
+                raise MetricsError(
+                    f"log {self.path.stem!r}: the keys {keys[name]!r} and {key!r} are both written {name!r}: "
+                    "rename one of them"
+                )
+            spelled[name], keys[name] = value, key
+        return spelled
+
+    def _not_a_mapping(self, metrics: object) -> MetricsTypeError:
+        log_name = self.path.stem
+        shown = repr(metrics) if isinstance(metrics, (int, float)) else "…"
+        return MetricsTypeError(
+            f"log_metrics takes a mapping of names to values, not {type(metrics).__name__}: "
+            f'write run.log_metrics({{"{log_name}": {shown}}}, log_name={log_name!r})'
+        )
+
+    def _refusal(self, metrics: Metrics, error: TypeError) -> MetricsTypeError:
+        """Name the value that cannot be written, with its key and log."""
+        for key, value in metrics.items():
+            try:
+                to_metric(value)
+            except PlainValueError as reason:
+                reason.path.insert(0, key)
+                return MetricsTypeError(
+                    f"{reason.place('metrics')} of log {self.path.stem!r}: {reason}; write a number, a text, or lists "
+                    "and mappings of these: float(x), str(x), sorted(x)"
+                )
+        return MetricsTypeError(f"log {self.path.stem!r}: {error}")

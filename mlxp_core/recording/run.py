@@ -24,7 +24,7 @@ from mlxp_core.errors import (
     SupersededError,
 )
 from mlxp_core.recording import signals
-from mlxp_core.recording.metrics import Metrics, MetricsFile, MetricsFolder
+from mlxp_core.recording.metrics import Metrics, MetricsFile, MetricsFolder, text_log_name
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.runs.process import is_alive
 from mlxp_core.runs.status import Status
@@ -186,9 +186,14 @@ class Run:
         """Append one line to ``metrics/<log_name>.json``.
 
         ``metrics_dict`` maps names to numbers or strings: one step, epoch or evaluation. NaN and infinities are kept.
+        Scalars and arrays of numpy, torch, jax and the like are their numbers, what is masked is null. A name that is
+        no text (a bool, a number, None, an enum) is spelled as JSON does, in files and columns alike.
         When this returns the line outlives the process. A reader sees one list per name, along the calls.
-        Raises MetricsError or TypeError for what cannot be written.
+        Raises MetricsError for what cannot be written (two names of one spelling, a ``log_name`` that hides behind
+        other columns, such as ``config``), and of it MetricsTypeError, a TypeError, that names key and log.
         """
+        if type(log_name) is not str:
+            log_name = text_log_name(log_name)
         file = self._files.get(log_name)
         if file is None or (os.getpid() != self.pid and file.replaced()):
             file = self._open_log(log_name)
@@ -198,7 +203,9 @@ class Run:
         """Save an object as ``artifacts/<artifact_type>/<artifact_name>``, whole or not at all; give its path.
 
         Types: pickle, json, text, numpy (an array, or a dict of arrays), torch, image (a matplotlib figure), and
-        those added with ``register_artifact_type``. An artifact of the same type and name is replaced.
+        those added with ``register_artifact_type``. In ``json`` arrays are lists, sets sorted lists, dataclasses
+        mappings; what is not finite has a name in the file, and is a number again when loaded. An artifact of the same
+        type and name is replaced.
         Raises SupersededError where a later attempt of the run has taken over, ArtifactTypeError for an object that
         the type cannot hold, and what the saver raises.
         """

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import datetime
+import enum
 import json
 import math
 import os
 import subprocess
 import sys
 import threading
+import re
+import subprocess
+import sys
+import uuid
 from collections import UserDict
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -206,3 +212,117 @@ def test_a_line_of_a_thread_never_gets_into_another_threads_log(run: Run) -> Non
         thread.join()
     assert {row["log"] for name in logs for row in lines(run, name) if row["log"] != name} == set()
     assert sum(len(lines(run, name)) for name in logs) == 4 * 10 * (20 + 20)
+class Key(str, enum.Enum):
+    LOSS = "loss"
+
+
+class Kind(enum.Enum):
+    A = 1
+
+
+def test_a_key_has_one_spelling_in_the_line_the_list_and_the_column(tmp_path: Path) -> None:
+    """Bug: `true` in the line and `True` in the list: the column is null, and nothing says so; `null` and `None`."""
+    keys = [Key.LOSS, True, None, 3, 2.5, np.int64(7), np.str_("text"), (1, 2), Kind.A, b"x", np.float32(0.5)]
+    names = ["loss", "true", "null", "3", "2.5", "7", "text", "(1, 2)", "Kind.A", "b'x'", "0.5"]
+    with start_run(tmp_path, {}) as run:
+        for value in (1.0, math.nan):  # which takes another way
+            run.log_metrics(dict.fromkeys(keys, value), log_name="all")
+            for key in keys:
+                run.log_metrics({key: value}, log_name="each")
+            run.log_metrics({"in": dict.fromkeys(keys, value)}, log_name="nested")
+    assert [list(line) for line in lines(run, "all")] == [names, names]
+    assert [key for line in lines(run, "each")[: len(keys)] for key in line] == names
+    assert [list(line["in"]) for line in lines(run, "nested")] == [names, names]
+    for log_name in ("all", "each"):
+        listed = (run.dir / "metrics" / ".keys" / f"{log_name}.json").read_text().splitlines()
+        assert [json.loads(line) for line in listed] == [[name, "number"] for name in names]
+        frame = scan_runs(tmp_path).collect()
+        assert [len(frame[f"{log_name}.{name}"][0].drop_nulls()) for name in names] == [2] * len(names)
+
+
+@pytest.mark.parametrize(
+    "metrics", [{1: 0.5, "1": 1.5}, {"true": 1, True: 2}, {None: 1, "null": 2}, {Path("a"): 1, "a": 2}]
+)
+def test_two_keys_of_one_spelling_are_refused_whenever_they_come(run: Run, metrics: dict[object, float]) -> None:
+    """Bug: `{"1": 0.5, "1": 1.5}` in the line, of which a reader keeps one in silence."""
+    for _ in range(2):
+        with pytest.raises(MetricsError, match=r"log 'train': the keys .* are both written .*: rename one of them"):
+            run.log_metrics(metrics, log_name="train")
+        assert lines(run) == []
+        (run.dir / "metrics" / "train.json").write_bytes(b"")
+    for key, value in metrics.items():
+        run.log_metrics({key: value}, log_name="other")
+    with pytest.raises(MetricsError, match="both written"):
+        run.log_metrics(metrics, log_name="other")  # each is known by now
+    assert len(lines(run, "other")) == 2
+
+
+@pytest.mark.parametrize("name", ["config", "info", "artifact", "config.model", "info.x"])
+def test_a_log_whose_columns_are_taken_is_refused(run: Run, name: str) -> None:
+    """Bug: metrics that are written and then hidden behind the configuration, said by the reader and to nobody."""
+    with pytest.raises(MetricsError, match=f"use another name, such as '{name}_metrics'"):
+        run.log_metrics({"lr": 1}, log_name=name)
+    run.log_metrics({"lr": 1}, log_name=f"{name.partition('.')[0]}_metrics")
+
+
+def test_a_refused_value_is_named_by_its_key_and_its_log(run: Run) -> None:
+    """Bug: `Type is not JSON serializable: Figure`, of which of forty keys in which of three logs?"""
+    run.log_metrics({"a": 1, "b": {"c": [1]}}, log_name="train")
+    for metrics, place in (
+        ({"a": object()}, "metrics['a']"),
+        ({"b": {"c": [1, {2}]}}, "metrics['b']['c'][1]"),
+        ({"new": datetime.date(2026, 1, 1)}, "metrics['new']"),
+        ({"a": Kind.A}, "metrics['a']"),
+        ({"a": uuid.UUID(int=1)}, "metrics['a']"),
+        ({"a": np.array([b"x"])}, "metrics['a'][0]"),
+    ):
+        with pytest.raises(MetricsError, match=re.escape(f"{place} of log 'train': ")) as error:
+            run.log_metrics(metrics, log_name="train")
+        assert isinstance(error.value, TypeError)
+        assert "neither a number nor a string" in str(error.value)
+    assert len(lines(run)) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((0.3, "loss"), "write run.log_metrics({\"loss\": 0.3}, log_name='loss')"),
+        (([0.3], "loss"), 'not list: write run.log_metrics({"loss": …}'),
+        (("abc", "loss"), "not str: write run.log_metrics("),
+        ((np.float32(0.5), "loss"), "not float32: write run.log_metrics("),
+        ((None, "loss"), "not NoneType: write run.log_metrics("),
+        (({"loss": 1}, 3), "log_name=3 is no text but int: write log_name='3'"),
+        (({"loss": 1}, None), "log_name=None is no text"),
+        (("train", {"loss": 1}), 'write run.log_metrics({"loss": 0.1}, log_name="train"), the metrics first'),
+    ],
+    ids=repr,
+)
+def test_a_call_that_is_mistaken_is_told_what_to_write(run: Run, arguments: tuple[Any, Any], sentence: str) -> None:
+    """Bug: `object of type 'float' has no len()`, or the letters of a text taken for keys."""
+    for _ in range(2):  # also where the log is open
+        with pytest.raises(MetricsError, match=re.escape(sentence)) as error:
+            run.log_metrics(*arguments)
+        assert isinstance(error.value, TypeError)
+        run.log_metrics({"loss": 1}, log_name=Key.LOSS)
+    assert lines(run, "loss") == [{"loss": 1}, {"loss": 1}]
+
+
+def test_what_is_masked_or_missing_is_null(tmp_path: Path) -> None:
+    """Bug: 0.0 for numpy's masked value, which item() gives; a column of text for a number that was missing once."""
+    with start_run(tmp_path, {}) as run:
+        run.log_metrics({"a": np.ma.masked, "b": 1}, log_name="train")
+        run.log_metrics({"a": 2.0, "b": np.ma.array([3], mask=[True])[0]}, log_name="train")
+        run.log_metrics({"v": np.ma.array([1.0, 2.0], mask=[False, True])}, log_name="train")
+    assert lines(run) == [{"a": None, "b": 1}, {"a": 2.0, "b": None}, {"v": [1.0, None]}]
+    frame = scan_runs(tmp_path).collect()
+    assert (frame["train.a"].to_list(), frame["train.b"].to_list()) == ([[None, 2.0, None]], [[1.0, None, None]])
+
+
+@pytest.mark.parametrize("value", [2**53 + 1, -(2**53) - 1, 2**63 - 1, 2**64 - 1, 10**30 + 1])
+def test_whole_numbers_keep_their_digits(run: Run, value: int) -> None:
+    """Bug: 9007199254740993 written as a float, by one of the two writers or on the way of what is not finite."""
+    for metrics in ({"n": value}, {"n": value, "x": math.nan}, {"n": [value]}, {"n": {"m": value}}):
+        for encode in (encode_line, line_encoder()):
+            assert str(value) in encode(metrics).decode()
+    if value < 2**63:
+        assert str(value) in encode_line({"n": np.int64(value)}).decode()
