@@ -188,7 +188,8 @@ class Run:
         ``metrics_dict`` maps names to numbers or strings: one step, epoch or evaluation. NaN and infinities are kept.
         Scalars and arrays of numpy, torch, jax and the like are their numbers, what is masked is null. A name that is
         no text (a bool, a number, None, an enum) is spelled as JSON does, in files and columns alike.
-        When this returns the line outlives the process. A reader sees one list per name, along the calls.
+        When this returns the line outlives the process. A reader sees one list per name, along the calls; of a name
+        with numbers alone it is of floats, to which a whole number beyond 2**53 is rounded: the file has its digits.
         Raises MetricsError for what cannot be written (two names of one spelling, a ``log_name`` that hides behind
         other columns, such as ``config``), and of it MetricsTypeError, a TypeError, that names key and log.
         """

@@ -73,6 +73,23 @@ def test_enums_paths_and_odd_keys_become_plain() -> None:
     assert resolved(made) == {"c": "RED", "p": "/x", 3: {True: None}, "b": "b'x'"}
 
 
+def test_what_a_resolver_gives_is_a_value_and_the_same_in_the_job() -> None:
+    """Bug: a configuration in which an array is text without its middle, and a set is another one in the job."""
+    import numpy as np
+
+    gives = {"array": np.arange(3000), "set": {"b", "a", 1}, "seed": np.int64(5), "masked": np.ma.masked}
+    for name, value in gives.items():
+        OmegaConf.register_new_resolver(f"mlxp_test_{name}", lambda value=value: value)
+    try:
+        made = OmegaConf.create({name: f"${{mlxp_test_{name}:}}" for name in gives})
+        submitted = resolved(made)
+        assert submitted == {"array": [*range(3000)], "set": [1, "a", "b"], "seed": 5, "masked": None}
+        assert pin(made, submitted) == []
+    finally:
+        for name in gives:
+            OmegaConf.clear_resolver(f"mlxp_test_{name}")
+
+
 def test_an_interpolation_has_the_value_that_it_had_at_submission(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bug: a seed from the submitting shell's environment, another one, or none, in the job."""
     text = "seed: ${oc.env:MLXP_TEST_SEED,0}\nn: {x: ['${oc.env:MLXP_TEST_SEED,0}']}\nplain: 7\nname: run-${seed}"
