@@ -7,12 +7,10 @@ import enum
 import json
 import math
 import os
-import subprocess
-import sys
-import threading
 import re
 import subprocess
 import sys
+import threading
 import uuid
 from collections import UserDict
 from collections.abc import Mapping
@@ -212,6 +210,8 @@ def test_a_line_of_a_thread_never_gets_into_another_threads_log(run: Run) -> Non
         thread.join()
     assert {row["log"] for name in logs for row in lines(run, name) if row["log"] != name} == set()
     assert sum(len(lines(run, name)) for name in logs) == 4 * 10 * (20 + 20)
+
+
 class Key(str, enum.Enum):
     LOSS = "loss"
 
