@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from mlxp_core.errors import MetricsError, MetricsTypeError
 from mlxp_core.plain_values import PlainValueError, spell_key, to_metric, unwrap
+from mlxp_core.runs.digest import announce
 from mlxp_core.runs.layout import RunDir
 
 Metrics = Mapping[str, Any]
@@ -207,6 +208,7 @@ class MetricsFolder:
                 prepended[log_name] = len(lines[log_name])
                 self._replace(f"{_KEYS}/{name}", keys.get(log_name, b"") + self._read(f"{_KEYS}/{name}"))
             state["attempt"] = attempt
+        announce(self._path)
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
         """Close the descriptor, as MetricsFile does."""
@@ -310,6 +312,8 @@ class MetricsFile:
         self._folder.add_keys(self._name, new)
         self._known.update(new)
         self._keys.update(new)  # text alone: a key that is none is looked at each time
+        if new:
+            announce(self.path.parent)
 
     def _spelled(self, metrics: Metrics) -> dict[str, object]:
         """Spell the keys as they are in the line, which two of them must not share."""

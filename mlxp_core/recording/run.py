@@ -25,6 +25,7 @@ from mlxp_core.errors import (
 )
 from mlxp_core.recording import signals
 from mlxp_core.recording.metrics import Metrics, MetricsFile, MetricsFolder, text_log_name
+from mlxp_core.runs.digest import announce
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.runs.process import is_alive
 from mlxp_core.runs.status import Status
@@ -216,6 +217,7 @@ class Run:
         path = self._artifact_file(artifact_type, artifact_name)
         self._check_current()
         artifacts.save_artifact(kind, artifact, self.layout, artifact_name)
+        announce(self.layout.artifacts)
         return path
 
     def load_artifacts(
@@ -271,6 +273,7 @@ class Run:
                 pickles.dump(checkpoint, stream, path)
                 stream.write(b"\n" + json.dumps(position).encode())
             self._check_current()  # a large one takes its time
+        announce(self.layout.artifacts)
         return path
 
     def load_checkpoint(

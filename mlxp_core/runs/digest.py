@@ -19,6 +19,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlxp_core.atomic_files import Stamp, checksum, stamp_at, write_atomic, write_atomic_stamped
@@ -77,6 +78,24 @@ def write_info(run: RunDir, info: Mapping[str, Any], *, config: WrittenYaml | No
             "artifacts": folders,
         }
         write_atomic(run.digest, "".join(f"{_encode(line)}\n" for line in (own, config_form, info_form, logs, names)))
+
+
+def announce(folder: Path) -> None:
+    """Let readers look again at a run after something was put into ``metrics`` or ``artifacts``, ``folder`` being that.
+
+    Keys are appended to a file, and artifacts put into a folder of their type, which neither of the two folders shows.
+    A run that has ended is not read again while they stay as they are, so they are touched. To be called after the
+    change: what is read in between is read once more. Never raises: what was asked for has been done.
+    """
+    with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
+        before = stamp_at(folder)
+        os.utime(folder)
+        if stamp_at(folder) == before:  # within one tick of the clock, perhaps that of the run's end
+            run = RunDir(folder.parent)
+            own = json.loads(run.digest.read_bytes().partition(b"\n")[0])
+            said = own[folder.name] if folder == run.metrics else dict(own[folder.name])[folder.name]
+            if said == [*before]:
+                run.digest.unlink()
 
 
 def _form(content: Mapping[str, Any], values: list[Any]) -> dict[str, Any]:

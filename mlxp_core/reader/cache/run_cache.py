@@ -5,11 +5,11 @@ has started. It is read again when its signature changes: that of the folders me
 the files info.yaml and config.yaml. Their ctime counts, which no program can set. Whatever happens to a cached run,
 this package and script.sh put files into ``metadata`` by renaming them into place, which that folder shows: a start, an
 end, a submission, a later attempt, an exit code. The two files show edits in place, the other folders what arrives late
-with a copy. So an unchanged run costs five ``stat`` calls, and none of its files is opened.
+with a copy, and what this package adds to them after the end, which touches them (runs/digest.py ``announce``). So an
+unchanged run costs five ``stat`` calls, and none of its files is opened.
 
-What no signature shows: a submission.yaml that was edited in place by hand, a key that is first logged after the run
-has said its end (by hand, or by another process of the job), and an artifact that was put by hand into a folder of its
-type that was there already.
+What no signature shows: what was put there by hand where only an inner file or folder shows it. A submission.yaml that
+was edited in place, a new key in a metric file that was there, an artifact in a folder of its type that was there.
 """
 
 from __future__ import annotations

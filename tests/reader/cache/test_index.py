@@ -10,6 +10,7 @@ import threading
 
 import polars as pl
 import pytest
+from reader_caches import forget
 
 from mlxp_core.reader import Reader, scan_runs
 from mlxp_core.reader.cache import index, run_cache
@@ -23,16 +24,6 @@ def age(path):
     for folder, _, names in os.walk(path):
         for name in (".", *names):
             os.utime(os.path.join(folder, name), (LONG_AGO, LONG_AGO))
-
-
-def forget():
-    """Empty all caches of the process, as in a new one."""
-    run_cache._caches.clear()
-    from mlxp_core.reader.load import metrics
-    from mlxp_core.reader.load import run as folders
-
-    for cache in (folders._info_files, folders._config_files, folders._submission_files, metrics._keys_files):
-        cache._values.clear()
 
 
 @pytest.fixture
