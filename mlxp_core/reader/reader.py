@@ -9,8 +9,8 @@ import polars as pl
 
 from mlxp_core.reader.cache.run_table import RunTable
 from mlxp_core.reader.directory import count_runs, open_directory, scan_directory
-from mlxp_core.reader.frame.runs import Runs
-from mlxp_core.reader.frame.scan_runs import runs_frame
+from mlxp_core.reader.frame.runs import Origin, Runs
+from mlxp_core.reader.frame.scan_runs import report_strays, runs_frame
 from mlxp_core.reader.frame.schema import Schema, infer_schema
 from mlxp_core.reader.load.problem import Problem, Problems
 from mlxp_core.reader.query.compiler import compile_query
@@ -55,8 +55,13 @@ class Reader:
 
     @property
     def problems(self) -> list[Problem]:
-        """Problems with the metadata as it is now, and with those metric files that this reader has opened."""
+        """Problems with the directory.
+
+        With the metadata as it is now, with what is no number among the metrics, by run, file and line, and with those
+        metric files that this reader has opened.
+        """
         table, schema = self._scan()
+        report_strays(table, schema, self._problems)
         return [*table.problems, *schema.problems, *self._problems]
 
     def filter(self, query_string: str = "") -> Runs:
@@ -66,12 +71,15 @@ class Reader:
         ``mlxp_core.reader.query.compiler``. Raises QueryError (a ValueError), which points at the fault in the query.
         """
         table, schema = self._scan()
-        frame = runs_frame(self._log_dir, schema, self._problems)
-        snapshot = runs_frame(self._log_dir, schema, self._problems, table)
+
+        def frames(schema: Schema) -> tuple[pl.LazyFrame, pl.LazyFrame]:
+            of_now = runs_frame(self._log_dir, schema, self._problems)
+            return of_now, runs_frame(self._log_dir, schema, self._problems, table)
+
+        runs = Runs(*frames(schema), schema, self._problems, origin=Origin(table, frames))
         if query_string.strip():
-            condition = compile_query(query_string, schema.polars, untyped=schema.untyped)
-            frame, snapshot = frame.filter(condition), snapshot.filter(condition)
-        return Runs(frame, snapshot, schema, self._problems)
+            runs = runs.where(compile_query(query_string, schema.polars, untyped=schema.untyped))
+        return runs
 
     def _scan(self) -> tuple[RunTable, Schema]:
         table = scan_directory(self._log_dir)

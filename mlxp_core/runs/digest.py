@@ -5,8 +5,8 @@ config.yaml and info.yaml, with the stamp of the file (files.stamp_of), its chec
 ``script``, whether the run has a script.sh, without which no scheduler knows it; and of a run that has ended,
 ``submission``, what submission.yaml said then, with its stamp, ``metrics`` and ``artifacts``, the stamps of the
 folders. The others are what runs of a sweep share, so that readers parse them once: config.yaml with null for each
-value; the same of info.yaml; the logs with their keys and whether these hold numbers only; the names of the artifacts.
-null stands for what is not said.
+value; the same of info.yaml; the logs with their keys and what these hold (``number``, ``other``, or ``mixed``); the
+names of the artifacts. null stands for what is not said.
 
 What is not as it was when the digest was made has another stamp: then the YAML counts, and the folders. A digest may be
 missing, or old; nothing but readers depends on it. Stamps do not show a change in place, of the same length, within the
@@ -98,6 +98,11 @@ def announce(folder: Path) -> None:
                 run.digest.unlink()
 
 
+def joined_kind(first: str | None, second: str) -> str:
+    """Give the kind of a key that holds values of both: ``mixed`` where they are not of one kind."""
+    return second if first in {None, second} else "mixed"
+
+
 def _form(content: Mapping[str, Any], values: list[Any]) -> dict[str, Any]:
     """Put the values of a mapping, and of those in it, into a list, and null in their places."""
     form: dict[str, Any] = {}
@@ -156,16 +161,16 @@ def _artifacts(run: RunDir) -> tuple[Any, Any]:
     return (None, None) if files.problems else (files.folders, files.names)
 
 
-def _keys(run: RunDir) -> list[tuple[str, list[tuple[str, bool]]]]:
-    """Each log, by name, with its keys and whether they hold numbers only. Raises OSError or ValueError."""
+def _keys(run: RunDir) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Each log, by name, with its keys and the kind of their values. Raises OSError or ValueError."""
     logs = []
     for name in os.listdir(run.metrics) if run.metrics.exists() else ():  # noqa: PTH208
         log_name = os.path.splitext(name)[0]  # noqa: PTH122
         if name.startswith(".") or run.metric_file(log_name).name != name:
             continue
-        numbers: dict[str, bool] = {}
+        kinds: dict[str, str] = {}
         for line in run.metric_keys_file(log_name).read_bytes().splitlines():
             key, kind = json.loads(line)
-            numbers[key] = numbers.get(key, True) and kind == "number"
-        logs.append((log_name, list(numbers.items())))
+            kinds[key] = joined_kind(kinds.get(key), kind)
+        logs.append((log_name, list(kinds.items())))
     return sorted(logs)

@@ -119,7 +119,7 @@ def test_text_after_numbers_is_reported_where_the_type_was_a_guess(logs):
     reader = Reader(logs.path)
     assert reader.filter()[0]["train.loss"][-1] is None
     assert [problem.what for problem in reader.problems] == [
-        "1 values of loss are no numbers, and null in a column of numbers"
+        "line 1001: loss is 'diverged', which is no number: null in this column of numbers"
     ]
 
 

@@ -248,7 +248,7 @@ def test_every_problem_of_a_metric_file_is_known_until_it_is_repaired(logs):
     name = "1/metrics/t.json"
     assert problems(reader) == {
         (name, "1 line is no JSON object and was skipped"),
-        (name, "1 values of a are no numbers, and null in a column of numbers"),
+        (name, "line 3: a is 'x', which is no number: null in this column of numbers"),
     }
     (run / "metrics/t.json").write_text('{"a": 1}\n')
     assert reader.filter()[0]["t.a"] == [1.0]

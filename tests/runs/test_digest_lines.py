@@ -27,9 +27,9 @@ def run(tmp_path: Path) -> RunDir:
     return made
 
 
-def test_keys_are_listed_of_logs_alone_and_a_number_once_other_is_other(run: RunDir) -> None:
+def test_keys_are_listed_of_logs_alone_and_a_number_once_other_is_mixed(run: RunDir) -> None:
     """Bug: a user's notes beside the metrics, and the digest says nothing of them any more."""
-    assert digest._keys(run) == [("a b", [("x", False), ("y", False)]), ("val", [("acc", True)])]
+    assert digest._keys(run) == [("a b", [("x", "mixed"), ("y", "other")]), ("val", [("acc", "number")])]
 
 
 def lines(run: RunDir) -> list[object]:
@@ -45,7 +45,8 @@ def test_metrics_and_artifacts_are_listed_once_the_run_has_ended(run: RunDir, *,
     own, _, _, logs, artifacts = lines(run)
     assert isinstance(own, dict)
     assert [own[part] is not None for part in ("metrics", "artifacts")] == [ended, ended]
-    assert logs == ([["a b", [["x", False], ["y", False]]], ["val", [["acc", True]]]] if ended else None)
+    listed = [["a b", [["x", "mixed"], ["y", "other"]]], ["val", [["acc", "number"]]]]
+    assert logs == (listed if ended else None)
     assert artifacts == (["json/a.json"] if ended else None)
     assert (own["config"]["values"], own["info"]["values"], own["script"]) == ([0.1], ["COMPLETE"], False)
 

@@ -30,7 +30,7 @@ from mlxp_core.user_dirs import cache_dir
 _logger = logging.getLogger(__name__)
 
 # with what the hashes of numbers depend on, which fingerprints are
-_VERSION = f"hydra-mlxp reader index 4 {sys.implementation.name} {sys.hash_info.width}"
+_VERSION = f"hydra-mlxp reader index 5 {sys.implementation.name} {sys.hash_info.width}"
 
 
 def load_index(log_dir: str) -> RunColumns | None:

@@ -78,10 +78,22 @@ class RunTable:
         """
         if not self.runs and self.rows is None:
             return [] if self.cached is None else self.cached.count_shared(part)
-        of_cached = [] if self.cached is None else self._select_rows(self.cached.shared(part))
-        objects = self._ordered(of_cached, [_shared(run, part) for run in self.runs])
+        objects = self.shared(part)
         by_id: dict[int, Any] = {id(shared): shared for shared in objects}
         return [(by_id[key], count) for key, count in Counter(map(id, objects)).items()]
+
+    def shared(self, part: str) -> Sequence[Any]:
+        """Give for each run what ``count_shared`` counts."""
+        of_cached = [] if self.cached is None else self._select_rows(self.cached.shared(part))
+        return self._ordered(of_cached, [_shared(run, part) for run in self.runs])
+
+    def subset(self, positions: Iterable[int]) -> RunTable:
+        """Give the table of the runs at these positions."""
+        order = range(len(self)) if self._order is None else self._order
+        chosen = sorted(order[position] for position in positions)
+        rows = [index if self.rows is None else self.rows[index] for index in chosen if index < self._cached_count]
+        runs = [self.runs[index - self._cached_count] for index in chosen if index >= self._cached_count]
+        return RunTable(self.log_dir, self.cached, rows, runs)
 
     @cached_property
     def problems(self) -> list[Problem]:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, overload
 
 import polars as pl
 
 from mlxp_core.errors import QueryError, StoreError
+from mlxp_core.reader.cache.run_table import RunTable
 from mlxp_core.reader.frame.artifact import Artifact
-from mlxp_core.reader.frame.scan_runs import load_lines, metric_values
-from mlxp_core.reader.frame.schema import Schema
+from mlxp_core.reader.frame.scan_runs import load_lines, metric_values, report_strays
+from mlxp_core.reader.frame.schema import Schema, narrowed
 from mlxp_core.reader.load.fields import path_of
-from mlxp_core.reader.load.problem import Problem
+from mlxp_core.reader.load.problem import Problem, Problems
 from mlxp_core.reader.query.suggest import unknown_column
 from mlxp_core.reader.statistics.aggregations import Aggregation
 
@@ -76,12 +78,31 @@ class RunView(Mapping[str, Any]):
         return None if path is None else Artifact(type_name, file, path_of(path))
 
 
+@dataclass(frozen=True)
+class Origin:
+    """How the frames of some runs are made, which is done again where the types of metrics are others in these runs."""
+
+    table: RunTable
+    frames: Callable[[Schema], tuple[pl.LazyFrame, pl.LazyFrame]]
+    queried: frozenset[str] = frozenset()  # columns that conditions were written for, by their types
+
+    def changed(self, change: Callable[[pl.LazyFrame], pl.LazyFrame], queried: Iterable[str] = ()) -> Origin:
+        """Give the origin of the frames with a change."""
+
+        def frames(schema: Schema) -> tuple[pl.LazyFrame, pl.LazyFrame]:
+            frame, snapshot = self.frames(schema)
+            return change(frame), change(snapshot)
+
+        return Origin(self.table, frames, self.queried.union(queried))
+
+
 class Runs(Sequence[RunView]):
     """Sequence of the runs that passed a filter.
 
     ``lazy()`` and ``collect()`` read the directory as it is when they are collected. Length, items, groups, aggregates
     and what is printed are the runs at the time of the filter, so that ``runs[i]`` stays the same run; filter again for
-    the present ones. Metrics are read when they are asked for.
+    the present ones. Metrics are read when they are asked for, and have the types that they have in these runs, not in
+    those that were filtered out (see ``scan_runs``).
     """
 
     def __init__(
@@ -91,16 +112,19 @@ class Runs(Sequence[RunView]):
         schema: Schema,
         report: Callable[[Problem], None],
         columns: Sequence[str] | None = None,
+        *,
+        origin: Origin | None = None,
     ) -> None:
         """``frame`` holds the columns of ``schema`` of these runs, ``snapshot`` the same at the time of the filter.
 
-        ``columns`` are those to show, or all.
+        ``columns`` are those to show, or all. Without ``origin`` types stay as they are, whatever is filtered out.
         """
         self._frame = frame
         self._snapshot = snapshot
         self._schema = schema
         self._report = report
         self._columns = list(schema.polars) if columns is None else list(columns)
+        self._origin = origin
 
     @property
     def schema(self) -> pl.Schema:
@@ -141,16 +165,15 @@ class Runs(Sequence[RunView]):
         for name in columns:
             if name not in self._schema.polars:
                 raise QueryError(unknown_column(name, self._schema.polars))
-        return Runs(self._frame, self._snapshot, self._schema, self._report, list(dict.fromkeys(columns)))
+        columns = list(dict.fromkeys(columns))
+        return Runs(self._frame, self._snapshot, self._schema, self._report, columns, origin=self._origin)
 
     def sort(self, by: str | Sequence[str], *, descending: bool | Sequence[bool] = False) -> Runs:
         """Order the runs by metadata columns, missing values last. Raises QueryError for any other column."""
         names = self._metadata_columns(by, "sort", "sorted")
-        frame, snapshot = (
-            frame.sort(names, descending=descending, nulls_last=True, maintain_order=True)
-            for frame in (self._frame, self._snapshot)
+        return self._changed(
+            lambda frame: frame.sort(names, descending=descending, nulls_last=True, maintain_order=True)
         )
-        return Runs(frame, snapshot, self._schema, self._report, self._columns)
 
     def diff(self, start_key: str = "config") -> dict[str, list[Any]]:
         """Give the columns whose names start with ``start_key`` and whose values differ between the runs.
@@ -178,9 +201,45 @@ class Runs(Sequence[RunView]):
         return aggregate(self._snapshot, self._schema.polars, [], aggregations)
 
     def where(self, condition: pl.Expr) -> Runs:
-        """Keep the runs for which a Polars expression is true."""
-        frame, snapshot = self._frame.filter(condition), self._snapshot.filter(condition)
-        return Runs(frame, snapshot, self._schema, self._report, self._columns)
+        """Keep the runs for which a Polars expression is true.
+
+        Metrics that the expression does not name then have the types that they have in these runs.
+        """
+        passed = self._changed(lambda frame: frame.filter(condition), condition.meta.root_names())
+        return passed._narrowed()  # noqa: SLF001
+
+    def _changed(self, change: Callable[[pl.LazyFrame], pl.LazyFrame], queried: Iterable[str] = ()) -> Runs:
+        origin = None if self._origin is None else self._origin.changed(change, queried)
+        frame, snapshot = change(self._frame), change(self._snapshot)
+        return Runs(frame, snapshot, self._schema, self._report, self._columns, origin=origin)
+
+    def _narrowed(self) -> Runs:
+        """Give these runs with the types that metrics have in them."""
+        origin = self._origin
+        if origin is None or self._schema.disputed <= origin.queried:
+            return self
+        passed = set(self._snapshot.select("path").collect()["path"])
+        positions = [position for position, path in enumerate(origin.table.paths()) if path in passed]
+        schema = narrowed(self._schema, origin.table.subset(positions), origin.queried)
+        if schema is self._schema:
+            return self
+        return Runs(*origin.frames(schema), schema, self._report, self._columns, origin=origin)
+
+    @property
+    def problems(self) -> list[Problem]:
+        """Problems with these runs.
+
+        With their metadata as it was at the time of the filter, with what is no number among their metrics, by file and
+        line, and with those of their metric files that their reader has opened. Raises QueryError without a reader.
+        """
+        if self._origin is None or not isinstance(self._report, Problems):
+            raise QueryError("the problems of these runs are not known: ask their Reader")
+        passed = set(self.metadata["path"])
+        table = self._origin.table
+        table = table.subset(position for position, path in enumerate(table.paths()) if path in passed)
+        report_strays(table, self._schema, self._report)
+        homes = tuple(f"{path}/" for path in passed)
+        return [*table.problems, *(problem for problem in self._report if problem.path.startswith(homes))]
 
     @cached_property
     def metadata(self) -> pl.DataFrame:
@@ -210,10 +269,7 @@ class Runs(Sequence[RunView]):
     def _slice(self, indices: range) -> Runs:
         paths = self.metadata["path"]
         selected = self.where(pl.col("path").is_in([paths[index] for index in indices]))
-        if indices.step > 0:
-            return selected
-        frame, snapshot = selected._frame.reverse(), selected._snapshot.reverse()  # noqa: SLF001
-        return Runs(frame, snapshot, self._schema, self._report, self._columns)
+        return selected if indices.step > 0 else selected._changed(pl.LazyFrame.reverse)  # noqa: SLF001
 
     def __repr__(self) -> str:
         """Show the metadata as a data frame, with LAZYDATA for metrics."""

@@ -28,9 +28,9 @@ def scan_metrics(log_dir: str | os.PathLike[str], log_name: str) -> pl.LazyFrame
     """Scan ``metrics/<log_name>.json`` of all runs lazily: one row a line, ordered by run and line.
 
     Columns: ``id`` and ``path`` of the run as ``scan_runs`` has them; ``line`` (UInt32), from 0; ``step``: the key of
-    that name if the runs log one, or else the same as ``line``; and a column for every other key: Float64, or String if
-    a run logged something else than numbers, null where a line lacks it. A key that is called as one of the first
-    columns has the name of the log before it: ``train.id``; once more, where that is a key, too.
+    that name if the runs log one, or else the same as ``line``; and a column for every other key: Float64, or String
+    where more runs logged text alone than numbers (see ``scan_runs``), null where a line lacks it. A key that is called
+    as one of the first columns has the name of the log before it: ``train.id``; once more, where that is a key, too.
 
     Lazy as ``scan_runs`` is: files are opened when the frame is collected, and only those of runs that pass the
     conditions on ``id`` and ``path``. Join it with ``scan_runs`` by ``path`` for configurations beside the values.
@@ -38,7 +38,7 @@ def scan_metrics(log_dir: str | os.PathLike[str], log_name: str) -> pl.LazyFrame
     Raises QueryError if no run has such a log, and StoreError where the directory cannot be read.
     """
     folder = os.path.abspath(log_dir)  # noqa: PTH100  (see scan_runs)
-    metrics = [column for column, _ in list_metrics(scan_directory(folder))]
+    metrics = [column for column, _, _ in list_metrics(scan_directory(folder))]
     of_log = [column for column in metrics if column.log_name == log_name]
     if not of_log:
         raise QueryError(f"no run logs {log_name!r}{suggestion(log_name, {column.log_name for column in metrics})}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import reprlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,17 +40,19 @@ def scan_runs(log_dir: str | os.PathLike[str]) -> pl.LazyFrame:
 
     Columns: ``id`` (Int64, null for a folder that the user named), ``path`` (String, absolute), ``info.*`` and
     ``config.*`` (a field of info.yaml or config.yaml each, nested names joined by dots), and for every key of every
-    metric file ``<log name>.<key>``: List(Float64), or List(String) if a run logged something else than numbers, one
-    value a line of the file, null in a run without that metric. ``artifact.<type>.<name>`` (String) is the path of an
-    artifact, null in a run without it. ``info.status`` is the status now, by all that is known of the run, not what
-    info.yaml says.
+    metric file ``<log name>.<key>``: List(Float64), or List(String), one value a line of the file, null in a run
+    without that metric. ``artifact.<type>.<name>`` (String) is the path of an artifact, null in a run without it.
+    ``info.status`` is the status now, by all that is known of the run, not what info.yaml says.
 
     Types: whole numbers Int64, with floats among them Float64, then Boolean, String, and List of these. Fields that no
-    single type fits, and lists of anything else, are String: strings as they are, the rest as JSON.
+    single type fits, and lists of anything else, are String: strings as they are, the rest as JSON. A metric is one of
+    numbers unless more runs logged nothing but text or lists under its key than logged numbers. In a column of numbers
+    what is none, ``"diverged"``, is null, and a warning names run, file and line.
 
-    The columns are those that the directory has now. Runs, their status and values are read when the frame is
-    collected. Metadata is read for all runs, metrics only of the columns asked for, and only for the runs that pass
-    those conditions (joined by ``&``) that metadata alone can answer.
+    The columns are those that the directory has now, and their types hold for all of its runs, since a lazy frame has
+    its types before it is filtered; ``Reader.filter`` gives those of the runs that pass. Runs, their status and values
+    are read when the frame is collected. Metadata is read for all runs, metrics only of the columns asked for, and only
+    for the runs that pass those conditions (joined by ``&``) that metadata alone can answer.
 
     What cannot be read is null, and logged as a warning; ``Reader(log_dir).problems`` lists it.
 
@@ -250,12 +253,35 @@ def _lines(path: str, log_name: str, content: bytes, report: Callable[[Problem],
 def metric_values(
     lines: metrics.Lines, column: MetricColumn, path: str, report: Callable[[Problem], None]
 ) -> list[Any] | None:
-    """Give the values of one key, one a line; text in a column that should hold numbers only is reported."""
+    """Give the values of one key, one a line; what is none in a column of numbers is reported."""
     values = lines.column(column.key, numeric=column.numeric)
-    if column.numeric and values is not None and None in values and (count := lines.count_non_numbers(column.key)):
-        reason = f"{count} values of {column.key} are no numbers, and null in a column of numbers"
+    if column.numeric and values is not None and None in values and (strays := lines.strays(column.key)):
+        first = lines.rows[strays[0]][column.key]
+        reason = f"line {lines.line_number(strays[0])}: {column.key} is {_shown(first)}, which is no number"
+        if len(strays) > 1:
+            reason += f", as in {len(strays) - 1} more"
+        reason += ": null in this column of numbers"
         report(Problem(valid_text(metrics.metric_path(path, column.log_name)), reason))
     return values
+
+
+def _shown(value: object) -> str:
+    return valid_text(reprlib.repr(value))
+
+
+def report_strays(table: RunTable, schema: Schema, report: Callable[[Problem], None]) -> None:
+    """Report what is null in columns of numbers for being none, of every run; the other metric files stay closed."""
+    numeric = {
+        (column.log_name, column.key): column
+        for name, column in schema.metrics.items()
+        if name in schema.disputed and column.numeric
+    }
+    for position, logs in enumerate(table.shared("logs")) if numeric else ():
+        for log_name, keys in logs:
+            columns = [numeric[log_name, key] for key, kind in keys if kind != "number" and (log_name, key) in numeric]
+            if columns and (lines := load_lines(table.path(position), log_name, report)):
+                for column in columns:
+                    metric_values(lines, column, table.path(position), report)
 
 
 def project(frame: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:

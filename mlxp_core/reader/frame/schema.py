@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
@@ -16,7 +17,7 @@ from mlxp_core.reader.load.run import STATUS
 
 @dataclass(frozen=True)
 class MetricColumn:
-    """A metric column: a key of a log; ``numeric`` if it holds numbers only."""
+    """A metric column: a key of a log; ``numeric`` if it is one of numbers."""
 
     log_name: str
     key: str
@@ -42,6 +43,8 @@ class Schema:
     # types of the values of a column, in words
     contents: dict[str, str] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    # metric columns of which some runs hold numbers and some, or some lines of a run, something else
+    disputed: frozenset[str] = frozenset()
 
     @property
     def polars(self) -> pl.Schema:
@@ -80,7 +83,7 @@ def _infer_schema(table: RunTable) -> Schema:
     fields = _metadata_columns(table)
     artifacts, problems = _artifact_columns(table)
     reserved = fields.keys() | artifacts.keys() | {"id", "path", STATUS}
-    metrics, metric_problems = _metric_columns(table, reserved=reserved)
+    metrics, disputed, metric_problems = _metric_columns(table, reserved=reserved)
     types = {name: column_type(stats.kinds) for name, stats in fields.items()}
     types |= dict.fromkeys(artifacts, pl.String())
     return Schema(
@@ -106,7 +109,26 @@ def _infer_schema(table: RunTable) -> Schema:
             **{name: count for name, (_, count) in metrics.items()},
         },
         problems=(*problems, *metric_problems),
+        disputed=disputed,
     )
+
+
+def narrowed(schema: Schema, table: RunTable, kept: Collection[str] = ()) -> Schema:
+    """Give the schema with the types that metrics have in these runs; the same object where that is no other.
+
+    The columns stay, and so do the types of metrics that none of these runs has, and of those in ``kept``.
+    """
+    disputed = schema.disputed.difference(kept)
+    if not disputed:
+        return schema
+    metrics = {(column.log_name, column.key): column for column, _, _ in list_metrics(table)}
+    changed = {
+        name: column
+        for name in disputed
+        if (column := metrics.get((schema.metrics[name].log_name, schema.metrics[name].key)))
+        and column != schema.metrics[name]
+    }
+    return replace(schema, metrics=schema.metrics | changed) if changed else schema
 
 
 def _metadata_columns(table: RunTable) -> dict[str, _ColumnStats]:
@@ -146,26 +168,39 @@ def artifact_column(file: str) -> str:
     return valid_text(f"artifact.{type_name}.{name}")
 
 
-def list_metrics(table: RunTable) -> list[tuple[MetricColumn, int]]:
-    """List every key of every log, by log, keys in their order, with the number of runs that have it."""
-    numeric: dict[tuple[str, str], bool] = {}
-    counts: dict[tuple[str, str], int] = {}
+def list_metrics(table: RunTable) -> list[tuple[MetricColumn, int, bool]]:
+    """List every key of every log, by log, keys in their order, with the number of runs that have it.
+
+    And with True where it is disputed. A column is one of numbers unless more runs hold nothing but other values under
+    its key than hold numbers: one stray value neither takes the numbers from the others, nor their texts.
+    """
+    kinds: dict[tuple[str, str], Counter[str]] = {}
     for logs, count in table.count_shared("logs"):
         for log_name, keys in logs:
-            for key, is_number in keys:
-                metric = (log_name, key)
-                numeric[metric] = numeric.get(metric, True) and is_number
-                counts[metric] = counts.get(metric, 0) + count
-    by_log = sorted(numeric.items(), key=lambda item: item[0][0])  # stable
-    return [(MetricColumn(*metric, is_number), counts[metric]) for metric, is_number in by_log]
+            for key, kind in keys:
+                counts = kinds.get((log_name, key))
+                if counts is None:
+                    counts = kinds[log_name, key] = Counter()
+                counts[kind] += count
+    by_log = sorted(kinds.items(), key=lambda item: item[0][0])  # stable
+    return [
+        (MetricColumn(*metric, numeric=_is_numeric(counts)), counts.total(), len(counts) > 1 or "mixed" in counts)
+        for metric, counts in by_log
+    ]
+
+
+def _is_numeric(counts: Counter[str]) -> bool:
+    with_numbers = counts["number"] + counts["mixed"]
+    return with_numbers > 0 and with_numbers >= counts["other"]
 
 
 def _metric_columns(
     table: RunTable, *, reserved: set[str]
-) -> tuple[dict[str, tuple[MetricColumn, int]], list[Problem]]:
+) -> tuple[dict[str, tuple[MetricColumn, int]], frozenset[str], list[Problem]]:
     problems: list[Problem] = []
     columns: dict[str, tuple[MetricColumn, int]] = {}
-    for column, count in list_metrics(table):
+    all_disputed = set()
+    for column, count, is_disputed in list_metrics(table):
         log_name, key = column.log_name, column.key
         name = valid_text(f"{log_name}.{key}")
         if name in reserved or name in columns:
@@ -175,4 +210,6 @@ def _metric_columns(
             problems.append(Problem(name, "Polars takes such a name for a pattern: it is in no column"))
             continue
         columns[name] = (column, count)
-    return columns, problems
+        if is_disputed:
+            all_disputed.add(name)
+    return columns, frozenset(all_disputed), problems

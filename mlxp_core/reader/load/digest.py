@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from mlxp_core.atomic_files import checksum, load_bytes, stamp_at
 from mlxp_core.reader.load.fields import FieldLayout, read_fields
-from mlxp_core.reader.load.record import SCALARS, Document, Logs, Signature, interned
+from mlxp_core.reader.load.record import KEY_KINDS, SCALARS, Document, Logs, Signature, interned
 from mlxp_core.runs.digest import VERSION
 from mlxp_core.runs.layout import RunDir
 
@@ -155,10 +155,18 @@ def _numbered(form: dict[str, Any], counter: Iterator[int]) -> dict[str, Any]:
 @lru_cache(maxsize=1000)
 def _logs(text: str) -> Logs:
     logs = tuple(
-        (_checked(name, str), tuple((_checked(key, str), _checked(numeric, bool)) for key, numeric in keys))
+        (_checked(name, str), tuple((_checked(key, str), _checked_kind(kind)) for key, kind in keys))
         for name, keys in json.loads(text)
     )
     return interned(logs)
+
+
+def _checked_kind(kind: Any) -> str:
+    if kind is True:  # as it was spelt at first; false was said both of what is mixed and of what is not
+        return "number"
+    if kind not in KEY_KINDS:
+        raise ValueError(f"{kind!r} is no kind of a key")
+    return str(kind)
 
 
 @lru_cache(maxsize=1000)

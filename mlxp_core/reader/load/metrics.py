@@ -14,6 +14,7 @@ from typing import Any
 from mlxp_core.atomic_files import load_bytes
 from mlxp_core.reader.load.fields import text_of, valid_text
 from mlxp_core.reader.load.file_cache import FileCache
+from mlxp_core.runs.digest import joined_kind
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.yaml_io import read_yaml
 
@@ -32,14 +33,14 @@ _HEAD_BYTES = 4096  # some tens of lines
 _HEAD_LINES = 20
 
 _MAX_CACHED_KEYS = 10_000
-_cached_keys: dict[tuple[tuple[str, bool], ...], tuple[tuple[str, bool], ...]] = {}
+_cached_keys: dict[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]] = {}
 
 
 @dataclass(frozen=True)
 class Keys:
-    """Keys of one metric file, in the order in which they appeared, each with True if it holds numbers only."""
+    """Keys of one metric file, in the order in which they appeared, each with what it holds (see KEY_KINDS)."""
 
-    numeric: tuple[tuple[str, bool], ...]
+    kinds: tuple[tuple[str, str], ...]
     problem: str | None = None
     from_lines: bool = False  # taken from the metric file itself, for want of a list
 
@@ -50,11 +51,16 @@ class Lines:
 
     rows: Sequence[Mapping[str, Any]]
     garbage: int = 0
+    numbers: Sequence[int] | None = None  # of the lines, from 1, where some were left out
 
-    def count_non_numbers(self, key: str) -> int:
-        """Count the values that a column of numbers has no place for."""
+    def strays(self, key: str) -> list[int]:
+        """Give the indices of the rows whose value a column of numbers has no place for."""
         values = (row.get(key) for row in self.rows)
-        return sum(value is not None and to_float(value) is None for value in values)
+        return [index for index, value in enumerate(values) if value is not None and to_float(value) is None]
+
+    def line_number(self, index: int) -> int:
+        """Give the number, from 1, of the line of a row."""
+        return index + 1 if self.numbers is None else self.numbers[index]
 
     def column(self, key: str, *, numeric: bool) -> list[Any] | None:
         """Give one value a line: null where the line lacks the key; None for a key that no line has.
@@ -82,14 +88,15 @@ def read_lines(content: bytes) -> Lines:
     objects = _objects(lines)
     if objects is not None:
         return Lines(objects)
-    rows, garbage = [], 0
-    for line in lines:
+    rows, numbers, garbage = [], [], 0
+    for number, line in enumerate(lines, start=1):
         row = _object(line)
         if row is not None:
             rows.append(row)
+            numbers.append(number)
         elif line.strip():
             garbage += 1
-    return Lines(rows, garbage)
+    return Lines(rows, garbage, numbers)
 
 
 def _objects(lines: Sequence[bytes]) -> list[dict[str, Any]] | None:
@@ -137,16 +144,16 @@ def _text(value: object) -> str | None:
 
 @lru_cache(maxsize=1000)  # thousands of runs have the same list, byte by byte
 def read_keys(content: bytes) -> Keys:
-    """Read one ``["key", "number" or "other"]`` a line; pure. A key said to be both holds not only numbers."""
-    numeric: dict[str, bool] = {}
+    """Read one ``["key", "number" or "other"]`` a line; pure. A key said to be both is mixed."""
+    kinds: dict[str, str] = {}
     garbage = 0
     for line in content.split(b"\n")[:-1]:
         match _array(line):
             case [str(key), "number" | "other" as kind]:
-                numeric[key] = numeric.get(key, True) and kind == "number"
+                kinds[key] = joined_kind(kinds.get(key), kind)
             case _:
                 garbage += 1
-    return Keys(_interned(numeric), skipped_lines(garbage, "[key, type]") if garbage else None)
+    return Keys(_interned(kinds), skipped_lines(garbage, "[key, type]") if garbage else None)
 
 
 def skipped_lines(count: int, what: str) -> str:
@@ -163,18 +170,23 @@ def _array(line: bytes) -> object:
 
 def infer_keys(lines: Lines) -> Keys:
     """Take the keys from the lines themselves."""
-    numeric: dict[str, bool] = {}
+    found: dict[str, str | None] = {}
     for row in lines.rows:
         for key, value in row.items():
-            numeric[key] = numeric.get(key, True) and (value is None or to_float(value) is not None)
+            found[key] = found.get(key) if value is None else joined_kind(found.get(key), _kind(value))
+    kinds = {key: kind or "number" for key, kind in found.items()}
     # with keys there is a column, and whoever reads it hears of the garbage
-    problem = skipped_lines(lines.garbage, "JSON object") if lines.garbage and not numeric else None
-    return Keys(_interned(numeric), problem, from_lines=True)
+    problem = skipped_lines(lines.garbage, "JSON object") if lines.garbage and not kinds else None
+    return Keys(_interned(kinds), problem, from_lines=True)
 
 
-def _interned(numeric: Mapping[str, bool]) -> tuple[tuple[str, bool], ...]:
+def _kind(value: object) -> str:
+    return "other" if to_float(value) is None else "number"
+
+
+def _interned(kinds: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """Share the tuple among runs: the keys are the same in every run of a sweep."""
-    items = tuple(numeric.items())
+    items = tuple(kinds.items())
     if len(_cached_keys) > _MAX_CACHED_KEYS:
         _cached_keys.clear()
     return _cached_keys.setdefault(items, items)
@@ -231,21 +243,21 @@ def _mlxp_keys(run: str, log_name: str) -> Keys | None:
     if names is None:
         return None
     head = _heads.get(metric_path(run, log_name)) or Keys(())
-    types = dict(head.numeric)
+    types = dict(head.kinds)
     return Keys(_interned({name: types[name] for name in names})) if types.keys() >= set(names) else None
 
 
 def read_head(content: bytes) -> Keys:
     """Give the keys with a value in the first of these lines, up to one that shows no other; pure."""
-    numeric: dict[str, bool] = {}
+    kinds: dict[str, str] = {}
     for line in content.split(b"\n", _HEAD_LINES)[:-1]:
-        known_count = len(numeric)
+        known_count = len(kinds)
         for key, value in (_object(line) or {}).items():
             if value is not None:
-                numeric[key] = numeric.get(key, True) and to_float(value) is not None
-        if numeric and len(numeric) == known_count:
+                kinds[key] = joined_kind(kinds.get(key), _kind(value))
+        if kinds and len(kinds) == known_count:
             break
-    return Keys(_interned(numeric))
+    return Keys(_interned(kinds))
 
 
 @lru_cache(maxsize=1000)  # thousands of runs have the same list, byte by byte

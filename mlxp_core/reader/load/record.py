@@ -10,8 +10,9 @@ from typing import Any, NamedTuple, TypeVar
 from mlxp_core.reader.load.fields import NO_FIELDS, Fields, valid_text
 from mlxp_core.reader.load.problem import Problem
 
-# log name, and the keys in it, each with whether it holds numbers only
-Logs = tuple[tuple[str, tuple[tuple[str, bool], ...]], ...]
+# log name, and the keys in it, each with what it holds: "number", "other", or "mixed"
+Logs = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+KEY_KINDS = frozenset({"number", "other", "mixed"})
 
 SCALARS = (str, int, float)
 

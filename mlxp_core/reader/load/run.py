@@ -185,7 +185,7 @@ def _logs(path: str) -> tuple[Logs, list[Problem], bool]:
             path_of = metrics.metric_path if keys.from_lines else metrics.keys_path
             problems.append(Problem(valid_text(path_of(path, log_name)), keys.problem))
             in_reach = in_reach and not keys.from_lines  # which no folder shows to have been repaired
-        logs.append((log_name, keys.numeric))
+        logs.append((log_name, keys.kinds))
     problems += (Problem(valid_text(metrics.metric_path(path, name)), "is no regular file") for name in others)
     return tuple(logs), problems, in_reach
 

@@ -176,7 +176,7 @@ def test_a_run_under_way_is_never_in_the_index(logs, monkeypatch, tmp_path):
         lambda content: content[: len(content) // 2],
         lambda content: content[:-2],
         lambda content: content[:-100] + bytes([content[-100] ^ 1]) + content[-99:],
-        lambda content: content.replace(b"index 4 ", b"index 3 ", 1),
+        lambda content: content.replace(b"index 5 ", b"index 4 ", 1),
         lambda content: bytes(100),
         lambda content: b"[" * 100_000,
         lambda content: whole(b"[1]"),
