@@ -210,6 +210,12 @@ class MetricsFolder:
             state["attempt"] = attempt
         announce(self._path)
 
+    def resume_at(self, step: float) -> None:
+        """Say for good at which step this attempt goes on; the last word counts. Readers join the attempts there."""
+        with self._locked(_CONTINUED) as state:
+            state["step"] = step
+        announce(self._path)
+
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
         """Close the descriptor, as MetricsFile does."""
         fd = self.__dict__.pop("_fd", None)

@@ -8,7 +8,7 @@ import os
 import socket
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +29,7 @@ from mlxp_core.runs.digest import announce
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.runs.process import is_alive
 from mlxp_core.runs.status import Status
+from mlxp_core.runs.steps import step_keys
 from mlxp_core.yaml_io import load_yaml, load_yaml_or_empty
 
 log = logging.getLogger(__name__)
@@ -301,6 +302,44 @@ class Run:
             self._continue_metrics(json.loads(position))
         return checkpoint
 
+    def resume_metrics(self, step: float) -> None:
+        """Say that this attempt goes on at ``step``, from a checkpoint that was not made by ``log_checkpoint``.
+
+        To be called once it is loaded, however often. Readers join the logs of the attempts by their step (``step``,
+        ``epoch``, ``global_step``, …): of the earlier ones the lines before ``step`` count, and of this one all.
+        Without this call the earlier lines end where those of this attempt begin. In a log without a step, which a
+        warning names, lines are taken for one a step; one that has fewer is not joined. ``step=0``: the attempt starts
+        anew, and the earlier lines count no more. In the first attempt it says nothing.
+
+        Raises MetricsError for what is no step.
+        """
+        if isinstance(step, bool) or not isinstance(step, (int, float)):
+            step = _number(step)
+        if not 0 <= step < float("inf"):
+            raise MetricsError(f"resume_metrics(step={step!r}): give the step at which the run goes on, from 0")
+        without = sorted(name for name, keys in self._earlier_logs().items() if not step_keys(keys)) if step else []
+        if without:
+            log.warning(
+                "%r: no step in log %s, so the first %s lines of its earlier attempts count as one a step, and if they "
+                'are fewer, none: log a step with the metrics, as in {"loss": 0.1, "step": %s}',
+                self,
+                ", ".join(without),
+                step,
+                step,
+            )
+        self._metrics().resume_at(step)
+
+    def _earlier_logs(self) -> dict[str, list[str]]:
+        """Give the keys of each log of the attempts before this one."""
+        logs: dict[str, list[str]] = {}
+        for attempt in range(1, self.attempt):
+            for path in self.layout.attempt_dir(attempt).metric_keys.glob("*.json"):
+                keys = logs.setdefault(path.stem, [])
+                for line in path.read_bytes().splitlines():
+                    with suppress(ValueError):  # one that was cut short when the attempt was killed
+                        keys.append(json.loads(line)[0])
+        return logs
+
     def open(self) -> None:
         """Take hold of the metrics folder, while it is this attempt's."""
         self._folder = MetricsFolder(self.layout)
@@ -454,6 +493,14 @@ def _loading(run: Run, layout: RunDir) -> Iterator[None]:
             other,
             run,
         )
+
+
+def _number(step: Any) -> Any:
+    """Give the number that a scalar of numpy, torch or jax is."""
+    number = step.item() if getattr(step, "ndim", None) == 0 else None
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        raise MetricsError(f"resume_metrics(step={step!r}): give the step at which the run goes on, a number from 0")
+    return number
 
 
 def _only_type(layout: RunDir, name: str) -> str:

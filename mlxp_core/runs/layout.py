@@ -113,7 +113,7 @@ class RunDir:
 
     @property
     def metrics_continued(self) -> Path:
-        """From which earlier attempt the metrics go on, and how many bytes of its lines each file starts with."""
+        """From which earlier attempt the metrics go on, how many bytes of its lines each has, and at which step."""
         return self.metrics / ".continued"
 
     @property

@@ -87,6 +87,8 @@ def train(epochs: int) -> None:
     assert_type(run.load_artifacts("weights", mmap_mode="r"), Any)
     assert_type(run.load_checkpoint("best", root="logs/3"), Any)
     assert_type(run.load_checkpoint(map_location="cpu"), Any)
+    run.resume_metrics(step=35)
+    run.resume_metrics(step=0.5)
 
 
 def outside_of_hydra(config: Mapping[str, Any]) -> None:
@@ -109,6 +111,8 @@ def wrong_logging(run: Run) -> None:
     run.log_artifact({"weight": 1.0}, "weights")  # type: ignore[attr-defined]
     run.load_artifacts(3)  # type: ignore[arg-type]
     run.load_checkpoint(root=3)  # type: ignore[arg-type]
+    run.resume_metrics(35)
+    run.resume_metrics(step="35")  # type: ignore[arg-type]
     run.original_path(3)  # type: ignore[arg-type]
     run.id = 3  # type: ignore[misc]
     run.dir = Path()  # type: ignore[misc]

@@ -19,13 +19,14 @@ from mlxp_core.errors import SchemaChangedError
 from mlxp_core.reader.load.column_types import conversions
 from mlxp_core.reader.load.fields import Fields, FieldSchema, Kind, valid_text
 from mlxp_core.reader.load.problem import Problem
-from mlxp_core.reader.load.record import RunRecord, Signature, interned, run_order
+from mlxp_core.reader.load.record import Joins, RunRecord, Signature, interned, run_order
 
 _RECORD_COLUMNS = {
     "name": pl.String,
     "id": pl.Int64,
     "status": pl.String,
     "problems": pl.String,  # JSON
+    "joins": pl.String,  # JSON
     **dict.fromkeys(("config", "info", "artifacts", "logs"), pl.UInt32),  # positions in the shared tables
     "fingerprint": pl.Int64,
 }
@@ -102,6 +103,7 @@ class RunColumns:
             "id": [run.id for _, run in ordered],
             "status": [run.status for _, run in ordered],
             "problems": [_problems_text(run) for _, run in ordered],
+            "joins": [json.dumps(run.joins) if run.joins else None for _, run in ordered],
             "fingerprint": [fingerprint(signature) for signature, _ in ordered],
         }
         columns |= zip(("config", "info", "artifacts", "logs"), zip(*positions, strict=True), strict=True)
@@ -206,6 +208,14 @@ class RunColumns:
             if text
             for path, reason in json.loads(text)
         ]
+
+    @cached_property
+    def joins(self) -> dict[int, Joins]:
+        """How the logs of runs go on from earlier attempts, by the row of the run."""
+        texts = self.column("joins")
+        if texts.null_count() == len(texts):
+            return {}
+        return {row: _as_tuples(json.loads(text)) for row, text in enumerate(texts) if text}
 
     def field(self, name: str, dtype: pl.DataType, rows: Sequence[int] | None = None) -> pl.Series:
         """Give a field as a column of a type. Raises SchemaChangedError where it cannot hold one of its values."""

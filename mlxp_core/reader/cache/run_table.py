@@ -14,7 +14,7 @@ from mlxp_core.reader.cache.run_columns import RunColumns, schema_changed
 from mlxp_core.reader.load.column_types import conversions
 from mlxp_core.reader.load.fields import FieldSchema, valid_text
 from mlxp_core.reader.load.problem import Problem
-from mlxp_core.reader.load.record import RunRecord, run_order
+from mlxp_core.reader.load.record import Part, RunRecord, run_order
 
 _CONFIG = "config."
 
@@ -70,6 +70,16 @@ class RunTable:
     def path(self, position: int) -> str:
         """Give the path of a run."""
         return f"{self.log_dir}/{self.names[position]}"
+
+    @cached_property
+    def joins(self) -> dict[int, dict[str, tuple[Part, ...]]]:
+        """What comes before the own lines of logs that go on from earlier attempts, by position and name of the log."""
+        of_cached = {} if self.cached is None else self.cached.joins
+        if not of_cached and not any(run.joins for run in self.runs):
+            return {}
+        rows = range(self._cached_count) if self.rows is None else self.rows
+        all_joins = self._ordered([of_cached.get(row, ()) for row in rows], [run.joins for run in self.runs])
+        return {position: dict(joins) for position, joins in enumerate(all_joins) if joins}
 
     def count_shared(self, part: str) -> list[tuple[Any, int]]:
         """Count the runs for each schema of ``config`` or ``info``, or value of ``artifacts`` or ``logs``.

@@ -16,6 +16,7 @@ from mlxp_core.reader.cache.run_table import RunTable
 from mlxp_core.reader.frame.artifact import Artifact
 from mlxp_core.reader.frame.scan_runs import load_lines, metric_values, report_strays
 from mlxp_core.reader.frame.schema import Schema, narrowed
+from mlxp_core.reader.load.attempts import parts_of
 from mlxp_core.reader.load.fields import path_of
 from mlxp_core.reader.load.problem import Problem, Problems
 from mlxp_core.reader.query.suggest import unknown_column
@@ -56,7 +57,7 @@ class RunView(Mapping[str, Any]):
         path = path_of(self._metadata["path"])
         if not os.path.isdir(path):  # noqa: PTH112
             raise StoreError(f"cannot read {name}: the run folder {path} is gone")
-        lines = load_lines(path, column.log_name, self._report)
+        lines = load_lines(path, column.log_name, self._report, parts_of(path, column.log_name))
         return None if lines is None else metric_values(lines, column, path, self._report)
 
     def __iter__(self) -> Iterator[str]:

@@ -16,6 +16,7 @@ from mlxp_core.reader.frame.scan_runs import load_lines, metric_values, project,
 from mlxp_core.reader.frame.schema import MetricColumn, list_metrics
 from mlxp_core.reader.load.fields import valid_text
 from mlxp_core.reader.load.metrics import Lines
+from mlxp_core.reader.load.record import Part
 from mlxp_core.reader.query.suggest import suggestion
 
 # about: a run is never cut in two
@@ -68,6 +69,7 @@ def _type(column: MetricColumn) -> pl.DataType:
 class _RunFolder(NamedTuple):
     id: int | None
     path: str
+    earlier: Sequence[Part]  # of its log, by earlier attempts
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class _MetricSource:
         if condition is not None:
             runs = runs.filter(condition)
         return [
-            _RunFolder(run_id, table.path(position))
+            _RunFolder(run_id, table.path(position), table.joins.get(position, {}).get(self.log_name, ()))
             for position, run_id in zip(runs[_POSITION], runs["id"], strict=True)
         ]
 
@@ -117,7 +119,7 @@ class _MetricSource:
         batch: list[tuple[_RunFolder, Lines]] = []
         line_count = 0
         for run in runs:
-            lines = load_lines(run.path, self.log_name, warn)
+            lines = load_lines(run.path, self.log_name, warn, run.earlier)
             if lines is None or not lines.rows:
                 continue
             batch.append((run, lines))

@@ -9,7 +9,7 @@ import logging
 import os
 import reprlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -19,13 +19,18 @@ from mlxp_core.reader.cache.run_table import RunTable
 from mlxp_core.reader.directory import scan_directory
 from mlxp_core.reader.frame.predicate import split
 from mlxp_core.reader.frame.schema import MetricColumn, Schema, infer_schema
-from mlxp_core.reader.load import metrics, ndjson
+from mlxp_core.reader.load import attempts, metrics, ndjson
 from mlxp_core.reader.load.fields import valid_text
 from mlxp_core.reader.load.problem import Problem, Problems
+from mlxp_core.reader.load.record import Part
 from mlxp_core.reader.load.run import STATUS, artifact_path
 
 # columns, predicate, limit on the rows, and rows a batch
 FrameSource = Callable[[list[str] | None, pl.Expr | None, int | None, int | None], Iterator[pl.DataFrame]]
+
+# path of a run, and what comes before its own lines, by log
+_JoinedRun = tuple[str, Mapping[str, Sequence[Part]] | None]
+_Files = Sequence[tuple[str, int, int]]  # as metrics.Lines has them
 
 _logger = logging.getLogger(__name__)
 
@@ -53,6 +58,8 @@ def scan_runs(log_dir: str | os.PathLike[str]) -> pl.LazyFrame:
     its types before it is filtered; ``Reader.filter`` gives those of the runs that pass. Runs, their status and values
     are read when the frame is collected. Metadata is read for all runs, metrics only of the columns asked for, and only
     for the runs that pass those conditions (joined by ``&``) that metadata alone can answer.
+
+    Where a run was resumed, its metrics go on from those of its earlier attempts: see load/attempts.py.
 
     What cannot be read is null, and logged as a warning; ``Reader(log_dir).problems`` lists it.
 
@@ -191,25 +198,35 @@ class _RunSource:
         metric_columns = {name: self.schema.metrics[name] for name in names if name in self.schema.metrics}
         others = metadata.columns([name for name in names if name not in metric_columns])
         columns = [column.gather(positions) for column in others]
-        paths = [metadata.table.path(position) for position in positions] if metric_columns else []
-        return pl.DataFrame([*columns, *self._metric_columns(metric_columns, paths)])
+        if not metric_columns:
+            return pl.DataFrame(columns)
+        joins = metadata.table.joins
+        runs = [(metadata.table.path(position), joins.get(position)) for position in positions]
+        return pl.DataFrame([*columns, *self._metric_columns(metric_columns, runs)])
 
-    def _metric_columns(self, columns: Mapping[str, MetricColumn], paths: Sequence[str]) -> list[pl.Series]:
+    def _metric_columns(self, columns: Mapping[str, MetricColumn], runs: Sequence[_JoinedRun]) -> list[pl.Series]:
         """Read every log that one of the columns lies in, once a run."""
         series: dict[str, pl.Series] = {}
         for log_name in dict.fromkeys(column.log_name for column in columns.values()):
             of_log = {name: column for name, column in columns.items() if column.log_name == log_name}
-            contents = [_load_content(path, log_name, self.report) for path in paths]
-            series |= _read_fast(of_log, contents) or self._read_line_by_line(of_log, contents, paths)
+            logs = [
+                (
+                    path,
+                    *_load_content(path, log_name, self.report, joins[log_name] if joins and log_name in joins else ()),
+                )
+                for path, joins in runs
+            ]
+            contents = [content for _, content, _ in logs]
+            series |= _read_fast(of_log, contents) or self._read_line_by_line(of_log, logs)
         return [series[name] for name in columns]
 
     def _read_line_by_line(
-        self, columns: Mapping[str, MetricColumn], contents: Sequence[bytes | None], paths: Sequence[str]
+        self, columns: Mapping[str, MetricColumn], logs: Sequence[tuple[str, bytes | None, _Files]]
     ) -> dict[str, pl.Series]:
         cells: dict[str, list[list[Any] | None]] = {name: [] for name in columns}
-        for path, content in zip(paths, contents, strict=True):
-            log_name = next(iter(columns.values())).log_name
-            lines = None if content is None else _lines(path, log_name, content, self.report)
+        log_name = next(iter(columns.values())).log_name
+        for path, content, files in logs:
+            lines = None if content is None else _lines(path, log_name, content, self.report, files)
             for name, column in columns.items():
                 cells[name].append(None if lines is None else metric_values(lines, column, path, self.report))
         return {name: pl.Series(name, values, dtype=columns[name].dtype) for name, values in cells.items()}
@@ -222,28 +239,43 @@ def _read_fast(columns: Mapping[str, MetricColumn], contents: Sequence[bytes | N
     return None if lists is None else dict(zip(columns, lists, strict=True))
 
 
-def load_lines(path: str, log_name: str, report: Callable[[Problem], None]) -> metrics.Lines | None:
-    """Read one log of one run; None where it cannot be read. That, and garbage in it, is reported."""
-    content = _load_content(path, log_name, report)
-    return None if content is None else _lines(path, log_name, content, report)
+def load_lines(
+    path: str, log_name: str, report: Callable[[Problem], None], parts: Sequence[Part] = ()
+) -> metrics.Lines | None:
+    """Read one log of one run, with ``parts`` of its earlier attempts before its own lines.
+
+    None where it cannot be read. That, and garbage in it, is reported.
+    """
+    content, files = _load_content(path, log_name, report, parts)
+    return None if content is None else _lines(path, log_name, content, report, files)
 
 
-def _load_content(path: str, log_name: str, report: Callable[[Problem], None]) -> bytes | None:
+def _load_content(
+    path: str, log_name: str, report: Callable[[Problem], None], parts: Sequence[Part] = ()
+) -> tuple[bytes | None, _Files]:
     file = valid_text(metrics.metric_path(path, log_name))
     if isinstance(report, Problems):
         report.forget(file)
     try:
         content = metrics.load_content(path, log_name)
+        earlier = attempts.load_parts(path, log_name, parts) if parts else ()
     except OSError as error:
         report(Problem(file, f"cannot be read: {error}"))
-        return None
+        return None, ()
     if content is None and not os.path.isdir(path):  # noqa: PTH112
         report(Problem(file, "cannot be read: the run folder is gone"))
-    return content
+    if not earlier:
+        return content, ()
+    files = [(place, first_line, text.count(b"\n")) for place, first_line, text in earlier]
+    return b"".join((*(text for _, _, text in earlier), content or b"")), files
 
 
-def _lines(path: str, log_name: str, content: bytes, report: Callable[[Problem], None]) -> metrics.Lines:
+def _lines(
+    path: str, log_name: str, content: bytes, report: Callable[[Problem], None], files: _Files = ()
+) -> metrics.Lines:
     lines = metrics.read_lines(content)
+    if files:
+        lines = replace(lines, files=files)
     if lines.garbage:
         reason = metrics.skipped_lines(lines.garbage, "JSON object")
         report(Problem(valid_text(metrics.metric_path(path, log_name)), reason))
@@ -257,11 +289,12 @@ def metric_values(
     values = lines.column(column.key, numeric=column.numeric)
     if column.numeric and values is not None and None in values and (strays := lines.strays(column.key)):
         first = lines.rows[strays[0]][column.key]
-        reason = f"line {lines.line_number(strays[0])}: {column.key} is {_shown(first)}, which is no number"
+        file, line = lines.place(strays[0])
+        reason = f"line {line}: {column.key} is {_shown(first)}, which is no number"
         if len(strays) > 1:
             reason += f", as in {len(strays) - 1} more"
         reason += ": null in this column of numbers"
-        report(Problem(valid_text(metrics.metric_path(path, column.log_name)), reason))
+        report(Problem(valid_text(file or metrics.metric_path(path, column.log_name)), reason))
     return values
 
 
@@ -279,7 +312,8 @@ def report_strays(table: RunTable, schema: Schema, report: Callable[[Problem], N
     for position, logs in enumerate(table.shared("logs")) if numeric else ():
         for log_name, keys in logs:
             columns = [numeric[log_name, key] for key, kind in keys if kind != "number" and (log_name, key) in numeric]
-            if columns and (lines := load_lines(table.path(position), log_name, report)):
+            parts = table.joins.get(position, {}).get(log_name, ())
+            if columns and (lines := load_lines(table.path(position), log_name, report, parts)):
                 for column in columns:
                     metric_values(lines, column, table.path(position), report)
 

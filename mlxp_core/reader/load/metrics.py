@@ -52,6 +52,8 @@ class Lines:
     rows: Sequence[Mapping[str, Any]]
     garbage: int = 0
     numbers: Sequence[int] | None = None  # of the lines, from 1, where some were left out
+    # where the lines are of several files: the path of each, and in which line of it they begin, and how many they are
+    files: Sequence[tuple[str, int, int]] = ()
 
     def strays(self, key: str) -> list[int]:
         """Give the indices of the rows whose value a column of numbers has no place for."""
@@ -59,8 +61,17 @@ class Lines:
         return [index for index, value in enumerate(values) if value is not None and to_float(value) is None]
 
     def line_number(self, index: int) -> int:
-        """Give the number, from 1, of the line of a row."""
+        """Give the number, from 1, of the line of a row, among all lines."""
         return index + 1 if self.numbers is None else self.numbers[index]
+
+    def place(self, index: int) -> tuple[str | None, int]:
+        """Give the file of a row, None for the run's own, and the number of its line there."""
+        number = self.line_number(index)
+        for path, begin, count in self.files:
+            if number <= count:
+                return path, begin + number - 1
+            number -= count
+        return None, number
 
     def column(self, key: str, *, numeric: bool) -> list[Any] | None:
         """Give one value a line: null where the line lacks the key; None for a key that no line has.

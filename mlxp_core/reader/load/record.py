@@ -12,6 +12,10 @@ from mlxp_core.reader.load.problem import Problem
 
 # log name, and the keys in it, each with what it holds: "number", "other", or "mixed"
 Logs = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+# bytes of an earlier attempt's metric file that still count: attempt, start, end
+Part = tuple[int, int, int]
+# of each log that goes on from earlier attempts (see load/attempts.py), what comes before the run's own lines
+Joins = tuple[tuple[str, tuple[Part, ...]], ...]
 KEY_KINDS = frozenset({"number", "other", "mixed"})
 
 SCALARS = (str, int, float)
@@ -52,6 +56,7 @@ class RunRecord:
     problems: tuple[Problem, ...]
     artifacts: tuple[str, ...] = ()  # "<type>/<name>" each, sorted
     logs: Logs = ()
+    joins: Joins = ()
     # it stays as it is for as long as nothing is put into its folders: it has ended, or waits for its start
     cacheable: bool = False
 

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlxp_core import atomic_files, yaml_io
-from mlxp_core.reader.load import metrics
+from mlxp_core.reader.load import attempts, metrics
 from mlxp_core.reader.load.digest import load_digest
 from mlxp_core.reader.load.fast_yaml import read_plain
 from mlxp_core.reader.load.fields import read_fields, valid_text
 from mlxp_core.reader.load.file_cache import FileCache
 from mlxp_core.reader.load.problem import Problem
-from mlxp_core.reader.load.record import SCALARS, Document, Logs, RunRecord, Signature, interned
+from mlxp_core.reader.load.record import SCALARS, Document, Joins, Logs, RunRecord, Signature, interned
 from mlxp_core.runs import process
 from mlxp_core.runs.artifacts import artifact_files
+from mlxp_core.runs.digest import joined_kind
 from mlxp_core.runs.layout import RunDir, is_run_id
 from mlxp_core.runs.status import ENDED, ExitCode, Status, derive_status, exit_code_of
 
@@ -71,6 +72,12 @@ def read_run(path: str, name: str, signature: Signature, folder: int) -> RunReco
     in_reach = not (info.out_of_reach or config.out_of_reach or submission.out_of_reach)
     artifacts, artifact_problems = _artifacts(path) if parts.artifacts is None else (parts.artifacts, [])
     logs, log_problems, all_read = _logs(path) if parts.logs is None else (parts.logs, [], True)
+    joins: Joins = ()
+    attempt = info.raw.get("attempt")
+    if isinstance(attempt, int) and attempt > 1:
+        logs, joins, join_problems, all_joined = _with_earlier(path, logs, attempt)
+        log_problems += join_problems
+        all_read = all_read and all_joined
     problems += [*artifact_problems, *log_problems]
     in_reach = in_reach and not artifact_problems and all_read
     # by its own word, which is the last that a job writes; of what only the scheduler or the process table says, the
@@ -88,6 +95,7 @@ def read_run(path: str, name: str, signature: Signature, folder: int) -> RunReco
         problems=tuple(problems),
         artifacts=interned(artifacts),
         logs=interned(logs),
+        joins=joins,
         cacheable=cacheable,
     )
 
@@ -188,6 +196,29 @@ def _logs(path: str) -> tuple[Logs, list[Problem], bool]:
         logs.append((log_name, keys.kinds))
     problems += (Problem(valid_text(metrics.metric_path(path, name)), "is no regular file") for name in others)
     return tuple(logs), problems, in_reach
+
+
+def _with_earlier(path: str, logs: Logs, attempt: int) -> tuple[Logs, Joins, list[Problem], bool]:
+    """Add the keys of earlier attempts that the logs go on from; give as well how they do, and as _logs does."""
+    try:
+        resumption = attempts.load_resumption(path, attempt)
+        earlier = [
+            (log_name, metrics.load_keys(attempts.attempt_path(path, number), log_name).kinds)
+            for log_name, parts in resumption.joins
+            for number in dict.fromkeys(part[0] for part in parts)
+        ]
+    except OSError as error:
+        return logs, (), [Problem(valid_text(path), f"its earlier attempts cannot be read: {error}")], False
+    problems = [
+        Problem(valid_text(metrics.metric_path(path, log_name)), reason) for log_name, reason in resumption.problems
+    ]
+    if earlier:
+        joined: dict[str, dict[str, str]] = {}
+        for log_name, keys in (*earlier, *logs):
+            kinds = joined.setdefault(log_name, {})
+            kinds.update((key, joined_kind(kinds.get(key), kind)) for key, kind in keys)
+        logs = tuple((log_name, tuple(kinds.items())) for log_name, kinds in sorted(joined.items()))
+    return logs, resumption.joins, problems, True
 
 
 def artifact_path(file: str) -> str:
