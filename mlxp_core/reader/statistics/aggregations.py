@@ -152,7 +152,7 @@ class AvgStd(_Statistics):
     def _group_exprs(self, name: str) -> list[pl.Expr]:
         average, deviation, number = self._names(name)
         values = pl.col(_VALUE).cast(pl.Float64)
-        return [values.mean().alias(average), values.std(ddof=self.ddof).alias(deviation), _count().alias(number)]
+        return [values.mean().alias(average), _deviation(values, self.ddof).alias(deviation), _count().alias(number)]
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ class MeanCI(_Statistics):
         values = pl.col(_VALUE).cast(pl.Float64)
         if self.method == "t":
             factor = _count().map_batches(self._per_root_n, return_dtype=pl.Float64, returns_scalar=True)
-            half = values.std(ddof=1) * factor
+            half = _deviation(values, 1) * factor
             edges = [values.mean() - half, values.mean() + half]
         else:
             # the order of the values within a group is not given
@@ -277,6 +277,11 @@ def _quantile(quantile: float) -> pl.Expr:
     values = pl.col(_VALUE).cast(pl.Float64)
     # Polars orders NaN above all numbers, so that a diverged run would look like a large value
     return pl.when(values.is_nan().any()).then(math.nan).otherwise(values.quantile(quantile, "linear"))
+
+
+def _deviation(values: pl.Expr, ddof: int) -> pl.Expr:
+    """Give the standard deviation by two passes: in one, as Polars has it, digits are lost where the mean is large."""
+    return (values - values.mean()).std(ddof=ddof)
 
 
 @lru_cache(maxsize=64)

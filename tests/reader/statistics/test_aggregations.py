@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from fractions import Fraction
 
 import polars as pl
 import pytest
@@ -12,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlxp_core.errors import QueryError
-from mlxp_core.reader import AvgStd, Reader
+from mlxp_core.reader import AvgStd, MeanCI, Reader
+from mlxp_core.reader.statistics.student_t import two_sided
 
 ENGINES = ("in-memory", "streaming")
 
@@ -61,8 +63,8 @@ def test_a_step_counts_the_runs_that_reached_it(logs, engine):
 
 def test_missing_values_are_left_out_and_keep_their_step(logs):
     """Catches: a null that moves later values forward, or makes the mean null."""
-    logs.run(1, {"group": "a"}, metrics={"train": [{"loss": 1}, {"acc": 0}, {"loss": 5}]})
-    logs.run(2, {"group": "a"}, metrics={"train": [{"loss": 3}, {"acc": 0}, {"acc": 1}]})
+    logs.run(1, {"group": "a", "seed": 1}, metrics={"train": [{"loss": 1}, {"acc": 0}, {"loss": 5}]})
+    logs.run(2, {"group": "a", "seed": 2}, metrics={"train": [{"loss": 3}, {"acc": 0}, {"acc": 1}]})
     (row,) = table(logs, AvgStd("train.loss")).iter_rows(named=True)
     assert row["train.loss_avg"] == [2.0, None, 5.0]
     assert row["train.loss_std"] == [pytest.approx(math.sqrt(2)), None, None]
@@ -172,7 +174,7 @@ def test_avgstd_agrees_with_the_statistics_module(new_logs, runs):
     for number, (group, values) in enumerate(runs, 1):
         # the line is there whether or not it has the key
         lines = [{"n": 0} if value is None else {"n": 0, "loss": value} for value in values]
-        logs.run(number, {"group": group}, metrics={"train": lines, "other": [{"n": 0}]})
+        logs.run(number, {"group": group, "seed": number}, metrics={"train": lines, "other": [{"n": 0}]})
     if not any(value is not None for _, values in runs for value in values):
         return
     rows = {row[0]: row[1:] for row in table(logs, AvgStd("train.loss")).iter_rows()}
@@ -190,3 +192,54 @@ def test_avgstd_agrees_with_the_statistics_module(new_logs, runs):
             expected = pytest.approx(statistics.stdev(values), rel=1e-6, abs=1e-4) if len(values) > 1 else None
             assert deviations[step] == expected
         assert len(averages) == len(deviations) == steps
+
+
+def exact_deviation(values: list[float]) -> float:
+    """Standard deviation of these floats, rounded once: by whole numbers and fractions."""
+    mean = sum(map(Fraction, values)) / len(values)
+    variance = sum((Fraction(value) - mean) ** 2 for value in values) / (len(values) - 1)
+    scale = Fraction(2) ** 400  # of the square, so that the root of the whole number has 50 digits and more
+    return float(Fraction(math.isqrt(int(variance * scale)), 2**200))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1e9 - 1e-4, 1e9, 1e9 + 1e-4],
+        [1e9 - 1e-4, 1e9 + 1e-4],
+        [-1e12 + 0.25, -1e12 - 0.5, -1e12 + 3],
+        [0.1, 0.1, 0.1],
+        [1e-9, 1e9],
+    ],
+)
+@pytest.mark.parametrize("kind", ["avgstd", "interval"])
+def test_the_deviation_keeps_its_digits_beside_a_large_mean(logs, values, kind):
+    """Bug: one pass, which loses all digits but three at 1e9 ± 1e-4; below zero by rounding, and its root NaN."""
+    for number, value in enumerate(values, 1):
+        logs.run(number, {"group": "a", "cost": value, "seed": number}, metrics={"train": [{"loss": value}]})
+    if kind == "avgstd":
+        (row,) = table(logs, AvgStd("train.loss"), AvgStd("config.cost")).iter_rows(named=True)
+        found = [row["train.loss_std"][0], row["config.cost_std"]]
+    else:
+        interval = MeanCI("train.loss", level=0.5)
+        (row,) = table(logs, interval).iter_rows(named=True)
+        half = (row["train.loss_ci_high"][0] - row["train.loss_ci_low"][0]) / 2
+        found = [half * math.sqrt(len(values)) / two_sided(0.5, len(values) - 1)]
+        if max(map(abs, values)) > 1e3 * exact_deviation(values):  # the edges themselves have no more digits
+            return
+    assert found == pytest.approx([exact_deviation(values)] * len(found), rel=1e-12, abs=1e-16)
+
+
+@given(
+    st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=2, max_size=8),
+    st.sampled_from([0.0, 1.0, 1e3, -1e6, 1e9, 1e15]),
+    st.sampled_from([1.0, 1e-4, 1e4]),
+)
+@examples(100)
+def test_the_deviation_is_exact_at_any_offset(offsets, mean, scale):
+    """Bug: as above. The floats are what is measured, as they are after the sum was rounded."""
+    values = [mean + scale * offset for offset in offsets]
+    frame = pl.LazyFrame({"g": [0] * len(values), "x": values})
+    schema = {"g": pl.Int64(), "x": pl.Float64()}
+    (deviation,) = AvgStd("x").over_groups(frame, ["g"], schema).collect()["x_std"]
+    assert deviation == pytest.approx(exact_deviation(values), rel=1e-12, abs=1e-50)
