@@ -226,6 +226,7 @@ def aggregate(runs: Runs, mode: Literal["min", "max"]) -> None:
         Median("train.loss"),
         Quantiles("train.loss", [0.1, 0.9]),
         MeanCI(Last("train.loss"), level=0.9, method="bootstrap", resamples=100, seed=1),
+        MeanCI("train.loss", method="bootstrap", force=True),
         best,
         Last("train.loss"),
         Spread(),

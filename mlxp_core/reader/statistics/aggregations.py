@@ -8,10 +8,11 @@ no ``_n``; NaN is a value and makes the result NaN, at its step; where no run of
 from __future__ import annotations
 
 import math
+import operator
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Literal, Protocol
 
 import polars as pl
@@ -28,6 +29,10 @@ _STEP = "step"
 _VALUE = "value"
 _SHORTEST = "shortest"
 _LONGEST = "longest"
+_SAMPLE = "sample"
+_EDGES = "edges"
+
+_FEW = 10  # values, below which a percentile bootstrap is too narrow: at 95 % it covers 75 (n = 3) to 90 % (n = 9)
 
 
 class Aggregation(Protocol):
@@ -80,11 +85,12 @@ class _Statistics:
         for name, source in zip(source_names(self.key), self._sources(schema), strict=True):
             values = runs.select(*prefix_keys(keys), source.alias(_VALUE))
             dtype = check_column(name, {name: values.collect_schema()[_VALUE]}, type(self).__name__)
-            if isinstance(dtype, pl.List):
+            is_list = isinstance(dtype, pl.List)
+            if is_list:
                 groups = self._by_step(name, values, prefixed(keys))
             else:
-                groups = values.group_by(prefixed(keys)).agg(self._group_exprs(name))
-            groups = groups.select(*restore_keys(keys), *self._result_exprs(name))
+                groups = self._finished(name, values.group_by(prefixed(keys)).agg(self._group_exprs(name)))
+            groups = groups.select(*restore_keys(keys), *self._result_exprs(name, is_list=is_list))
             result = groups if result is None else result.join(groups, on=list(keys), how="left", nulls_equal=True)
         if result is None:
             raise QueryError(f"{type(self).__name__} needs a column")
@@ -108,12 +114,9 @@ class _Statistics:
                 values = values.with_columns(checked.alias(_SHORTEST))
             values = values.with_columns(pl.col(_VALUE).list.head(_SHORTEST)).drop(_SHORTEST, _LONGEST)
         steps = values.with_columns(pl.int_ranges(pl.col(_VALUE).list.len()).alias(_STEP))
-        by_step = (
-            steps.explode(_VALUE, _STEP)
-            .drop_nulls(_STEP)  # runs without a list, or with an empty one
-            .group_by(*keys, _STEP)
-            .agg(self._group_exprs(name))
-        )
+        # drop runs without a list, or with an empty one
+        lines = steps.explode(_VALUE, _STEP).drop_nulls(_STEP)
+        by_step = self._finished(name, lines.group_by(*keys, _STEP).agg(self._group_exprs(name)))
         return by_step.group_by(keys).agg(pl.all().exclude(_STEP).sort_by(_STEP))
 
     def _names(self, name: str) -> list[str]:
@@ -123,8 +126,12 @@ class _Statistics:
         """Give expressions over the values of a group, or of a step of a group, named by ``_names``."""
         raise NotImplementedError
 
-    def _result_exprs(self, name: str) -> list[pl.Expr]:
-        """Give expressions over the columns of the result."""
+    def _finished(self, name: str, groups: pl.LazyFrame) -> pl.LazyFrame:  # noqa: ARG002
+        """Give the columns of a group, or of a step of a group, where ``_group_exprs`` has not."""
+        return groups
+
+    def _result_exprs(self, name: str, *, is_list: bool) -> list[pl.Expr]:  # noqa: ARG002
+        """Give expressions over the columns of the result, which are lists along the steps or numbers."""
         return [pl.col(column) for column in self._names(name)]
 
 
@@ -200,12 +207,16 @@ class MeanCI(_Statistics):
     with n - 1 degrees of freedom times std / sqrt(n). ``method="bootstrap"``: the quantiles of the means of
     ``resamples`` samples of n, drawn with replacement; the same for the same values and ``seed``. With fewer than two
     values the interval is null.
+
+    A bootstrap of 2 to 9 values is too narrow (of 95 % it covers 75 to 90 %): a QueryError when it is collected.
+    ``force=True`` makes it nevertheless, and ``<key>_ci_method`` says so.
     """
 
     level: float = 0.95
     method: Literal["t", "bootstrap"] = "t"
     resamples: int = 2000
     seed: int = 0
+    force: bool = False
 
     def __post_init__(self) -> None:
         """Raises QueryError for invalid options."""
@@ -226,38 +237,64 @@ class MeanCI(_Statistics):
         if self.method == "t":
             factor = _count().map_batches(self._per_root_n, return_dtype=pl.Float64, returns_scalar=True)
             half = _deviation(values, 1) * factor
-            edges = [values.mean() - half, values.mean() + half]
+            edges = [(values.mean() - half).alias(low), (values.mean() + half).alias(high)]
         else:
-            # the order of the values within a group is not given
-            edges = [
-                values.drop_nulls().sort().map_batches(self._edge(edge), return_dtype=pl.Float64, returns_scalar=True)
-                for edge in ((1 - self.level) / 2, (1 + self.level) / 2)
-            ]
-        return [values.mean().alias(mean), edges[0].alias(low), edges[1].alias(high), _count().alias(number)]
+            edges = [values.drop_nulls().sort().alias(_SAMPLE)]  # the order of the values within a group is not given
+        return [values.mean().alias(mean), *edges, _count().alias(number)]
 
-    def _result_exprs(self, name: str) -> list[pl.Expr]:
+    def _finished(self, name: str, groups: pl.LazyFrame) -> pl.LazyFrame:
+        if self.method == "t":
+            return groups
+        _, low, high, _, _ = self._names(name)
+        struct = pl.Struct({low: pl.Float64(), high: pl.Float64()})
+
+        def edges(samples: pl.Series) -> pl.Series:
+            self._check_sizes(name, samples)
+            both = [self._interval(values) for values in samples]
+            return pl.DataFrame(both, schema=struct.to_schema(), orient="row").to_struct()
+
+        edge_columns = pl.col(_SAMPLE).map_batches(edges, return_dtype=struct).alias(_EDGES)
+        return groups.with_columns(edge_columns).unnest(_EDGES).drop(_SAMPLE)
+
+    def _result_exprs(self, name: str, *, is_list: bool) -> list[pl.Expr]:
         *names, method = self._names(name)
-        description = f"{self.level * 100:g}%, "
-        description += (
-            "Student's t" if self.method == "t" else f"bootstrap of {self.resamples} resamples, seed {self.seed}"
-        )
-        return [*(pl.col(column) for column in names), pl.lit(description).alias(method)]
+        numbers = [pl.col(column) for column in names]
+        if self.method == "t":
+            return [*numbers, pl.lit(f"{self.level * 100:g}%, Student's t").alias(method)]
+        text = f"{self.level * 100:g}%, bootstrap of {self.resamples} resamples, seed {self.seed}"
+        few = (pl.element() if is_list else numbers[-1]).is_between(2, _FEW - 1)
+        has_few = numbers[-1].list.eval(few).list.any() if is_list else few
+        warned = pl.lit(f"{text}, of fewer than {_FEW} values: covers less than it says")
+        return [*numbers, pl.when(has_few).then(warned).otherwise(pl.lit(text)).alias(method)]
 
     def _per_root_n(self, counts: pl.Series) -> pl.Series:
         """Give for each n the factor of the standard deviation that makes half the interval."""
         factors = [two_sided(self.level, n - 1) / math.sqrt(n) if n > 1 else None for n in counts]
         return pl.Series(counts.name, factors, dtype=pl.Float64)
 
-    def _edge(self, edge: float) -> Callable[[pl.Series], pl.Series]:
-        def quantile_of_means(values: pl.Series) -> pl.Series:
-            n = len(values)
-            quantile = None
-            if n > 1:
-                means = values.gather(_resampled(n, self.resamples, self.seed)).reshape((self.resamples, n)).arr.mean()
-                quantile = math.nan if means.is_nan().any() or values.is_nan().any() else means.quantile(edge, "linear")
-            return pl.Series(values.name, [quantile], dtype=pl.Float64)
+    def _check_sizes(self, name: str, samples: pl.Series) -> None:
+        sizes = samples.list.len()
+        few = sizes.filter(sizes.is_between(2, _FEW - 1))
+        if len(few) and not self.force:
+            raise QueryError(
+                f"MeanCI of {name} has {min(few.to_list())} values in a group, of which a bootstrap is too narrow (of "
+                f"fewer than {_FEW}, 95 % are 75 to 90 %): write method='t', or force=True to have it nevertheless, or "
+                "ragged='truncate' where few runs have reached the last steps"
+            )
 
-        return quantile_of_means
+    def _interval(self, values: pl.Series) -> tuple[float | None, float | None]:
+        """Give both edges, from one resampling; null for fewer than two values."""
+        n = len(values)
+        mean = values.mean()
+        if n < 2 or not isinstance(mean, float):  # noqa: PLR2004
+            return None, None
+        if not math.isfinite(mean):
+            return math.nan, math.nan
+        # of the deviations, which have digits that the values may be too large for
+        sums = reduce(operator.add, map(operator.mul, _resampled(n, self.resamples, self.seed), values - mean))
+        ordered: pl.Series = sums.sort()
+        low, high = (ordered.quantile(edge, "linear") for edge in ((1 - self.level) / 2, (1 + self.level) / 2))
+        return (mean + low / n, mean + high / n) if low is not None and high is not None else (None, None)
 
 
 def source_names(source: Source) -> list[str]:
@@ -284,11 +321,14 @@ def _deviation(values: pl.Expr, ddof: int) -> pl.Expr:
     return (values - values.mean()).std(ddof=ddof)
 
 
-@lru_cache(maxsize=64)
-def _resampled(n: int, resamples: int, seed: int) -> pl.Series:
-    """Draw ``resamples`` samples of n indices out of n, one behind the other."""
+@lru_cache(maxsize=16)
+def _resampled(n: int, resamples: int, seed: int) -> list[pl.Series]:
+    """Draw ``resamples`` samples of n out of n; give for each of the n how often it is in each sample."""
     draw = random.Random(seed)  # noqa: S311  (statistics)
-    return pl.Series(draw.choices(range(n), k=n * resamples), dtype=pl.UInt32)
+    times = [[0.0] * resamples for _ in range(n)]
+    for position, index in enumerate(draw.choices(range(n), k=n * resamples)):
+        times[index][position // n] += 1
+    return [pl.Series(counts, dtype=pl.Float64) for counts in times]
 
 
 def _equal_lengths(name: str) -> Callable[[pl.Series], pl.Series]:

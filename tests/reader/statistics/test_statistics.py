@@ -105,7 +105,7 @@ def trained(logs):
     for number, accuracies in enumerate([[0.5, 0.9, "NaN", 0.9], [0.1, None, 0.7], []], 1):
         val = [{"acc": value} for value in accuracies]
         test = [{"acc": number * 10 + step} for step in range(3)]
-        logs.run(number, {"group": "a" if number < 3 else "b"}, metrics={"val": val, "test": test})
+        logs.run(number, {"group": "a" if number < 3 else "b", "seed": number}, metrics={"val": val, "test": test})
     return logs
 
 
@@ -145,9 +145,9 @@ def test_at_the_best_step_of_a_longer_log_the_other_is_missing(logs):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_last_value_of_each_run(logs, engine):
     """Bug: a step that another key was logged at, or a short run that has none; NaN passed over."""
-    logs.run(1, {"group": "a"}, metrics={"train": [{"loss": 1}, {"loss": 5}, {"acc": 0}]})
-    logs.run(2, {"group": "a"}, metrics={"train": [{"loss": 3}]})
-    logs.run(3, {"group": "a"}, metrics={"train": []})
+    logs.run(1, {"group": "a", "seed": 1}, metrics={"train": [{"loss": 1}, {"loss": 5}, {"acc": 0}]})
+    logs.run(2, {"group": "a", "seed": 2}, metrics={"train": [{"loss": 3}]})
+    logs.run(3, {"group": "a", "seed": 3}, metrics={"train": []})
     logs.run(4, {"group": "b"}, metrics={"train": [{"loss": 3}, {"loss": "NaN"}]})
     result = table(logs, Last("train.loss"), AvgStd(Last("train.loss")), engine=engine)
     first, second = result.iter_rows(named=True)
@@ -233,11 +233,45 @@ def test_the_interval_of_students_t_step_by_step(logs, engine):
 def test_the_bootstrap_interval_of_two_values_is_their_range(logs, engine):
     """Bug: draws without replacement. Of two values a quarter of the samples is the lower one twice."""
     write(logs, ("a", [1, 4]), ("a", [3]))
-    row = one_row(logs, MeanCI("train.loss", method="bootstrap", level=0.4), engine=engine)
+    row = one_row(logs, MeanCI("train.loss", method="bootstrap", level=0.4, force=True), engine=engine)
     assert (row["train.loss_ci_low"], row["train.loss_ci_high"]) == ([2.0, None], [2.0, None])
-    row = one_row(logs, MeanCI("train.loss", method="bootstrap"), engine=engine)
+    row = one_row(logs, MeanCI("train.loss", method="bootstrap", force=True), engine=engine)
     assert (row["train.loss_ci_low"], row["train.loss_ci_high"]) == ([1.0, None], [3.0, None])
+    assert row["train.loss_ci_method"] == (
+        "95%, bootstrap of 2000 resamples, seed 0, of fewer than 10 values: covers less than it says"
+    )
+
+
+def test_a_bootstrap_of_few_values_is_refused_or_labelled(logs):
+    """Bug: 95 % that are 75 to 90 %, shown as 95 %. At step 1 nine runs are left of ten; one has no interval."""
+    for number in range(10):
+        values = [number, number][: 1 + (number > 0)] + [number] * (number == 1)
+        lines = [{"loss": value} for value in values]
+        logs.run(number + 1, {"group": "a", "seed": number}, metrics={"train": lines})
+    with pytest.raises(QueryError, match=r"MeanCI of train\.loss has 9 values in a group.*method='t', or force=True"):
+        table(logs, MeanCI("train.loss", method="bootstrap"))
+    row = one_row(logs, MeanCI("train.loss", method="bootstrap", ragged="truncate"))
+    assert row["train.loss_ci_n"] == [10]
     assert row["train.loss_ci_method"] == "95%, bootstrap of 2000 resamples, seed 0"
+    row = one_row(logs, MeanCI("train.loss", method="bootstrap", force=True))
+    assert row["train.loss_ci_n"] == [10, 9, 1]
+    assert row["train.loss_ci_low"][2] is None
+    assert row["train.loss_ci_method"].endswith("of fewer than 10 values: covers less than it says")
+    with pytest.raises(QueryError, match="has 9 values"):
+        table(logs, MeanCI(pl.col("train.loss").list.get(1, null_on_oob=True).alias("second"), method="bootstrap"))
+
+
+def test_the_bootstrap_has_the_quantiles_of_all_samples_and_keeps_digits(logs):
+    """Bug: an edge of another resampling; digits lost beside 1e9. Ten values: offset + 1e-3 times 0 or 1, five each.
+
+    The sum of a sample is binomial (10, 1/2): P(<= 1) = 11/1024, P(<= 2) = 56/1024, so that the quantile 0.025 is 2,
+    and that of 0.975 is 8.
+    """
+    for number in range(10):
+        logs.run(number + 1, {"group": "a", "seed": number, "cost": 2.0**30 + 2.0**-10 * (number % 2)})
+    row = one_row(logs, MeanCI("config.cost", method="bootstrap"))
+    assert row["config.cost_ci_low"] - 2.0**30 == pytest.approx(0.2 * 2**-10, rel=1e-3)
+    assert row["config.cost_ci_high"] - 2.0**30 == pytest.approx(0.8 * 2**-10, rel=1e-3)
 
 
 def test_the_bootstrap_agrees_with_the_normal_where_it_should(logs):
@@ -254,7 +288,7 @@ def test_the_bootstrap_agrees_with_the_normal_where_it_should(logs):
 def test_a_diverged_run_makes_the_interval_not_a_number(logs, method):
     """Bug: an interval of the runs that did not diverge, shown as that of all."""
     write(logs, ("a", ["NaN"]), ("a", [1]), ("a", [2]))
-    row = one_row(logs, MeanCI("train.loss", method=method))
+    row = one_row(logs, MeanCI("train.loss", method=method, force=True))
     assert all(math.isnan(row[f"train.loss_{name}"][0]) for name in ("mean", "ci_low", "ci_high"))
     assert row["train.loss_ci_n"] == [3]
 
@@ -310,7 +344,7 @@ def test_best_last_and_median_agree_with_plain_python(new_logs, runs, mode):
     logs.run(100, {"group": "b"}, metrics={"train": [{"n": 0, "loss": 1.5}]})
     for number, values in enumerate(runs, 1):
         lines = [{"n": 0} if value is None else {"n": 0, "loss": value} for value in values]
-        logs.run(number, {"group": "a"}, metrics={"train": lines})
+        logs.run(number, {"group": "a", "seed": number}, metrics={"train": lines})
     row = table(logs, Best("train.loss", mode=mode), Last("train.loss"), Median("train.loss")).row(0, named=True)
     pick = max if mode == "max" else min
     there = [
