@@ -22,6 +22,7 @@ MlxpError
     MetricsTypeError (TypeError)        … for the type of a value, of their name, or of themselves
   QueryError (ValueError)               a query string that cannot be understood
   SchemaChangedError (RuntimeError)     a field has another type than when the frame was made
+StatisticsWarning (UserWarning)         a number that may not be what it seems: equal runs counted as several
 
 Each also derives from the builtin that a caller would think of catching.
 """
@@ -113,3 +114,7 @@ class QueryError(MlxpError, ValueError):
 
 class SchemaChangedError(MlxpError, RuntimeError):
     """A field of a log directory has another type than when the frame over it was made."""
+
+
+class StatisticsWarning(UserWarning):
+    """A statistic may not be what it seems; the runs that it is because of are named."""

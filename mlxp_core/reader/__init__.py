@@ -9,6 +9,7 @@ Needs the log directory and nothing else: no Hydra, no git, no scheduler. Never 
 
 from __future__ import annotations
 
+from mlxp_core.errors import StatisticsWarning
 from mlxp_core.reader.frame.artifact import Artifact
 from mlxp_core.reader.frame.runs import GroupedRuns, Runs
 from mlxp_core.reader.frame.runs import RunView as Run
@@ -35,6 +36,7 @@ __all__ = [
     "Reduction",
     "Run",
     "Runs",
+    "StatisticsWarning",
     "compile_query",
     "scan_metrics",
     "scan_runs",

@@ -34,6 +34,7 @@ from mlxp_core.reader import (
     Reader,
     Reduction,
     Runs,
+    StatisticsWarning,
     compile_query,
     scan_metrics,
     scan_runs,
@@ -155,6 +156,8 @@ def read() -> None:
         as_ours: MlxpError = error
         as_builtin: ValueError = error
         print(as_ours, as_builtin)
+    category: type[UserWarning] = StatisticsWarning
+    print(category)
 
     runs = reader.filter()
     assert_type(len(runs), int)
@@ -220,6 +223,9 @@ def aggregate(runs: Runs, mode: Literal["min", "max"]) -> None:
     best = Best("val.acc", mode=mode, also=["test.acc"])
     aggregations: list[Aggregation] = [
         AvgStd("train.loss", ddof=0, ragged="truncate"),
+        AvgStd("train.loss", by="step", fill="interpolate"),
+        Best("val.acc", by="epoch", also=["test.acc"]),
+        Last("val.acc", by="epoch"),
         AvgStd(Best("val.acc", mode="max", also="test.acc")),
         AvgStd(pl.col("config.seed") * 2),
         AvgStd(First()),
@@ -250,6 +256,7 @@ def wrong_reading(reader: Reader, runs: Runs, groups: GroupedRuns) -> None:
     compile_query("config.seed == 1")  # type: ignore[call-arg]
     runs["train.loss"]  # type: ignore[call-overload]
     runs.where("config.seed == 1")  # type: ignore[arg-type]
+    AvgStd("train.loss", by="step", fill="nearest")  # type: ignore[arg-type]
     runs.sort("id", True)  # type: ignore[call-arg]
     runs.select(pl.col("id"))  # type: ignore[arg-type]
     runs.group_by(3)  # type: ignore[arg-type]

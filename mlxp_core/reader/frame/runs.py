@@ -199,7 +199,7 @@ class Runs(Sequence[RunView]):
 
     def aggregate(self, aggregations: Aggregation | Sequence[Aggregation]) -> pl.LazyFrame:
         """Aggregate all of these runs into one row: the columns of each aggregation. See GroupedRuns.aggregate."""
-        return aggregate(self._snapshot, self._schema.polars, [], aggregations)
+        return aggregate(self._snapshot, self._schema.column_types, [], aggregations)
 
     def where(self, condition: pl.Expr) -> Runs:
         """Keep the runs for which a Polars expression is true.
@@ -321,7 +321,7 @@ class GroupedRuns(Mapping[tuple[Any, ...], Runs]):
         frame = self._runs._snapshot  # noqa: SLF001
         if self._chosen is not None:  # one condition, which is pushed down, and so one scan of the directory
             frame = frame.filter(pl.any_horizontal(pl.lit(value=False), *map(self._is, self._groups.values())))
-        return aggregate(frame, self._schema.polars, self._keys, aggregations)
+        return aggregate(frame, self._schema.column_types, self._keys, aggregations)
 
     def select(self, groups: pl.DataFrame | pl.LazyFrame | Iterable[Any]) -> GroupedRuns:
         """Keep the groups whose key values are the rows of a frame, or in a list of key values.
@@ -388,6 +388,8 @@ def aggregate(
     duplicates = sorted({name for name in names if names.count(name) > 1})
     if duplicates:
         raise QueryError(f"two columns of the result would be named {', '.join(duplicates)}: aggregate them separately")
+    # each aggregation would read the metric files for itself, where it takes other columns than the one before
+    runs = runs.cache()
     if not keys:  # one group, also without any run
         runs, by = runs.with_columns(pl.lit(0).alias(_ALL)), [_ALL]
         result = pl.LazyFrame({_ALL: [0]}, schema={_ALL: pl.Int32})

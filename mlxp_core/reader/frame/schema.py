@@ -13,6 +13,7 @@ from mlxp_core.reader.load.column_types import column_type, in_words, is_one_typ
 from mlxp_core.reader.load.fields import Kind, valid_text
 from mlxp_core.reader.load.problem import Problem
 from mlxp_core.reader.load.run import STATUS
+from mlxp_core.reader.statistics.steps import ColumnTypes
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ class Schema:
     def polars(self) -> pl.Schema:
         """All columns: id, path, info.status and the other metadata, then the metrics."""
         return pl.Schema(self.metadata | {name: metric.dtype for name, metric in self.metrics.items()})
+
+    @property
+    def column_types(self) -> ColumnTypes:
+        """The same, with the log of each metric, for aggregations."""
+        return ColumnTypes(self.polars, {name: valid_text(metric.log_name) for name, metric in self.metrics.items()})
 
 
 @dataclass

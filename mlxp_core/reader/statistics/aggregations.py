@@ -3,6 +3,16 @@
 Each takes a column of numbers, a reduction (Best, Last), or any Polars expression over the columns of a run, and works
 on lists (a metric: step by step) and on scalars. For all of them: missing values are left out, and counted in
 no ``_n``; NaN is a value and makes the result NaN, at its step; where no run of a group has a value all is null.
+
+Steps are the lines of the log, from 0, or by ``by="step"`` what that key of the log says: ``AvgStd("train.loss",
+by="step")``. Each step (a number, or text) that a run of the group has a value at is then there once, ascending, in one
+more column of lists: ``<key>_step`` beside ``<key>_n`` (``<key>_median_step`` beside ``<key>_median_n``, and so on).
+Steps match where they are equal. ``fill="interpolate"`` also takes a run at the steps of others between its own, on
+the straight line between the two values around it, never before its first or after its last; these count in ``_n``.
+Where a run goes back to a step (it was resumed), what it had logged from there on does not count, and of several values
+at one step the last does; a StatisticsWarning names the runs. Without ``by``, steps that disagree are an error when the
+result is collected: where the log has a key that counts steps (``step``, ``epoch``, ``iteration``, …), and it differs
+between two runs of a group in the same line.
 """
 
 from __future__ import annotations
@@ -10,7 +20,7 @@ from __future__ import annotations
 import math
 import operator
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache, reduce
 from typing import Literal, Protocol
@@ -18,19 +28,27 @@ from typing import Literal, Protocol
 import polars as pl
 
 from mlxp_core.errors import QueryError
-from mlxp_core.reader.statistics.reductions import Reduction, check_column, prefix_keys, prefixed, restore_keys
+from mlxp_core.reader.statistics.reductions import (
+    Reduction,
+    check_by,
+    check_column,
+    prefix_keys,
+    prefixed,
+    reduce_runs,
+    restore_keys,
+)
+from mlxp_core.reader.statistics.steps import POSITION, STEP, VALUE, LineAlignment, curve, log_of, readable, step_column
 from mlxp_core.reader.statistics.student_t import two_sided
 
 Ragged = Literal["reached", "truncate", "error"]
 Source = str | Reduction | pl.Expr
 
 # no column of a log directory lacks a dot, but id and path
-_STEP = "step"
-_VALUE = "value"
 _SHORTEST = "shortest"
 _LONGEST = "longest"
 _SAMPLE = "sample"
 _EDGES = "edges"
+_CURVE = "curve"
 
 _FEW = 10  # values, below which a percentile bootstrap is too narrow: at 95 % it covers 75 (n = 3) to 90 % (n = 9)
 
@@ -59,6 +77,10 @@ class _Statistics:
     # runs of the group have reached (one that has logged nothing yet has reached none, one without the metric does not
     # count); "error": a QueryError when the result is collected
     ragged: Ragged = "reached"
+    # the key of the log that counts the steps; None: its lines
+    by: str | None = None
+    # with ``by``: None, or "interpolate" for values at the steps of other runs
+    fill: Literal["interpolate"] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.key, (str, pl.Expr)) and (
@@ -70,41 +92,85 @@ class _Statistics:
             )
         if self.ragged not in {"reached", "truncate", "error"}:
             raise QueryError(f"ragged={self.ragged!r}: it is 'reached', 'truncate' or 'error'")
+        check_by(self.by)
+        if self.fill not in {None, "interpolate"}:
+            raise QueryError(f"fill={self.fill!r}: it is 'interpolate' or None")
+        if self.fill is not None and self.by is None:
+            raise QueryError("fill='interpolate' is between steps: name the key that counts them, as by='step'")
+        if self.by is not None and not isinstance(self.key, (str, pl.Expr)):
+            inner = f"{type(self.key).__name__}(…, by={self.by!r})"
+            raise QueryError(f"{self.key!r} gives one value a run, which has no steps: write by= in it, {inner}")
 
     @property
     def columns(self) -> list[str]:
         """Names of the columns of the result."""
-        return [name for source in source_names(self.key) for name in self._names(source)]
+        return [column for name in source_names(self.key) for column in (*self._names(name), *self._step_names(name))]
 
     def over_groups(self, runs: pl.LazyFrame, keys: Sequence[str], schema: Mapping[str, pl.DataType]) -> pl.LazyFrame:
         """Give the key columns and ``columns``; no row for a group where no run has a list.
 
-        Raises QueryError if there is no such column or it holds no numbers.
+        Raises QueryError if there is no such column or it holds no numbers, or no key that is named by ``by``.
         """
         result = None
-        for name, source in zip(source_names(self.key), self._sources(schema), strict=True):
-            values = runs.select(*prefix_keys(keys), source.alias(_VALUE))
-            dtype = check_column(name, {name: values.collect_schema()[_VALUE]}, type(self).__name__)
+        for name, values in self._values(runs, keys, schema):
+            dtype = check_column(name, {name: values.collect_schema()[VALUE]}, type(self).__name__)
             is_list = isinstance(dtype, pl.List)
             if is_list:
-                groups = self._by_step(name, values, prefixed(keys))
+                groups = self._over_steps(name, values, prefixed(keys))
             else:
                 groups = self._finished(name, values.group_by(prefixed(keys)).agg(self._group_exprs(name)))
-            groups = groups.select(*restore_keys(keys), *self._result_exprs(name, is_list=is_list))
+            shown = [*self._result_exprs(name, is_list=is_list), *map(pl.col, self._step_names(name))]
+            groups = groups.select(*restore_keys(keys), *shown)
             result = groups if result is None else result.join(groups, on=list(keys), how="left", nulls_equal=True)
         if result is None:
             raise QueryError(f"{type(self).__name__} needs a column")
         return result
 
-    def _sources(self, schema: Mapping[str, pl.DataType]) -> list[pl.Expr]:
+    def _values(
+        self, runs: pl.LazyFrame, keys: Sequence[str], schema: Mapping[str, pl.DataType]
+    ) -> Iterator[tuple[str, pl.LazyFrame]]:
+        """Give the name of each number of a run, and a frame of the keys, prefixed, VALUE, and STEP with ``by``."""
+        if not isinstance(self.key, (str, pl.Expr)):
+            numbers = reduce_runs(runs, self.key, prefix_keys(keys), keys, schema, between_runs=True)
+            for name in source_names(self.key):
+                yield name, numbers.select(*prefixed(keys), pl.col(name).alias(VALUE))
+            return
+        (name,) = source_names(self.key)
         if isinstance(self.key, str):
-            check_column(self.key, schema, type(self).__name__)
-            return [pl.col(self.key)]
-        return [self.key] if isinstance(self.key, pl.Expr) else self.key.per_run(schema)
+            check_column(name, schema, type(self).__name__)
+        source = pl.col(self.key) if isinstance(self.key, str) else self.key
+        dtype = runs.select(source.alias(VALUE)).collect_schema()[VALUE]
+        metrics = [column for column in source.meta.root_names() if column in schema and log_of(column, schema)]
+        if self.by is not None:
+            steps = self._curve(name, source, metrics, dtype, schema)
+            yield name, runs.select(*prefix_keys(keys), steps.alias(_CURVE)).unnest(_CURVE)
+            return
+        if isinstance(dtype, pl.List) and metrics:
+            shown = repr(name) if isinstance(self.key, str) else name
+            check = LineAlignment.of(metrics, f"{type(self).__name__}({shown}", schema, between_runs=True)
+            runs = check.checked(runs, keys, schema)
+        yield name, runs.select(*prefix_keys(keys), source.alias(VALUE))
 
-    def _by_step(self, name: str, values: pl.LazyFrame, keys: Sequence[str]) -> pl.LazyFrame:
+    def _curve(
+        self, name: str, source: pl.Expr, metrics: Sequence[str], dtype: pl.DataType, schema: Mapping[str, pl.DataType]
+    ) -> pl.Expr:
+        steps = {step_column(metric, self.by or "", schema) for metric in metrics or [name] if metric in schema}
+        if len(steps) != 1 or not isinstance(dtype, pl.List):
+            raise QueryError(f"by={self.by!r} is for lists of values along the steps of one log, and {name} is none")
+        (column,) = steps
+        if self.fill is not None:
+            check_column(column, schema, "fill='interpolate'")
+        return curve(name, source, column, schema, dtype)
+
+    def _over_steps(self, name: str, values: pl.LazyFrame, keys: Sequence[str]) -> pl.LazyFrame:
+        lines = self._by_step(name, values, keys) if self.by is not None else self._by_line(name, values, keys)
+        by_step = self._finished(name, lines.group_by(*keys, STEP).agg(self._group_exprs(name)))
+        by_group = by_step.group_by(keys).agg(pl.all().exclude(STEP).sort_by(STEP), pl.col(STEP).sort())
+        return by_group.rename({STEP: self._step_names(name)[0]}) if self.by is not None else by_group.drop(STEP)
+
+    def _by_line(self, name: str, values: pl.LazyFrame, keys: Sequence[str]) -> pl.LazyFrame:
         if self.ragged != "reached":
-            length = pl.col(_VALUE).list.len()
+            length = pl.col(VALUE).list.len()
             values = values.with_columns(
                 length.min().over(keys).alias(_SHORTEST), length.max().over(keys).alias(_LONGEST)
             )
@@ -112,12 +178,32 @@ class _Statistics:
                 # the longest is what the check gives back, so that no optimizer takes it for unused
                 checked = pl.struct(_SHORTEST, _LONGEST).map_batches(_equal_lengths(name), return_dtype=pl.UInt32)
                 values = values.with_columns(checked.alias(_SHORTEST))
-            values = values.with_columns(pl.col(_VALUE).list.head(_SHORTEST)).drop(_SHORTEST, _LONGEST)
-        steps = values.with_columns(pl.int_ranges(pl.col(_VALUE).list.len()).alias(_STEP))
-        # drop runs without a list, or with an empty one
-        lines = steps.explode(_VALUE, _STEP).drop_nulls(_STEP)
-        by_step = self._finished(name, lines.group_by(*keys, _STEP).agg(self._group_exprs(name)))
-        return by_step.group_by(keys).agg(pl.all().exclude(_STEP).sort_by(_STEP))
+            values = values.with_columns(pl.col(VALUE).list.head(_SHORTEST)).drop(_SHORTEST, _LONGEST)
+        steps = values.with_columns(pl.int_ranges(pl.col(VALUE).list.len()).alias(STEP))
+        return steps.explode(VALUE, STEP).drop_nulls(STEP)  # runs without a list, or with an empty one
+
+    def _by_step(self, name: str, curves: pl.LazyFrame, keys: Sequence[str]) -> pl.LazyFrame:
+        lines = curves.with_row_index(POSITION).explode(VALUE, STEP).drop_nulls(STEP)
+        if self.fill is not None:
+            grid = lines.select(*keys, STEP).unique()
+            by = [*keys, POSITION, STEP]
+            all_steps = lines.select(*keys, POSITION).unique().join(grid, on=keys, nulls_equal=True)
+            lines = all_steps.join(lines, on=by, how="left", nulls_equal=True).sort(POSITION, STEP)
+            values = pl.col(VALUE).cast(pl.Float64).interpolate_by(STEP).over(POSITION)
+            lines = lines.with_columns(values.alias(VALUE)).drop_nulls(VALUE)
+        if self.ragged == "reached":
+            return lines
+        runs, reached = pl.col(POSITION).n_unique().over(keys), pl.len().over(*keys, STEP)
+        lines = lines.with_columns(reached.alias(_SHORTEST), runs.alias(_LONGEST))
+        if self.ragged == "error":
+            checked = pl.struct(_SHORTEST, _LONGEST, STEP).map_batches(_equal_steps(name), return_dtype=pl.UInt32)
+            lines = lines.with_columns(checked.alias(_LONGEST))
+        return lines.filter(pl.col(_SHORTEST) == pl.col(_LONGEST)).drop(_SHORTEST, _LONGEST)
+
+    def _step_names(self, name: str) -> list[str]:
+        """Name the column of the steps as that of the number of values, which is the last one called so."""
+        counts = [column for column in self._names(name) if column.endswith("_n")]
+        return [] if self.by is None else [f"{counts[-1].removesuffix('_n')}_step"]
 
     def _names(self, name: str) -> list[str]:
         raise NotImplementedError
@@ -158,7 +244,7 @@ class AvgStd(_Statistics):
 
     def _group_exprs(self, name: str) -> list[pl.Expr]:
         average, deviation, number = self._names(name)
-        values = pl.col(_VALUE).cast(pl.Float64)
+        values = pl.col(VALUE).cast(pl.Float64)
         return [values.mean().alias(average), _deviation(values, self.ddof).alias(deviation), _count().alias(number)]
 
 
@@ -233,7 +319,7 @@ class MeanCI(_Statistics):
 
     def _group_exprs(self, name: str) -> list[pl.Expr]:
         mean, low, high, number, _ = self._names(name)
-        values = pl.col(_VALUE).cast(pl.Float64)
+        values = pl.col(VALUE).cast(pl.Float64)
         if self.method == "t":
             factor = _count().map_batches(self._per_root_n, return_dtype=pl.Float64, returns_scalar=True)
             half = _deviation(values, 1) * factor
@@ -307,11 +393,11 @@ def source_names(source: Source) -> list[str]:
 
 
 def _count() -> pl.Expr:
-    return pl.col(_VALUE).count()
+    return pl.col(VALUE).count()
 
 
 def _quantile(quantile: float) -> pl.Expr:
-    values = pl.col(_VALUE).cast(pl.Float64)
+    values = pl.col(VALUE).cast(pl.Float64)
     # Polars orders NaN above all numbers, so that a diverged run would look like a large value
     return pl.when(values.is_nan().any()).then(math.nan).otherwise(values.quantile(quantile, "linear"))
 
@@ -340,5 +426,20 @@ def _equal_lengths(name: str) -> Callable[[pl.Series], pl.Series]:
                 " ragged='reached' takes each step over the runs that reached it, ragged='truncate' only those of all"
             )
         return lengths.struct.field(_LONGEST)
+
+    return check
+
+
+def _equal_steps(name: str) -> Callable[[pl.Series], pl.Series]:
+    def check(steps: pl.Series) -> pl.Series:
+        rows = steps.struct.unnest()
+        missed = rows.filter(pl.col(_SHORTEST) < pl.col(_LONGEST)).sort(STEP)
+        if missed.height:
+            reached = f"{missed[_SHORTEST][0]} of {missed[_LONGEST][0]} runs of a group"
+            raise QueryError(
+                f"{name} has step {readable(missed[STEP][0])} in {reached}:"
+                " ragged='reached' takes each step over the runs that have it, ragged='truncate' only those of all"
+            )
+        return rows[_LONGEST]
 
     return check

@@ -306,6 +306,17 @@ def test_a_diverged_run_makes_the_interval_not_a_number(logs, method):
         (lambda: MeanCI("x", level=0.0), "level=0.0 of MeanCI: it is between 0 and 1, as 0.95"),
         (lambda: MeanCI("x", level=95), "level=95 of MeanCI: it is between 0 and 1, as 0.95"),
         (lambda: MeanCI("x", method="normal"), "method='normal' of MeanCI: it is 't' or 'bootstrap'"),
+        (lambda: AvgStd("x", by=0), "by=0: it is the key of the log that counts the steps, as by='step'"),
+        (lambda: Last("x", by=""), "by='': it is the key of the log that counts the steps, as by='step'"),
+        (lambda: AvgStd("x", by="step", fill="nearest"), "fill='nearest': it is 'interpolate' or None"),
+        (
+            lambda: Median("x", fill="interpolate"),
+            "fill='interpolate' is between steps: name the key that counts them, as by='step'",
+        ),
+        (
+            lambda: AvgStd(Last("x"), by="step"),
+            "Last(key='x', by=None) gives one value a run, which has no steps: write by= in it, Last(…, by='step')",
+        ),
     ],
 )
 def test_an_option_that_makes_no_sense_is_an_error_at_once(make, message):
