@@ -173,6 +173,8 @@ def read() -> None:
     assert_type(runs.sort("config.seed"), Runs)
     assert_type(runs.sort(["config.seed", "id"], descending=[True, False]), Runs)
     assert_type(runs.where(pl.col("config.seed") > 1), Runs)
+    assert_type(runs.best("val.acc", mode="max"), FinishedRun)
+    assert_type(runs.best(Last("val.acc")), FinishedRun)
     assert_type(runs[0], FinishedRun)
     assert_type(runs[-5:], Runs)
     for run in runs:
@@ -216,6 +218,8 @@ def aggregate(runs: Runs, mode: Literal["min", "max"]) -> None:
     assert_type(groups[0.1,], Runs)
     assert_type(groups.select(pl.DataFrame({"config.optimizer.lr": [0.1]})), GroupedRuns)
     assert_type(groups.select([0.1, 0.2]), GroupedRuns)
+    assert_type(groups.best(First(), mode=mode, per="config.optimizer.lr"), GroupedRuns)
+    assert_type(groups.best("val.acc", per=["config.optimizer.lr"]), GroupedRuns)
     for values, members in groups.items():
         assert_type(values, tuple[Any, ...])
         assert_type(members, Runs)
@@ -256,6 +260,7 @@ def wrong_reading(reader: Reader, runs: Runs, groups: GroupedRuns) -> None:
     compile_query("config.seed == 1")  # type: ignore[call-arg]
     runs["train.loss"]  # type: ignore[call-overload]
     runs.where("config.seed == 1")  # type: ignore[arg-type]
+    runs.best("val.acc", mode="most")  # type: ignore[arg-type]
     AvgStd("train.loss", by="step", fill="nearest")  # type: ignore[arg-type]
     runs.sort("id", True)  # type: ignore[call-arg]
     runs.select(pl.col("id"))  # type: ignore[arg-type]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import polars as pl
 
-from mlxp_core.errors import QueryError, StoreError
+from mlxp_core.errors import QueryError, StatisticsWarning, StoreError
 from mlxp_core.reader.cache.run_table import RunTable
 from mlxp_core.reader.frame.artifact import Artifact
 from mlxp_core.reader.frame.scan_runs import load_lines, metric_values, report_strays
@@ -21,8 +22,19 @@ from mlxp_core.reader.load.fields import path_of
 from mlxp_core.reader.load.problem import Problem, Problems
 from mlxp_core.reader.query.suggest import unknown_column
 from mlxp_core.reader.statistics.aggregations import Aggregation
+from mlxp_core.reader.statistics.reductions import (
+    Best,
+    Reduction,
+    check_column,
+    prefix_keys,
+    prefixed,
+    reduce_runs,
+    restore_keys,
+)
 
 _ALL = "all"  # the key column of a single group; no column of a log directory but id and path lacks a dot
+
+_MEAN = "mean"
 
 LAZYDATA = "LAZYDATA"  # stands for a metric that was not read
 
@@ -170,11 +182,32 @@ class Runs(Sequence[RunView]):
         return Runs(self._frame, self._snapshot, self._schema, self._report, columns, origin=self._origin)
 
     def sort(self, by: str | Sequence[str], *, descending: bool | Sequence[bool] = False) -> Runs:
-        """Order the runs by metadata columns, missing values last. Raises QueryError for any other column."""
+        """Order the runs by metadata columns, missing values and NaN last in both directions.
+
+        Raises QueryError for any other column.
+        """
         names = self._metadata_columns(by, "sort", "sorted")
+        # Polars orders NaN above all numbers
+        floats = {name for name in names if self._schema.metadata[name].is_float()}
+        values = [pl.col(name).fill_nan(None) if name in floats else pl.col(name) for name in names]
         return self._changed(
-            lambda frame: frame.sort(names, descending=descending, nulls_last=True, maintain_order=True)
+            lambda frame: frame.sort(values, descending=descending, nulls_last=True, maintain_order=True)
         )
+
+    def best(self, by: str | Reduction, *, mode: Literal["min", "max"] | None = None) -> RunView:
+        """Give the run whose metric is best: ``runs.best("val.acc", mode="max")``. ``mode`` is "min" unless given.
+
+        ``by`` is a column, of a metric the best of its values in each run, or what reduces a run to one number, as
+        ``Last("val.acc")``. NaN and missing values are never the best; of equal runs the first is. Raises QueryError
+        for a column that does not exist or holds no numbers, and where none of these runs has a number.
+        """
+        name, descending, reduction = _ranking(by, mode, self._schema)
+        types = self._schema.column_types
+        numbers = reduce_runs(self._snapshot, reduction, [pl.col("path")], [], types, between_runs=False)
+        values = _ranked(numbers.select("path", name).collect(), name, descending=descending)
+        if not values.height:
+            raise QueryError(_without_numbers(name, f"none of these {len(self)} runs", self._schema))
+        return self.where(pl.col("path") == values["path"][0])[0]
 
     def diff(self, start_key: str = "config") -> dict[str, list[Any]]:
         """Give the columns whose names start with ``start_key`` and whose values differ between the runs.
@@ -318,10 +351,36 @@ class GroupedRuns(Mapping[tuple[Any, ...], Runs]):
         Missing keys come last. Only the columns needed are read, once for all aggregations, at ``collect``.
         Raises QueryError for a column that an aggregation cannot use, and for two columns of one name.
         """
-        frame = self._runs._snapshot  # noqa: SLF001
-        if self._chosen is not None:  # one condition, which is pushed down, and so one scan of the directory
-            frame = frame.filter(pl.any_horizontal(pl.lit(value=False), *map(self._is, self._groups.values())))
-        return aggregate(frame, self._schema.column_types, self._keys, aggregations)
+        return aggregate(self._grouped(), self._schema.column_types, self._keys, aggregations)
+
+    def best(
+        self, by: str | Reduction, *, mode: Literal["min", "max"] | None = None, per: str | Sequence[str] = ()
+    ) -> GroupedRuns:
+        """Keep the group that is best in the mean over its runs, or the best one for each value of the keys ``per``.
+
+        ``methods.best(Last("val.acc"), mode="max", per="config.model")``: the winner of each model. ``by`` and ``mode``
+        are as for ``Runs.best``. A mean that is NaN, as where a run has diverged, is never the best, and runs without
+        a value are left out; of equal groups the first is. Raises QueryError, also for ``per`` that is no key, and
+        where no group has a number; warns (StatisticsWarning) of values of ``per`` of which none has.
+        """
+        name, descending, reduction = _ranking(by, mode, self._schema)
+        of = [per] if isinstance(per, str) else list(per)
+        if unknown := [key for key in of if key not in self._keys]:
+            raise QueryError(f"per={unknown[0]!r} is no key: these runs are grouped by {', '.join(self._keys)}")
+        types = self._schema.column_types
+        numbers = reduce_runs(self._grouped(), reduction, prefix_keys(self._keys), [], types, between_runs=False)
+        means = numbers.group_by(prefixed(self._keys)).agg(pl.col(name).mean().alias(_MEAN))
+        groups = means.select(*restore_keys(self._keys), _MEAN).sort(self._keys, nulls_last=True).collect()
+        ranked = _ranked(groups, _MEAN, descending=descending)
+        if not ranked.height:
+            raise QueryError(_without_numbers(name, f"none of these {len(self)} groups", self._schema))
+        winners = ranked.unique(of, keep="first", maintain_order=True) if of else ranked.head(1)
+        if of:
+            lost = groups.select(of).unique(maintain_order=True).join(winners, on=of, how="anti", nulls_equal=True)
+            for row in lost.iter_rows(named=True):
+                said = f"no group where {', '.join(f'{key} is {value}' for key, value in row.items())} has a number"
+                warnings.warn(f"{said} in {name}: none of them is kept", StatisticsWarning, stacklevel=2)
+        return self.select(winners)
 
     def select(self, groups: pl.DataFrame | pl.LazyFrame | Iterable[Any]) -> GroupedRuns:
         """Keep the groups whose key values are the rows of a frame, or in a list of key values.
@@ -340,6 +399,12 @@ class GroupedRuns(Mapping[tuple[Any, ...], Runs]):
             if group not in self:
                 raise KeyError(f"there is no group {group!r}: {self!r}")
         return GroupedRuns(self._runs, self._keys, chosen)
+
+    def _grouped(self) -> pl.LazyFrame:
+        frame = self._runs._snapshot  # noqa: SLF001
+        if self._chosen is not None:  # one condition, which is pushed down, and so one scan of the directory
+            frame = frame.filter(pl.any_horizontal(pl.lit(value=False), *map(self._is, self._groups.values())))
+        return frame
 
     @cached_property
     def _groups(self) -> dict[tuple[Any, ...], tuple[Any, ...]]:
@@ -401,6 +466,36 @@ def aggregate(
         # left, so that a group without a value stays, with nulls
         result = result.join(columns, on=by, how="left", nulls_equal=True)
     return result.sort(by, nulls_last=True).select(pl.col(names))
+
+
+def _ranking(by: str | Reduction, mode: Literal["min", "max"] | None, schema: Schema) -> tuple[str, bool, Reduction]:
+    """Give the name of the number that runs are ranked by, True where the largest is best, and its reduction."""
+    own = getattr(by, "mode", None)
+    if mode is not None and own is not None and mode != own:
+        raise QueryError(f"mode={mode!r} of best, and {by!r}: which of them?")
+    mode = mode or own or "min"
+    if isinstance(by, str):
+        if by not in schema.polars:
+            metrics = f"; the metrics are {', '.join(schema.metrics)}" if schema.metrics else ""
+            raise QueryError(unknown_column(by, schema.polars) + metrics)
+        by = Best(by, mode)
+    elif isinstance(by, type) or not hasattr(by, "per_run"):
+        raise QueryError(f"best takes the name of a column, Best(…) or Last(…), and not {by!r}")
+    elif mode not in {"min", "max"}:
+        raise QueryError(f"mode={mode!r} of best: it is 'min' or 'max'")
+    return by.numbers[0], mode == "max", by
+
+
+def _ranked(frame: pl.DataFrame, name: str, *, descending: bool) -> pl.DataFrame:
+    """Give the rows that have a number, the best first; equal ones in their order. Polars ranks NaN above all."""
+    check_column(name, frame.schema, "best")
+    numbers = frame.with_columns(pl.col(name).cast(pl.Float64).fill_nan(None)).drop_nulls(name)
+    return numbers.sort(name, descending=descending, maintain_order=True)
+
+
+def _without_numbers(name: str, runs: str, schema: Schema) -> str:
+    there = f": there is {', '.join(schema.metrics)}" if schema.metrics else ""
+    return f"{runs} has a number in {name}{there}"
 
 
 def _as_key(row: Iterable[Any]) -> tuple[Any, ...]:
