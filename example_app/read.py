@@ -6,7 +6,8 @@ import polars as pl
 
 from mlxp_core.reader import AvgStd, Reader
 
-runs = Reader(sys.argv[1] if len(sys.argv) > 1 else "logs").filter("info.status == 'COMPLETE'")
+# of a seed that was trained twice, the newer run
+runs = Reader(sys.argv[1] if len(sys.argv) > 1 else "logs").filter("info.status == 'COMPLETE'").latest()
 table = (
     runs.group_by(["config.optimizer.lr"])
     .aggregate([AvgStd("train.loss"), AvgStd("test.loss"), AvgStd("test.accuracy")])

@@ -1,7 +1,7 @@
 """Read a log directory with Polars. What users import is here.
 
 >>> from mlxp_core.reader import AvgStd, Reader, scan_runs
->>> runs = Reader("logs").filter("info.status == 'COMPLETE' & config.optimizer.lr <= 1.")
+>>> runs = Reader("logs").filter("info.status == 'COMPLETE' & config.optimizer.lr <= 1.").latest()
 >>> runs.group_by(["config.optimizer.lr"]).aggregate([AvgStd("train.loss")]).collect()
 
 Needs the log directory and nothing else: no Hydra, no git, no scheduler. Never writes into it.

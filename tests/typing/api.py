@@ -173,6 +173,7 @@ def read() -> None:
     assert_type(runs.sort("config.seed"), Runs)
     assert_type(runs.sort(["config.seed", "id"], descending=[True, False]), Runs)
     assert_type(runs.where(pl.col("config.seed") > 1), Runs)
+    assert_type(runs.latest(), Runs)
     assert_type(runs.best("val.acc", mode="max"), FinishedRun)
     assert_type(runs.best(Last("val.acc")), FinishedRun)
     assert_type(runs[0], FinishedRun)
@@ -230,13 +231,13 @@ def aggregate(runs: Runs, mode: Literal["min", "max"]) -> None:
         AvgStd("train.loss", by="step", fill="interpolate"),
         Best("val.acc", by="epoch", also=["test.acc"]),
         Last("val.acc", by="epoch"),
+        MeanCI("train.loss", method="bootstrap", force=True),
         AvgStd(Best("val.acc", mode="max", also="test.acc")),
         AvgStd(pl.col("config.seed") * 2),
         AvgStd(First()),
         Median("train.loss"),
         Quantiles("train.loss", [0.1, 0.9]),
         MeanCI(Last("train.loss"), level=0.9, method="bootstrap", resamples=100, seed=1),
-        MeanCI("train.loss", method="bootstrap", force=True),
         best,
         Last("train.loss"),
         Spread(),

@@ -15,6 +15,7 @@ import polars as pl
 from mlxp_core.errors import QueryError, StatisticsWarning, StoreError
 from mlxp_core.reader.cache.run_table import RunTable
 from mlxp_core.reader.frame.artifact import Artifact
+from mlxp_core.reader.frame.equal_runs import superseded, warn_of_equal_runs
 from mlxp_core.reader.frame.scan_runs import load_lines, metric_values, report_strays
 from mlxp_core.reader.frame.schema import Schema, narrowed
 from mlxp_core.reader.load.attempts import parts_of
@@ -24,6 +25,7 @@ from mlxp_core.reader.query.suggest import unknown_column
 from mlxp_core.reader.statistics.aggregations import Aggregation
 from mlxp_core.reader.statistics.reductions import (
     Best,
+    Last,
     Reduction,
     check_column,
     prefix_keys,
@@ -209,6 +211,16 @@ class Runs(Sequence[RunView]):
             raise QueryError(_without_numbers(name, f"none of these {len(self)} runs", self._schema))
         return self.where(pl.col("path") == values["path"][0])[0]
 
+    def latest(self) -> Runs:
+        """Keep of equal runs the newest: a program that is run again does not become another measurement.
+
+        Runs are equal that have the same configuration, seed included, and the same code: commit and changes of it, or
+        function, and program; where no code was recorded, the same configuration. Filter before, say by
+        ``info.status == 'COMPLETE'``: the newest may have failed. Which these are is found out now.
+        """
+        old = superseded(self._snapshot, self._schema)
+        return self.where(~pl.col("path").is_in(old.implode())) if len(old) else self
+
     def diff(self, start_key: str = "config") -> dict[str, list[Any]]:
         """Give the columns whose names start with ``start_key`` and whose values differ between the runs.
 
@@ -223,15 +235,24 @@ class Runs(Sequence[RunView]):
     def group_by(self, keys: str | Sequence[str]) -> GroupedRuns:
         """Group by the values of one or several metadata columns; a missing value is a value like others.
 
-        Raises QueryError for a column that does not exist, and for a metric. ``groupby`` and ``groupBy`` are the same.
+        Raises QueryError for a column that does not exist, and for a metric. Warns (StatisticsWarning) where runs of a
+        group are equal: see ``latest``. ``groupby`` and ``groupBy`` are the same.
         """
-        return GroupedRuns(self, self._metadata_columns(keys, "group_by", "grouped"))
+        names = self._metadata_columns(keys, "group_by", "grouped")
+        warn_of_equal_runs(self._snapshot, self._schema, names)
+        return GroupedRuns(self, names)
 
     groupby = group_by
     groupBy = group_by  # noqa: N815  (as the paper has it)
 
     def aggregate(self, aggregations: Aggregation | Sequence[Aggregation]) -> pl.LazyFrame:
-        """Aggregate all of these runs into one row: the columns of each aggregation. See GroupedRuns.aggregate."""
+        """Aggregate all of these runs into one row: the columns of each aggregation. See GroupedRuns.aggregate.
+
+        Warns (StatisticsWarning) where runs are equal, see ``latest``, unless only Best and Last are asked for.
+        """
+        asked = aggregations if isinstance(aggregations, Iterable) else [aggregations]
+        if not all(isinstance(aggregation, (Best, Last)) for aggregation in asked):
+            warn_of_equal_runs(self._snapshot, self._schema, [])
         return aggregate(self._snapshot, self._schema.column_types, [], aggregations)
 
     def where(self, condition: pl.Expr) -> Runs:
