@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from functools import cache
 
-# the finest first: where a log has several, that is the one to align it by
-STEP_KEYS = (
-    "global_step",
-    "step",
-    "total_timesteps",
-    "timestep",
-    "training_iteration",
-    "iteration",
-    "iter",
-    "epoch",
+# As users, Lightning, Keras, Stable-Baselines3, RLlib and wandb call them; the finest first: where a log has several,
+# that is the one to align it by. Not any key that ends in _step or _epoch: Lightning's train_loss_step is a loss. A
+# batch comes last, for its number begins again with each epoch
+_STEP_KEYS = tuple(
+    map(
+        re.compile,
+        (
+            "global_steps?",
+            "steps?|(train|training|current|env|num|total)_steps?",
+            "((total|num)_)?timesteps?",
+            "training_iterations?",
+            "iterations?|(num_)?iters?",
+            "updates?|round|episodes?",
+            "(current_)?epoch",
+            "batch|batch_idx",
+        ),
+    )
 )
 
 
@@ -24,9 +33,10 @@ def step_keys(keys: Iterable[str]) -> list[str]:
     ``trainer/global_step`` (Lightning), ``Epoch``.
     """
     found = [(_rank(key), position, key) for position, key in enumerate(keys)]
-    return [key for rank, _, key in sorted(found) if rank < len(STEP_KEYS)]
+    return [key for rank, _, key in sorted(found) if rank < len(_STEP_KEYS)]
 
 
+@cache
 def _rank(key: str) -> int:
     name = key.rpartition("/")[2].strip("_").lower()
-    return STEP_KEYS.index(name) if name in STEP_KEYS else len(STEP_KEYS)
+    return next((rank for rank, names in enumerate(_STEP_KEYS) if names.fullmatch(name)), len(_STEP_KEYS))

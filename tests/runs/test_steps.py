@@ -15,8 +15,13 @@ from mlxp_core.runs.steps import step_keys
         (["trainer/global_step", "epoch"], ["trainer/global_step", "epoch"]),
         (["_step", "_runtime"], ["_step"]),
         (["Epoch"], ["Epoch"]),
-        (["time/iterations", "time/total_timesteps"], ["time/total_timesteps"]),
-        (["loss", "steps_to_solve", "stepwise", "epochs", "step/loss", "step_time"], []),
+        (["time/iterations", "time/total_timesteps"], ["time/total_timesteps", "time/iterations"]),
+        (["batch_idx", "epoch", "current_epoch"], ["epoch", "current_epoch", "batch_idx"]),
+        (["env_steps", "Round", "num_iters", "global_step"], ["global_step", "env_steps", "num_iters", "Round"]),
+        (
+            ["loss", "steps_to_solve", "stepwise", "epochs", "train_loss_step", "loss_epoch", "step/loss", "step_time"],
+            [],
+        ),
         ([], []),
     ],
 )

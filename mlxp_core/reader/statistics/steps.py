@@ -6,7 +6,6 @@ is done here is done when a frame is collected, on the lists of all runs at once
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import polars as pl
 
 from mlxp_core.errors import QueryError, StatisticsWarning
 from mlxp_core.reader.query.suggest import suggestion
+from mlxp_core.runs.steps import step_keys
 
 POSITION = "position"  # of a run; every column of a log directory but id and path has a dot
 STEP = "step"
@@ -22,14 +22,6 @@ VALUE = "value"
 RUN = "run"  # how messages call it
 
 _MAX_NAMED = 10
-
-# keys that count the progress of a training, as users, Lightning, Keras, Stable-Baselines3 and wandb call them; in
-# lower case, without what is before a slash (trainer/global_step). Not any key that ends in _step or _epoch:
-# Lightning's train_loss_step is a loss
-_STEP_KEYS = re.compile(
-    "_?steps?|(global|train|training|current|env|num|total)_steps?|((total|num)_)?timesteps?|(current_)?epochs?|"
-    "iterations?|(num_)?iters?|batch|batch_idx|updates?|round|episodes?"
-)
 
 
 class ColumnTypes(pl.Schema):
@@ -66,9 +58,9 @@ def step_column(column: str, by: str, schema: Mapping[str, pl.DataType]) -> str:
     return f"{log}.{by}"
 
 
-def step_keys(log: str, schema: Mapping[str, pl.DataType]) -> list[str]:
+def log_step_keys(log: str, schema: Mapping[str, pl.DataType]) -> list[str]:
     """Give the keys of a log that count steps, by their names."""
-    return [key for key in keys_of(log, schema) if _STEP_KEYS.fullmatch(key.rpartition("/")[2].casefold())]
+    return step_keys(keys_of(log, schema))
 
 
 def run_name(schema: Mapping[str, pl.DataType]) -> pl.Expr:
@@ -108,7 +100,7 @@ class LineAlignment:
     ) -> LineAlignment:
         """Give the check for metrics that are used line by line; the first one says which runs count."""
         logs = list(dict.fromkeys(log for name in columns if (log := log_of(name, schema)) is not None))
-        keys = {log: step_keys(log, schema) for log in logs}
+        keys = {log: log_step_keys(log, schema) for log in logs}
         between = [(f"{log}.{key}", key) for log in logs[:1] for key in keys[log]] if between_runs else []
         return cls(
             columns[0],

@@ -82,7 +82,11 @@ def test_types_are_those_of_the_runs_that_are_looked_at(logs):
     """Bug: a column is text for runs that were filtered out; or numbers for runs that have nothing but text."""
     for run_id in range(1, 8):
         lines = [{"phase": "warm-up"}] if run_id <= 4 else [{"phase": run_id}, {"phase": run_id + 1}]
-        logs.run(run_id, {"kind": "text" if run_id <= 4 else "number", "i": run_id % 2}, metrics={"train": lines})
+        logs.run(
+            run_id,
+            {"kind": "text" if run_id <= 4 else "number", "i": run_id % 2, "seed": run_id},
+            metrics={"train": lines},
+        )
     runs = Reader(logs.path).filter()
     assert (runs.schema["train.phase"], scan_runs(logs.path).collect_schema()["train.phase"]) == (TEXT, TEXT)
     assert runs.collect()["train.phase"].to_list()[3:5] == [["warm-up"], ["5", "6"]]
