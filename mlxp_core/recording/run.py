@@ -98,7 +98,7 @@ class Run:
 
     @property
     def id(self) -> int | None:
-        """The run's id; None where the user's own ``hydra.run.dir`` names a folder that is no number."""
+        """The run's id, also 0; None where the user's own ``hydra.run.dir`` names a folder that is no number."""
         return self.layout.id
 
     @property

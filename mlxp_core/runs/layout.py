@@ -258,5 +258,8 @@ class CodeDir:
 
 
 def is_run_id(name: str) -> bool:
-    """Whether a folder's name is a run id: 1, 2, 3, … without leading zeros."""
-    return name.isascii() and name.isdigit() and name[0] != "0"
+    """Whether a folder's name is a run id: a whole number without leading zeros.
+
+    This package gives 1, 2, 3, …; Hydra's own ``hydra.sweep.subdir=${hydra.job.num}`` begins at 0.
+    """
+    return name.isascii() and name.isdigit() and (name[0] != "0" or name == "0")

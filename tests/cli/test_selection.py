@@ -41,6 +41,19 @@ def test_each_run_that_is_named_is_chosen_once_in_order(log_dir: LogDir, names: 
 
 
 @pytest.mark.parametrize(
+    ("names", "chosen"), [([], ["0", "2", "3"]), (["0"], ["0"]), (["0-2"], ["0", "2"]), (["3,0"], ["0", "3"])]
+)
+def test_the_run_0_of_hydras_own_numbers_is_chosen_as_others_are(
+    tmp_path: Path, names: list[str], chosen: list[str]
+) -> None:
+    """Bug: 0 is a name and no id, so that a range leaves it out and it stands behind all others."""
+    for name in ("3", "0", "2"):
+        (tmp_path / name / "metadata").mkdir(parents=True)
+        (tmp_path / name / "metadata" / "info.yaml").touch()
+    assert [run.path.name for run in choose(LogDir(tmp_path), names)] == chosen
+
+
+@pytest.mark.parametrize(
     ("name", "error", "what"),
     [
         ("4", StoreError, "there is no run 4 in"),

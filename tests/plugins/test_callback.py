@@ -169,6 +169,19 @@ def test_a_run_dir_of_the_users_own_wins(project: Project) -> None:
     assert info["logger"] == {"log_id": "place", "log_dir": str(project.dir / "my")}
 
 
+def test_hydras_own_numbers_of_jobs_are_ids_from_0_on(project: Project) -> None:
+    """Bug: the first job of `hydra.sweep.subdir=${hydra.job.num}`, Hydra's default, has no id, and sorts last."""
+    main = (project.dir / "main.py").read_text()
+    project.write(**{"main.py": main.replace("    if cfg.do ==", "    print('id', run.id)\n    if cfg.do ==", 1)})
+    done = project.run("-m", CALLBACK, "seed=5,6", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${hydra.job.num}")
+    assert [line for line in done.stdout.splitlines() if line.startswith("id ")] == ["id 0", "id 1"]
+    logged = [read_yaml(project.dir / "sweep" / name / "metadata" / "info.yaml")["logger"]["log_id"] for name in "01"]
+    assert logged == [0, 1]
+    rows = project.run("-m", CALLBACK, "seed=7", "hydra.sweep.dir=sweep")
+    assert rows.returncode == 0
+    assert sorted(path.name for path in (project.dir / "sweep").iterdir() if path.name.isdigit()) == ["0", "1", "2"]
+
+
 def test_a_second_run_in_the_users_own_folder_puts_the_first_aside(project: Project) -> None:
     """Bug: a run disappears under the next one, their metrics mixed."""
     project.run(CALLBACK, "hydra.run.dir=place", "seed=1")

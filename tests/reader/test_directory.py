@@ -12,12 +12,13 @@ from mlxp_core.reader import Reader, scan_runs
 
 
 def test_runs_are_ordered_by_id_and_then_by_name(logs):
-    """Catches: order of the file system, or of text: 10 before 9."""
-    for name in ("10", "b", "9", "a", "007"):
+    """Catches: order of the file system, or of text: 10 before 9; no id for Hydra's own first folder, 0."""
+    for name in ("10", "b", "9", "a", "007", "0"):
         logs.run(name)
     frame = scan_runs(logs.path).collect()
-    assert frame["id"].to_list() == [9, 10, None, None, None]
-    assert [Path(path).name for path in frame["path"]] == ["9", "10", "007", "a", "b"]
+    assert frame["id"].to_list() == [0, 9, 10, None, None, None]
+    assert [Path(path).name for path in frame["path"]] == ["0", "9", "10", "007", "a", "b"]
+    assert [Path(run["path"]).name for run in Reader(logs.path).filter("id < 10")] == ["0", "9"]
 
 
 def test_folders_that_are_no_runs_are_left_out(logs):

@@ -26,6 +26,14 @@ def test_ids_count_from_one_and_name_folders_that_are_there(tmp_path: Path) -> N
     assert all((tmp_path / "logs" / str(number)).is_dir() for number in (1, 2, 3))
 
 
+def test_a_run_0_of_hydras_own_numbers_takes_no_id_from_others(tmp_path: Path) -> None:
+    """Bug: 0 taken for "no run yet", so that its folder is given again, or an id is left out."""
+    (tmp_path / "0").mkdir()
+    with RunAllocator(tmp_path) as store:
+        assert [run.id for run in store.allocate_block(2)] == [1, 2]
+    assert allocate_numbered_dir(tmp_path).name == "3"
+
+
 def test_processes_that_allocate_at_once_get_every_id_once(tmp_path: Path) -> None:
     """Bug: two processes read the same counter; or one skips ids that another has just freed up to."""
     context = multiprocessing.get_context("spawn")
