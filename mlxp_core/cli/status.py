@@ -105,7 +105,7 @@ def _row(state: RunState) -> Row:
     ended = state.has_ended
     until = end if ended else now
     host = state.attempt_info.get("hostname")
-    submitted = state.submission.time or state.info.get("submit_time")
+    submitted = state.submitted
     return Row(
         run=state.run.path.name,
         status=str(state.status),
@@ -113,7 +113,7 @@ def _row(state: RunState) -> Row:
         job=state.job_label,
         attempt=state.attempt,
         host=str(host) if host else None,
-        submitted=str(submitted) if submitted else None,
+        submitted=submitted.isoformat() if submitted else None,
         started=start.isoformat() if start else None,
         ended=end.isoformat() if end else None,
         elapsed=round((until - start).total_seconds(), 3) if start and until else None,

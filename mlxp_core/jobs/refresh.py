@@ -16,6 +16,7 @@ from mlxp_core.runs.process import current_user
 from mlxp_core.runs.state import RunState
 from mlxp_core.runs.status import ENDED, Status, count_starts
 from mlxp_core.runs.submission_record import SubmissionRecord
+from mlxp_core.runs.times import parse_time
 from mlxp_core.scheduler import SCHEDULERS, load_scheduler
 from mlxp_core.scheduler.base import NativeJob, Scheduler, Task
 from mlxp_core.scheduler.query_cache import QueueAnswer, ask_queue
@@ -59,8 +60,9 @@ def refresh(states: Iterable[RunState]) -> tuple[list[RunState], list[Unreachabl
     for name, answer in _ask_all(concerned).items():
         after = _record_answer(load_scheduler(name), concerned[name], answer)
         if answer.error is not None:
-            times = [state.submission.state_time or "" for state in after]
-            since = (max(times) or None) if answer.answered is None else _iso(answer.answered)
+            times = [state.submission.state_time for state in after if state.submission.state_time]
+            # of hosts in several zones
+            since = max(times, key=parse_time, default=None) if answer.answered is None else _iso(answer.answered)
             unreachable.append(UnreachableScheduler(name, answer.error, since))
             after = [state.with_is_current(is_current=state.submission.job_id in answer.ids) for state in after]
         for position, state in zip(positions[name], after, strict=True):

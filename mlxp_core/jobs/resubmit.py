@@ -129,11 +129,21 @@ def _blocker(state: RunState, *, dry_run: bool) -> str:
         return f"{state.run.script} is not there, which is what a job of it runs"
     if (owner := state.run.script.stat().st_uid) != os.geteuid():
         return f"its script.sh belongs to user {owner}, and would run as you"
-    logger = state.info.get("logger")
-    recorded = Path(str(logger.get("log_dir")), state.run.path.name) if isinstance(logger, dict) else state.run.path
-    if not (recorded.exists() and recorded.samefile(state.run.path)):
-        return f"it was moved here from {recorded}, and its script.sh still leads there"
+    if origin := _moved_from(state):
+        return f"it was moved here from {origin}, and its script.sh still leads there"
     return _missing_code(state, dry_run=dry_run)
+
+
+def _moved_from(state: RunState) -> Path | None:
+    """Give the folder in which the run was made, where that is another one."""
+    logger, run = state.info.get("logger"), state.run.path
+    if not isinstance(logger, dict):
+        return None
+    folder = Path(str(logger.get("log_dir")))
+    inside = folder / run.name  # info.yaml of earlier versions says which folder the run's lies in
+    if any(candidate.exists() and candidate.samefile(run) for candidate in (folder, inside)):
+        return None
+    return folder if folder.name == run.name else inside
 
 
 def _missing_code(state: RunState, *, dry_run: bool) -> str:

@@ -29,7 +29,8 @@ from mlxp_core.yaml_io import dump_yaml, load_yaml
 
 VERSION = 1
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-_FACTS = ("state", "attempt")  # what readers want of submission.yaml
+# what readers want of submission.yaml
+_FACTS = ("state", "attempt", "scheduler", "job_id", "array_index", "name", "hostname")
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
@@ -143,10 +144,7 @@ def _submission(run: RunDir) -> Any:
         note = load_yaml(run.submission)
     except (OSError, ValueError):
         return None
-    return {
-        "stamp": stamp,
-        "facts": {name: note[name] for name in _FACTS if name in note and type(note[name]) in _PLAIN},
-    }
+    return {"stamp": stamp, "facts": {name: note.get(name) for name in _FACTS if type(note.get(name)) in _PLAIN}}
 
 
 def _metrics(run: RunDir) -> tuple[Any, Any]:

@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from mlxp_core.runs.code_version import CodeVersion
@@ -106,4 +105,4 @@ def _text(error: BaseException) -> str:
 
 def _logger(layout: RunDir) -> dict[str, Any]:
     run_id = layout.id
-    return {"log_id": layout.path.name if run_id is None else run_id, "log_dir": str(Path(layout.path).parent)}
+    return {"log_id": layout.path.name if run_id is None else run_id, "log_dir": str(layout.path)}

@@ -15,6 +15,7 @@ from mlxp_core.runs.process import is_alive
 from mlxp_core.runs.reason import describe_reason, first_line
 from mlxp_core.runs.status import ENDED, ExitCode, Status, derive_status, read_exit_code
 from mlxp_core.runs.submission_record import QueuedJob, SubmissionRecord
+from mlxp_core.runs.times import parse_time
 from mlxp_core.yaml_io import load_yaml_or_empty
 
 _Content = TypeVar("_Content")
@@ -118,8 +119,13 @@ class RunState:
 
     @cached_property
     def start(self) -> datetime | None:
-        """When the latest attempt started."""
+        """When the latest attempt started, in the zone of this machine."""
         return _time(self.attempt_info.get("start_time"))
+
+    @property
+    def submitted(self) -> datetime | None:
+        """When it was last submitted, in the zone of this machine."""
+        return _time(self.submission.time or self.info.get("submit_time"))
 
     @cached_property
     def end(self) -> datetime | None:
@@ -211,6 +217,6 @@ def _number(value: object) -> int:
 
 def _time(text: object) -> datetime | None:
     try:
-        return datetime.fromisoformat(text) if isinstance(text, str) else None
+        return parse_time(text).astimezone() if isinstance(text, str) else None
     except ValueError:
         return None

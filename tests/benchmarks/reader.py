@@ -75,7 +75,7 @@ def info_of(number: int, run: Path, theirs: bool) -> dict[str, object]:
         "end_time": "2026-11-25T18:46:15.000000+00:00",
         "work_dir": "/work",
         **times,
-        "logger": {"log_id": number, "log_dir": str(run if theirs else run.parent), **folders},
+        "logger": {"log_id": number, "log_dir": str(run), **folders},
     }
 
 

@@ -79,6 +79,26 @@ def test_a_row_has_the_times_of_the_latest_attempt_and_the_seconds_between(tmp_p
     assert row.elapsed == pytest.approx(100, abs=30)
 
 
+def test_times_with_and_without_a_zone_are_shown_in_that_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: a time without a zone, by hand or by MLXP, ends `mlxp status` of all runs in a TypeError."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        naive = "start_time: '2026-11-30T09:00:00', end_time: '2026-11-30T00:00:30+00:00'"
+        row = status._row(state(tmp_path / "1", f"status: COMPLETE, submit_time: '2026-11-29T23:00:00Z', {naive}"))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert (row.submitted, row.started, row.ended, row.elapsed) == (
+        "2026-11-30T08:00:00+09:00",
+        "2026-11-30T09:00:00+09:00",
+        "2026-11-30T09:00:30+09:00",
+        30,
+    )
+
+
 def test_a_query_chooses_among_the_runs_that_are_named(tmp_path: Path) -> None:
     """Bug: the query is forgotten, or counts where none was given."""
     for number, word in enumerate(("COMPLETE", "FAILED", "FAILED"), start=1):

@@ -434,6 +434,15 @@ def test_a_scheduler_that_has_not_answered_here_last_did_when_its_runs_say_so(
     assert unreachable.since == times[1]
 
 
+def test_the_last_word_of_hosts_in_several_zones_is_the_latest_moment(log_dir: LogDir, asked: dict[str, Any]) -> None:
+    """Bug: times compared as text: 08:00 in Tokyo, an hour before 00:00 in UTC, taken for the later one."""
+    times = ["2026-11-30T08:00:00+09:00", "2026-11-30T00:00:00+00:00"]
+    runs = [submitted(log_dir, number, state="PENDING", state_time=said) for number, said in enumerate(times, start=1)]
+    asked["answers"] = {"slurm": QueueAnswer(time.time(), frozenset(), error="down")}
+    (unreachable,) = refresh.refresh_runs(runs)
+    assert unreachable.since == times[1]
+
+
 def answer_of(*jobs: NativeJob, asked: float | None = None) -> QueueAnswer:
     now = time.time()
     return QueueAnswer(now, frozenset({"7"}), jobs, answered=now, asked=now if asked is None else asked)

@@ -28,7 +28,7 @@ def test_a_run_gets_a_number_and_a_folder_that_explains_it(project: Project) -> 
     info = project.info(1)
     assert info["status"] == "COMPLETE"
     assert info["start_time"] < info["end_time"]
-    assert info["logger"] == {"log_id": 1, "log_dir": str(project.logs)}
+    assert info["logger"] == {"log_id": 1, "log_dir": str(project.logs / "1")}
     assert info["hostname"] == socket.gethostname()
     assert info["command"] == [*project.command, CALLBACK, "seed=3", "optimizer=adam"]
     assert info["work_dir"] == str(project.dir)
@@ -166,7 +166,7 @@ def test_a_run_dir_of_the_users_own_wins(project: Project) -> None:
     assert not project.logs.exists()
     info = read_yaml(project.dir / "my" / "place" / "metadata" / "info.yaml")
     assert info["status"] == "COMPLETE"
-    assert info["logger"] == {"log_id": "place", "log_dir": str(project.dir / "my")}
+    assert info["logger"] == {"log_id": "place", "log_dir": str(project.dir / "my" / "place")}
 
 
 def test_hydras_own_numbers_of_jobs_are_ids_from_0_on(project: Project) -> None:

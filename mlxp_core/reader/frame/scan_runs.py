@@ -21,6 +21,7 @@ from mlxp_core.reader.frame.predicate import split
 from mlxp_core.reader.frame.schema import MetricColumn, Schema, infer_schema
 from mlxp_core.reader.load import attempts, metrics, ndjson
 from mlxp_core.reader.load.fields import valid_text
+from mlxp_core.reader.load.info_fields import DURATION, END, START, TIMES, times_of
 from mlxp_core.reader.load.problem import Problem, Problems
 from mlxp_core.reader.load.record import Part
 from mlxp_core.reader.load.run import STATUS, artifact_path
@@ -48,6 +49,13 @@ def scan_runs(log_dir: str | os.PathLike[str]) -> pl.LazyFrame:
     metric file ``<log name>.<key>``: List(Float64), or List(String), one value a line of the file, null in a run
     without that metric. ``artifact.<type>.<name>`` (String) is the path of an artifact, null in a run without it.
     ``info.status`` is the status now, by all that is known of the run, not what info.yaml says.
+
+    ``info.start_time``, ``info.end_time``, ``info.submit_time`` are Datetime in UTC, whatever the zone of their
+    writer; what is written without one, as by MLXP 1.0, is taken for the time of this machine. ``info.duration``
+    (Float64) is in seconds, from start to end, null for a run without one of them. The scheduler's job, where a run was
+    submitted: ``info.scheduler.name``, ``.job_id`` (String), ``.array_index``, ``.job_name``, ``.hostname`` (of the
+    submission; ``info.hostname`` is where it ran). ``info.logger.log_dir`` is the run's folder when it was written,
+    as in MLXP.
 
     Types: whole numbers Int64, with floats among them Float64, then Boolean, String, and List of these. Fields that no
     single type fits, and lists of anything else, are String: strings as they are, the rest as JSON. A metric is one of
@@ -136,9 +144,18 @@ class _MetadataColumns:
             return self.table.paths()
         if name == STATUS:
             return self.table.statuses(name)
+        if name in TIMES:
+            return times_of(self.table.field(name, pl.String()))
+        if name == DURATION:
+            return _durations(*self.columns([START, END]))
         if (file := self.schema.artifacts.get(name)) is not None:
             return self.table.artifacts(name, file, artifact_path(file))
         return self.table.field(name, self.schema.metadata[name])
+
+
+def _durations(starts: pl.Series, ends: pl.Series) -> pl.Series:
+    seconds = (ends - starts).dt.total_microseconds() / 1e6
+    return seconds.set(seconds < 0, None).alias(DURATION)  # a clock was set back: see the problems
 
 
 _MAX_CACHED = 4

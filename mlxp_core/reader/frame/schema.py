@@ -11,6 +11,7 @@ import polars as pl
 from mlxp_core.reader.cache.run_table import RunTable
 from mlxp_core.reader.load.column_types import column_type, in_words, is_one_type
 from mlxp_core.reader.load.fields import Kind, valid_text
+from mlxp_core.reader.load.info_fields import DURATION, END, START, TIME, TIMES
 from mlxp_core.reader.load.problem import Problem
 from mlxp_core.reader.load.run import STATUS
 from mlxp_core.reader.statistics.steps import ColumnTypes
@@ -91,6 +92,9 @@ def _infer_schema(table: RunTable) -> Schema:
     reserved = fields.keys() | artifacts.keys() | {"id", "path", STATUS}
     metrics, disputed, metric_problems = _metric_columns(table, reserved=reserved)
     types = {name: column_type(stats.kinds) for name, stats in fields.items()}
+    types |= {name: TIME for name in TIMES if name in types}
+    if DURATION in types:
+        types[DURATION] = pl.Float64()
     types |= dict.fromkeys(artifacts, pl.String())
     return Schema(
         metadata={"id": pl.Int64(), "path": pl.String(), STATUS: pl.String()} | types,
@@ -102,7 +106,7 @@ def _infer_schema(table: RunTable) -> Schema:
         contents={
             **dict.fromkeys(("path", STATUS), "text"),
             "id": "int",
-            **{name: in_words(stats.kinds) for name, stats in fields.items()},
+            **{name: "time" if name in TIMES else in_words(stats.kinds) for name, stats in fields.items()},
             **dict.fromkeys(artifacts, "artifact"),
             **dict.fromkeys(metrics, "metric"),
         },
@@ -145,7 +149,25 @@ def _metadata_columns(table: RunTable) -> dict[str, _ColumnStats]:
             stats = columns.setdefault(name, _ColumnStats())
             stats.kinds.add(kind)
             stats.runs += count if kind != "null" else 0
-    return columns
+    return _with_times(columns, table)
+
+
+def _with_times(columns: dict[str, _ColumnStats], table: RunTable) -> dict[str, _ColumnStats]:
+    """Add the end and the duration of runs that have a start, before one has ended, too."""
+    if START not in columns:
+        return columns
+    timed = sum(
+        count
+        for schema, count in table.count_shared("info")
+        if all((name, "text") in schema.items for name in (START, END))
+    )
+    added = {END: columns.get(END, _ColumnStats()), DURATION: _ColumnStats({"float"}, timed)}
+    return {
+        key: value
+        for name, stats in columns.items()
+        if name not in added
+        for key, value in ({name: stats} | added if name == START else {name: stats}).items()
+    }
 
 
 def _count_values(column: pl.Series) -> int:

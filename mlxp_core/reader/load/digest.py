@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from mlxp_core.atomic_files import checksum, load_bytes, stamp_at
 from mlxp_core.reader.load.fields import FieldLayout, read_fields
+from mlxp_core.reader.load.info_fields import SUBMISSION_KEYS
 from mlxp_core.reader.load.record import KEY_KINDS, SCALARS, Document, Logs, Signature, interned
 from mlxp_core.runs.digest import VERSION
 from mlxp_core.runs.layout import RunDir
@@ -27,6 +28,7 @@ _SUBMISSION = os.fspath(_HOME.submission)
 _ARTIFACTS = os.fspath(_HOME.artifacts)
 _FILES = {"config": os.fspath(_HOME.config), "info": os.fspath(_HOME.info)}
 _SHARED_LINES = 4
+_FACTS = frozenset(SUBMISSION_KEYS)
 _MAX_BYTES = 1 << 24
 _parse = json.JSONDecoder().raw_decode
 
@@ -88,9 +90,11 @@ class Digest:
         """Give submission.yaml, without fields; None where the file has changed since."""
         try:
             entry = self._entries["submission"]
-            if entry["stamp"] != [*stamp_at(f"{self._path}/{_SUBMISSION}")]:
+            facts = entry["facts"]
+            # a digest of an earlier version lacks some
+            if not facts.keys() >= _FACTS or entry["stamp"] != [*stamp_at(f"{self._path}/{_SUBMISSION}")]:
                 return None
-            return Document(raw={key: value for key, value in entry["facts"].items() if isinstance(value, SCALARS)})
+            return Document(raw={key: value for key, value in facts.items() if isinstance(value, SCALARS)})
         except (LookupError, TypeError, AttributeError, OSError):
             return None
 

@@ -14,6 +14,7 @@ from mlxp_core.reader.load.digest import load_digest
 from mlxp_core.reader.load.fast_yaml import read_plain
 from mlxp_core.reader.load.fields import read_fields, valid_text
 from mlxp_core.reader.load.file_cache import FileCache
+from mlxp_core.reader.load.info_fields import SUBMISSION_KEYS, read_info
 from mlxp_core.reader.load.problem import Problem
 from mlxp_core.reader.load.record import SCALARS, Document, Joins, Logs, RunRecord, Signature, interned
 from mlxp_core.runs import process
@@ -68,7 +69,9 @@ def read_run(path: str, name: str, signature: Signature, folder: int) -> RunReco
         submission = parts.submission or _document(_submission_files, f"{path}/{_SUBMISSION}") or _EMPTY
         exit_code = _exit_code(name, folder)
     status = _status(info.raw, exit_code, submission.raw) if info.readable else None
+    info_fields, reasons = read_info(info.fields, submission.raw)
     problems = [*info.problems, *config.problems, *submission.problems]
+    problems += (Problem(valid_text(f"{path}/{INFO}"), valid_text(reason)) for reason in reasons)
     in_reach = not (info.out_of_reach or config.out_of_reach or submission.out_of_reach)
     artifacts, artifact_problems = _artifacts(path) if parts.artifacts is None else (parts.artifacts, [])
     logs, log_problems, all_read = _logs(path) if parts.logs is None else (parts.logs, [], True)
@@ -91,7 +94,7 @@ def read_run(path: str, name: str, signature: Signature, folder: int) -> RunReco
         id=int(name) if is_run_id(name) and int(name) < 2**63 else None,
         status=status,
         config=config.fields,
-        info=info.fields,
+        info=info_fields,
         problems=tuple(problems),
         artifacts=interned(artifacts),
         logs=interned(logs),
@@ -256,8 +259,9 @@ def _load(path: str, prefix: str) -> Document:
     """Read one file. Raises FileNotFoundError; whatever else is wrong with it becomes a problem."""
     try:
         content, duplicates = _load_yaml(path)
-        raw = {name: content[name] for name in _STATUS_KEYS if isinstance(content.get(name), SCALARS)}
-        if prefix == "submission":  # of which nothing becomes a column
+        keys = (*_STATUS_KEYS, *SUBMISSION_KEYS) if prefix == "submission" else _STATUS_KEYS
+        raw = {name: content[name] for name in keys if isinstance(content.get(name), SCALARS)}
+        if prefix == "submission":  # of which read_info makes columns
             return Document(raw=raw)
         if prefix == "info":
             content.pop(_HIDDEN, None)
