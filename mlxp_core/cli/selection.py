@@ -11,7 +11,7 @@ import typer
 
 from mlxp_core.errors import StoreError
 from mlxp_core.runs.layout import LogDir, RunDir
-from mlxp_core.runs.listing import format_runs, list_runs
+from mlxp_core.runs.listing import explain_no_runs, format_runs, list_runs
 
 Names = Annotated[
     list[str] | None,
@@ -42,6 +42,8 @@ def choose(log_dir: LogDir, names: Sequence[str] | None) -> list[RunDir]:
     """
     runs = list_runs(log_dir)
     if not names:
+        if not runs and (reason := explain_no_runs(log_dir.path)):
+            raise StoreError(reason)
         return runs
     wanted = {run for name in names for run in _named(log_dir, runs, name)}
     return [*(run for run in runs if run in wanted), *(wanted - set(runs))]

@@ -1,14 +1,13 @@
-"""Query a log directory, always as it is now."""
+"""Query a log directory, or several, always as they are now."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import polars as pl
 
-from mlxp_core.reader.cache.run_table import RunTable
-from mlxp_core.reader.directory import count_runs, open_directory, scan_directory
+from mlxp_core.reader.cache.run_table import Table
+from mlxp_core.reader.directory import OnePath, count_runs, find_log_dirs, scan_directories
 from mlxp_core.reader.frame.runs import Origin, Runs
 from mlxp_core.reader.frame.scan_runs import report_strays, runs_frame
 from mlxp_core.reader.frame.schema import Schema, infer_schema
@@ -19,23 +18,24 @@ from mlxp_core.reader.query.compiler import compile_query
 class Reader:
     """A log directory. Every call reads its present state; runs that have not changed are not read again.
 
+    Or several, one after the other: a list, or a pattern such as ``runs/*/logs``, for the folders that hold runs when
+    the reader is made. Their runs may have the same ids; ``path`` tells them apart.
+
     Nothing is written but a cache, where that is possible: see cache/index.py.
     """
 
-    def __init__(self, log_dir: str | os.PathLike[str]) -> None:
-        """Raises StoreError (an OSError) if there is no such directory, or it cannot be read."""
-        self._log_dir = os.path.abspath(log_dir)  # noqa: PTH100  (see scan_runs)
+    def __init__(self, log_dir: OnePath | Iterable[OnePath]) -> None:
+        """Raises StoreError (an OSError) if there is no such directory, it cannot be read, or is none of runs."""
+        self._log_dirs = find_log_dirs(log_dir)
         self._problems = Problems()
-        with open_directory(self._log_dir):
-            pass
 
     def __len__(self) -> int:
         """Count the runs."""
-        return count_runs(self._log_dir)
+        return sum(map(count_runs, self._log_dirs))
 
     def __repr__(self) -> str:
-        """Show the directory."""
-        return f"Reader({self._log_dir!r})"
+        """Show the directory, or all of them."""
+        return f"Reader({(self._log_dirs[0] if len(self._log_dirs) == 1 else list(self._log_dirs))!r})"
 
     @property
     def fields(self) -> pl.DataFrame:
@@ -73,16 +73,16 @@ class Reader:
         table, schema = self._scan()
 
         def frames(schema: Schema) -> tuple[pl.LazyFrame, pl.LazyFrame]:
-            of_now = runs_frame(self._log_dir, schema, self._problems)
-            return of_now, runs_frame(self._log_dir, schema, self._problems, table)
+            of_now = runs_frame(self._log_dirs, schema, self._problems)
+            return of_now, runs_frame(self._log_dirs, schema, self._problems, table)
 
         runs = Runs(*frames(schema), schema, self._problems, origin=Origin(table, frames))
         if query_string.strip():
             runs = runs.where(compile_query(query_string, schema.polars, untyped=schema.untyped))
         return runs
 
-    def _scan(self) -> tuple[RunTable, Schema]:
-        table = scan_directory(self._log_dir)
+    def _scan(self) -> tuple[Table, Schema]:
+        table = scan_directories(self._log_dirs)
         return table, infer_schema(table)
 
 

@@ -53,6 +53,16 @@ def test_the_run_0_of_hydras_own_numbers_is_chosen_as_others_are(
     assert [run.path.name for run in choose(LogDir(tmp_path), names)] == chosen
 
 
+def test_a_folder_of_log_directories_is_no_empty_one(tmp_path: Path) -> None:
+    """Bug: `mlxp status --log-dir multirun` says 0 runs."""
+    (tmp_path / "multirun/day/10-00/0/metadata").mkdir(parents=True)
+    (tmp_path / "multirun/day/10-00/0/metadata/info.yaml").touch()
+    with pytest.raises(StoreError, match=r"multirun holds no runs, but .*/multirun/day/10-00 below it: give one of"):
+        choose(LogDir(tmp_path / "multirun"), [])
+    (tmp_path / "logs").mkdir()
+    assert choose(LogDir(tmp_path / "logs"), []) == []
+
+
 @pytest.mark.parametrize(
     ("name", "error", "what"),
     [

@@ -256,7 +256,7 @@ def wrong_reading(reader: Reader, runs: Runs, groups: GroupedRuns) -> None:
     Reader()  # type: ignore[call-arg]
     reader.filter(pl.col("config.seed") == 1)  # type: ignore[arg-type]
     reader.fields = pl.DataFrame()  # type: ignore[misc]
-    scan_runs(["logs"])  # type: ignore[arg-type]
+    scan_runs(["logs", 3])  # type: ignore[list-item]
     scan_metrics("logs")  # type: ignore[call-arg]
     compile_query("config.seed == 1")  # type: ignore[call-arg]
     runs["train.loss"]  # type: ignore[call-overload]

@@ -1,7 +1,8 @@
-"""All runs of a log directory at one moment, as columns: those cached as RunColumns, and those read one by one."""
+"""All runs of a log directory, or of several, at one moment, as columns."""
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,7 +21,10 @@ _CONFIG = "config."
 
 
 class RunTable:
-    """The runs, ordered by id, then the folders that the user named, by name."""
+    """The runs of one log directory, ordered by id, then the folders that the user named, by name.
+
+    Some are cached as RunColumns, the others are read one by one.
+    """
 
     def __init__(
         self, log_dir: str, cached: RunColumns | None, rows: Sequence[int] | None, runs: Sequence[RunRecord]
@@ -171,6 +175,91 @@ class RunTable:
         if of_cached is not None:
             column = of_cached.alias(name).append(column)
         return column[self._order] if self._order is not None else column
+
+
+class JoinedTable:
+    """The runs of several log directories, one directory after the other."""
+
+    def __init__(self, tables: Sequence[RunTable]) -> None:
+        """``tables``: one at least."""
+        self.tables = tables
+
+    def __len__(self) -> int:
+        """Count the runs."""
+        return sum(map(len, self.tables))
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        """The position of the first run of each table."""
+        return [0, *itertools.accumulate(map(len, self.tables[:-1]))]
+
+    def path(self, position: int) -> str:
+        """Give the path of a run."""
+        of = bisect.bisect_right(self._starts, position) - 1
+        return self.tables[of].path(position - self._starts[of])
+
+    def count_shared(self, part: str) -> list[tuple[Any, int]]:
+        """Count the runs for each object that ``RunTable.count_shared`` gives."""
+        counts: dict[int, tuple[Any, int]] = {}
+        for table in self.tables:
+            for shared, count in table.count_shared(part):
+                counts[id(shared)] = shared, counts.get(id(shared), (None, 0))[1] + count
+        return list(counts.values())
+
+    def shared(self, part: str) -> Sequence[Any]:
+        """Give for each run what ``count_shared`` counts."""
+        return [shared for table in self.tables for shared in table.shared(part)]
+
+    @cached_property
+    def joins(self) -> dict[int, dict[str, tuple[Part, ...]]]:
+        """What ``RunTable.joins`` gives."""
+        return {
+            start + position: joins
+            for start, table in zip(self._starts, self.tables, strict=True)
+            for position, joins in table.joins.items()
+        }
+
+    def subset(self, positions: Iterable[int]) -> JoinedTable:
+        """Give the table of the runs at these positions."""
+        chosen: list[list[int]] = [[] for _ in self.tables]
+        for position in positions:
+            of = bisect.bisect_right(self._starts, position) - 1
+            chosen[of].append(position - self._starts[of])
+        return JoinedTable([table.subset(rows) for table, rows in zip(self.tables, chosen, strict=True)])
+
+    @property
+    def problems(self) -> list[Problem]:
+        """Problems with the metadata."""
+        return [problem for table in self.tables for problem in table.problems]
+
+    def load_fields(self, names: Iterable[str]) -> None:
+        """Load what ``field`` needs for these, at once."""
+        names = list(names)
+        for table in self.tables:
+            table.load_fields(names)
+
+    def ids(self) -> pl.Series:
+        """Give column ``id``."""
+        return pl.concat([table.ids() for table in self.tables])
+
+    def paths(self) -> pl.Series:
+        """Give column ``path``."""
+        return pl.concat([table.paths() for table in self.tables])
+
+    def statuses(self, name: str) -> pl.Series:
+        """Give the column of statuses."""
+        return pl.concat([table.statuses(name) for table in self.tables])
+
+    def artifacts(self, name: str, file: str, path: str) -> pl.Series:
+        """Give the column that ``RunTable.artifacts`` gives."""
+        return pl.concat([table.artifacts(name, file, path) for table in self.tables])
+
+    def field(self, name: str, dtype: pl.DataType) -> pl.Series:
+        """Give the column of a field. Raises SchemaChangedError where it cannot hold one of its values."""
+        return pl.concat([table.field(name, dtype) for table in self.tables])
+
+
+Table = RunTable | JoinedTable
 
 
 def _shared(run: RunRecord, part: str) -> FieldSchema | tuple[Any, ...]:

@@ -13,7 +13,7 @@ from typing import Any, Literal, overload
 import polars as pl
 
 from mlxp_core.errors import QueryError, StatisticsWarning, StoreError
-from mlxp_core.reader.cache.run_table import RunTable
+from mlxp_core.reader.cache.run_table import Table
 from mlxp_core.reader.frame.artifact import Artifact
 from mlxp_core.reader.frame.equal_runs import superseded, warn_of_equal_runs
 from mlxp_core.reader.frame.scan_runs import load_lines, metric_values, report_strays
@@ -97,7 +97,7 @@ class RunView(Mapping[str, Any]):
 class Origin:
     """How the frames of some runs are made, which is done again where the types of metrics are others in these runs."""
 
-    table: RunTable
+    table: Table
     frames: Callable[[Schema], tuple[pl.LazyFrame, pl.LazyFrame]]
     queried: frozenset[str] = frozenset()  # columns that conditions were written for, by their types
 

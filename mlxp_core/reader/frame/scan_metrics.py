@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import polars as pl
 
 from mlxp_core.errors import QueryError
-from mlxp_core.reader.directory import scan_directory
+from mlxp_core.reader.directory import OnePath, find_log_dirs, scan_directories
 from mlxp_core.reader.frame.predicate import split
 from mlxp_core.reader.frame.scan_runs import load_lines, metric_values, project, root_columns, source_frame, warn
 from mlxp_core.reader.frame.schema import MetricColumn, list_metrics
@@ -25,7 +24,7 @@ _RUN_COLUMNS = {"id": pl.Int64(), "path": pl.String()}
 _POSITION = "position"  # which run; a key of this name is no matter, as the frame has no key columns where it is used
 
 
-def scan_metrics(log_dir: str | os.PathLike[str], log_name: str) -> pl.LazyFrame:
+def scan_metrics(log_dir: OnePath | Iterable[OnePath], log_name: str) -> pl.LazyFrame:
     """Scan ``metrics/<log_name>.json`` of all runs lazily: one row a line, ordered by run and line.
 
     Columns: ``id`` and ``path`` of the run as ``scan_runs`` has them; ``line`` (UInt32), from 0; ``step``: the key of
@@ -38,8 +37,8 @@ def scan_metrics(log_dir: str | os.PathLike[str], log_name: str) -> pl.LazyFrame
 
     Raises QueryError if no run has such a log, and StoreError where the directory cannot be read.
     """
-    folder = os.path.abspath(log_dir)  # noqa: PTH100  (see scan_runs)
-    metrics = [column for column, _, _ in list_metrics(scan_directory(folder))]
+    folders = find_log_dirs(log_dir)
+    metrics = [column for column, _, _ in list_metrics(scan_directories(folders))]
     of_log = [column for column in metrics if column.log_name == log_name]
     if not of_log:
         raise QueryError(f"no run logs {log_name!r}{suggestion(log_name, {column.log_name for column in metrics})}")
@@ -47,7 +46,7 @@ def scan_metrics(log_dir: str | os.PathLike[str], log_name: str) -> pl.LazyFrame
     types = {**_RUN_COLUMNS, "line": pl.UInt32(), "step": pl.UInt32()}
     types |= {name: _type(column) for name, column in columns.items()}
     return source_frame(
-        _MetricSource(folder, log_name, columns, types), pl.Schema(types), f"metrics {log_name}", folder
+        _MetricSource(folders, log_name, columns, types), pl.Schema(types), f"metrics {log_name}", folders
     )
 
 
@@ -76,7 +75,7 @@ class _RunFolder(NamedTuple):
 class _MetricSource:
     """Source of the frame, which Polars calls to collect it."""
 
-    log_dir: str
+    log_dirs: str | Sequence[str]
     log_name: str
     columns: Mapping[str, MetricColumn]
     types: Mapping[str, pl.DataType]
@@ -106,7 +105,7 @@ class _MetricSource:
                 return
 
     def _select_runs(self, condition: pl.Expr | None) -> list[_RunFolder]:
-        table = scan_directory(self.log_dir)
+        table = scan_directories(self.log_dirs)
         runs = pl.DataFrame([table.ids(), table.paths()]).with_row_index(_POSITION)
         if condition is not None:
             runs = runs.filter(condition)

@@ -8,15 +8,15 @@ from __future__ import annotations
 import logging
 import os
 import reprlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from mlxp_core.reader.cache.run_table import RunTable
-from mlxp_core.reader.directory import scan_directory
+from mlxp_core.reader.cache.run_table import Table
+from mlxp_core.reader.directory import OnePath, find_log_dirs, scan_directories
 from mlxp_core.reader.frame.predicate import split
 from mlxp_core.reader.frame.schema import MetricColumn, Schema, infer_schema
 from mlxp_core.reader.load import attempts, metrics, ndjson
@@ -41,8 +41,8 @@ _MAX_RUNS_IN_MEMORY = 256
 _POSITION = "position"  # which run a row came from; no other column lacks a dot but id and path
 
 
-def scan_runs(log_dir: str | os.PathLike[str]) -> pl.LazyFrame:
-    """Scan the runs of a log directory lazily: one row a run, ordered by id.
+def scan_runs(log_dir: OnePath | Iterable[OnePath]) -> pl.LazyFrame:
+    """Scan the runs of a log directory lazily, or of several (see Reader): one row a run, ordered by id.
 
     Columns: ``id`` (Int64, null for a folder that the user named), ``path`` (String, absolute), ``info.*`` and
     ``config.*`` (a field of info.yaml or config.yaml each, nested names joined by dots), and for every key of every
@@ -74,25 +74,25 @@ def scan_runs(log_dir: str | os.PathLike[str]) -> pl.LazyFrame:
     Raises StoreError (an OSError) where the directory cannot be read, also when collecting, and there
     SchemaChangedError if a field has turned into something that its column cannot hold.
     """
-    folder = os.path.abspath(log_dir)  # noqa: PTH100  (a Path would resolve nothing more)
-    table = scan_directory(folder)
+    folders = find_log_dirs(log_dir)
+    table = scan_directories(folders)
     schema = infer_schema(table)
     for problem in (*table.problems, *schema.problems):
         warn(problem)
-    return runs_frame(folder, schema, warn)
+    return runs_frame(folders, schema, warn)
 
 
 def runs_frame(
-    log_dir: str, schema: Schema, report: Callable[[Problem], None], table: RunTable | None = None
+    log_dirs: Sequence[str], schema: Schema, report: Callable[[Problem], None], table: Table | None = None
 ) -> pl.LazyFrame:
     """Make the frame with the columns of ``schema``; problems with metric files go to ``report``.
 
-    Its runs are those of ``table``, or else those that the directory has when the frame is collected.
+    Its runs are those of ``table``, or else those that the directories have when the frame is collected.
     """
-    return source_frame(_RunSource(log_dir, schema, report, table), schema.polars, "runs", log_dir)
+    return source_frame(_RunSource(log_dirs, schema, report, table), schema.polars, "runs", log_dirs)
 
 
-def source_frame(source: FrameSource, schema: pl.Schema, name: str, log_dir: str) -> pl.LazyFrame:
+def source_frame(source: FrameSource, schema: pl.Schema, name: str, log_dirs: Sequence[str]) -> pl.LazyFrame:
     """Make the frame that calls a source when it is collected."""
     return register_io_source(
         source,
@@ -100,7 +100,7 @@ def source_frame(source: FrameSource, schema: pl.Schema, name: str, log_dir: str
         # one plan that uses the frame several times reads the directory once, and so sees one state
         is_pure=True,
         explain_name=name,
-        explain_detail=valid_text(log_dir),
+        explain_detail=valid_text(", ".join(log_dirs)),
     )
 
 
@@ -112,7 +112,7 @@ def warn(problem: Problem) -> None:
 class _MetadataColumns:
     """Metadata columns of the runs, each made when it is first asked for, and kept."""
 
-    def __init__(self, table: RunTable, schema: Schema) -> None:
+    def __init__(self, table: Table, schema: Schema) -> None:
         self.table = table
         self.schema = schema
         self._columns: dict[str, pl.Series] = {}
@@ -162,7 +162,7 @@ _MAX_CACHED = 4
 _cached_metadata: list[_MetadataColumns] = []
 
 
-def _metadata_of(table: RunTable, schema: Schema) -> _MetadataColumns:
+def _metadata_of(table: Table, schema: Schema) -> _MetadataColumns:
     """Give the metadata columns; the same object for the same table and schema."""
     for metadata in _cached_metadata:
         if metadata.schema is schema and metadata.table is table:
@@ -177,10 +177,10 @@ def _metadata_of(table: RunTable, schema: Schema) -> _MetadataColumns:
 class _RunSource:
     """Source of the frame, which Polars calls to collect it."""
 
-    log_dir: str
+    log_dirs: str | Sequence[str]
     schema: Schema
     report: Callable[[Problem], None]
-    table: RunTable | None = None
+    table: Table | None = None
 
     def __call__(
         self, with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
@@ -194,7 +194,7 @@ class _RunSource:
         used = list(dict.fromkeys([*names, *root_columns(on_metrics)]))
         has_metrics = not self.schema.metrics.keys().isdisjoint(used)
 
-        table = scan_directory(self.log_dir) if self.table is None else self.table  # one without runs is false
+        table = scan_directories(self.log_dirs) if self.table is None else self.table  # one without runs is false
         metadata = _metadata_of(table, self.schema)
         positions = metadata.positions(on_metadata, n_rows)
         if positions is None and names and not has_metrics and on_metrics is None and batch_size is None:
@@ -319,7 +319,7 @@ def _shown(value: object) -> str:
     return valid_text(reprlib.repr(value))
 
 
-def report_strays(table: RunTable, schema: Schema, report: Callable[[Problem], None]) -> None:
+def report_strays(table: Table, schema: Schema, report: Callable[[Problem], None]) -> None:
     """Report what is null in columns of numbers for being none, of every run; the other metric files stay closed."""
     numeric = {
         (column.log_name, column.key): column

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import polars as pl
 
-from mlxp_core.reader.cache.run_table import RunTable
+from mlxp_core.reader.cache.run_table import Table
 from mlxp_core.reader.load.column_types import column_type, in_words, is_one_type
 from mlxp_core.reader.load.fields import Kind, valid_text
 from mlxp_core.reader.load.info_fields import DURATION, END, START, TIME, TIMES
@@ -68,10 +68,10 @@ class _ColumnStats:
 
 
 _MAX_CACHED = 4
-_schemas: list[tuple[RunTable, Schema]] = []  # the latest first
+_schemas: list[tuple[Table, Schema]] = []  # the latest first
 
 
-def infer_schema(table: RunTable) -> Schema:
+def infer_schema(table: Table) -> Schema:
     """Find all columns; the same object for the same table.
 
     Where two columns claim a name (log ``a.b`` with key ``c`` and log ``a`` with key ``b.c``; log ``config``), metadata
@@ -86,7 +86,7 @@ def infer_schema(table: RunTable) -> Schema:
     return schema
 
 
-def _infer_schema(table: RunTable) -> Schema:
+def _infer_schema(table: Table) -> Schema:
     fields = _metadata_columns(table)
     artifacts, problems = _artifact_columns(table)
     reserved = fields.keys() | artifacts.keys() | {"id", "path", STATUS}
@@ -123,7 +123,7 @@ def _infer_schema(table: RunTable) -> Schema:
     )
 
 
-def narrowed(schema: Schema, table: RunTable, kept: Collection[str] = ()) -> Schema:
+def narrowed(schema: Schema, table: Table, kept: Collection[str] = ()) -> Schema:
     """Give the schema with the types that metrics have in these runs; the same object where that is no other.
 
     The columns stay, and so do the types of metrics that none of these runs has, and of those in ``kept``.
@@ -141,7 +141,7 @@ def narrowed(schema: Schema, table: RunTable, kept: Collection[str] = ()) -> Sch
     return replace(schema, metrics=schema.metrics | changed) if changed else schema
 
 
-def _metadata_columns(table: RunTable) -> dict[str, _ColumnStats]:
+def _metadata_columns(table: Table) -> dict[str, _ColumnStats]:
     """Collect kinds and counts of all fields, in the order of the runs: those of info, then those of config."""
     columns: dict[str, _ColumnStats] = {}
     for schema, count in (*table.count_shared("info"), *table.count_shared("config")):
@@ -152,7 +152,7 @@ def _metadata_columns(table: RunTable) -> dict[str, _ColumnStats]:
     return _with_times(columns, table)
 
 
-def _with_times(columns: dict[str, _ColumnStats], table: RunTable) -> dict[str, _ColumnStats]:
+def _with_times(columns: dict[str, _ColumnStats], table: Table) -> dict[str, _ColumnStats]:
     """Add the end and the duration of runs that have a start, before one has ended, too."""
     if START not in columns:
         return columns
@@ -174,7 +174,7 @@ def _count_values(column: pl.Series) -> int:
     return len(column) - column.null_count()
 
 
-def _artifact_columns(table: RunTable) -> tuple[dict[str, tuple[str, int]], list[Problem]]:
+def _artifact_columns(table: Table) -> tuple[dict[str, tuple[str, int]], list[Problem]]:
     """Map ``artifact.<type>.<name>``, for each file that any run has, to that file and how many runs have it."""
     columns: dict[str, tuple[str, int]] = {}
     problems: list[Problem] = []
@@ -196,7 +196,7 @@ def artifact_column(file: str) -> str:
     return valid_text(f"artifact.{type_name}.{name}")
 
 
-def list_metrics(table: RunTable) -> list[tuple[MetricColumn, int, bool]]:
+def list_metrics(table: Table) -> list[tuple[MetricColumn, int, bool]]:
     """List every key of every log, by log, keys in their order, with the number of runs that have it.
 
     And with True where it is disputed. A column is one of numbers unless more runs hold nothing but other values under
@@ -223,7 +223,7 @@ def _is_numeric(counts: Counter[str]) -> bool:
 
 
 def _metric_columns(
-    table: RunTable, *, reserved: set[str]
+    table: Table, *, reserved: set[str]
 ) -> tuple[dict[str, tuple[MetricColumn, int]], frozenset[str], list[Problem]]:
     problems: list[Problem] = []
     columns: dict[str, tuple[MetricColumn, int]] = {}
