@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, overload
 
 import polars as pl
@@ -33,6 +35,8 @@ from mlxp_core.reader.statistics.reductions import (
     reduce_runs,
     restore_keys,
 )
+from mlxp_core.runs.layout import RunDir
+from mlxp_core.runs.listing import format_runs
 
 _ALL = "all"  # the key column of a single group; no column of a log directory but id and path lacks a dot
 
@@ -170,6 +174,15 @@ class Runs(Sequence[RunView]):
                 f"{error}: to_pandas needs pandas and pyarrow, pip install 'hydra-mlxp[pandas]'"
             ) from None
         return self.collect().to_pandas(**options)
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Give all columns of all runs, metrics included, to whatever reads Arrow: pyarrow, DuckDB, pandas, …."""
+        frame: Any = self.collect()
+        if importlib.util.find_spec("pyarrow"):
+            # Polars' own stream has views of text, which pandas and older readers have no type for in lists
+            frame = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+        stream: object = frame.__arrow_c_stream__(requested_schema)
+        return stream
 
     def select(self, *names: str | Iterable[str]) -> Runs:
         """Keep these columns only: names, or lists of names. Raises QueryError for a column that does not exist.
@@ -459,6 +472,18 @@ class GroupedRuns(Mapping[tuple[Any, ...], Runs]):
     def __repr__(self) -> str:
         """Show keys and group values."""
         return f"GroupedRuns by {', '.join(self._keys)}: {len(self)} groups {list(self)}"
+
+    def _repr_html_(self) -> str:
+        """Show the groups in a notebook: a row each, the values of the keys, the number of runs, and which they are."""
+        keys, paths = self._runs.metadata.select(self._keys), self._runs.metadata["path"]
+        folders: dict[tuple[Any, ...], list[RunDir]] = {}
+        for values, path in zip(keys.rows(), paths, strict=True):
+            folders.setdefault(_as_key(values), []).append(RunDir(Path(path)))
+        rows = pl.DataFrame(list(self._groups.values()), schema=keys.schema, orient="row")
+        counts = pl.Series("n", [len(folders[group]) for group in self._groups], dtype=pl.UInt32)
+        names = pl.Series("runs", [format_runs(folders[group]) for group in self._groups], dtype=pl.String)
+        html: str = rows.with_columns(counts, names)._repr_html_()
+        return html
 
 
 def aggregate(

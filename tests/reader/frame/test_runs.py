@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 
@@ -131,6 +132,58 @@ def test_runs_print_as_a_table_with_metrics_left_lazy(four):
     assert "LAZYDATA" in shown
     assert "config.lr" in shown
     assert "0.1" in shown
+
+
+class ArrowStream:
+    """What a reader of Arrow sees of an object: its stream."""
+
+    def __init__(self, source):
+        self.__arrow_c_stream__ = source.__arrow_c_stream__
+
+
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_runs_are_a_table_for_whatever_reads_arrow(four, monkeypatch, is_installed):
+    """Bug: DuckDB, pyarrow and pandas do not know what Runs are, and list() of them loses the types."""
+    if is_installed:
+        pytest.importorskip("pyarrow")
+    else:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    runs = Reader(four.path).filter("config.lr > 0.5").select("id", "config.lr", "train.loss")
+    frame = pl.DataFrame(ArrowStream(runs))
+    assert frame.to_dict(as_series=False) == {
+        "id": [1, 2],
+        "config.lr": [1.0, 1.0],
+        "train.loss": [[1.0, 10.0], [2.0, 20.0]],
+    }
+
+
+def test_pandas_takes_runs_as_an_arrow_table(four):
+    """Bug: Polars' own stream holds views of text, for which pandas has no type in a list."""
+    pyarrow = pytest.importorskip("pyarrow")
+    pytest.importorskip("pandas")
+    four.run(5, {"names": ["adam", "sgd"]})
+    frame = pyarrow.table(Reader(four.path).filter()).to_pandas()
+    assert list(frame["config.names"][4]) == ["adam", "sgd"]
+
+
+def test_groups_show_in_a_notebook_as_a_table_of_keys_and_runs(four):
+    """Bug: an address, or thousands of tuples on one line; a group that is named by its first run only."""
+    runs = Reader(four.path).filter()
+    html = runs.group_by(["config.lr", "config.layers"])._repr_html_()
+    rows = re.findall(r"<tr>(.*?)</tr>", html.replace("&quot;", ""))
+    cells = [re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in rows]
+    assert cells[0] == ["config.lr", "config.layers", "n", "runs"]
+    assert cells[2:] == [
+        ["0.1", "[0, 8]", "1", "3"],
+        ["1.0", "[0, 8]", "1", "1"],
+        ["1.0", "[1, 8]", "1", "2"],
+        ["null", "[1, 8]", "1", "4"],
+    ]
+    assert "<td>1-2</td>" in runs.group_by("config.lr")._repr_html_().replace("&quot;", "")
+    chosen = runs.group_by("config.lr").select([0.1])._repr_html_().replace("&quot;", "")
+    assert ("<td>3</td>" in chosen, "1-2" in chosen) == (True, False)
+    assert "path" in runs.group_by("path")._repr_html_()
+    assert "config.lr" in Reader(four.path).filter("id == 99").group_by("config.lr")._repr_html_()
 
 
 def test_groups_are_a_mapping_of_values_to_runs(four):
