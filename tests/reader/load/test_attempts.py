@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from reader_caches import forget
 
+from mlxp_core import start_run
 from mlxp_core.errors import MetricsError
 from mlxp_core.reader import AvgStd, Last, Reader, scan_runs
 from mlxp_core.reader.cache import run_cache
@@ -420,3 +421,26 @@ def test_in_the_first_attempt_resuming_says_nothing(logs):
     write(RunDir(logs.path / "2"), {"said": 7, "train": steps(7, 8)})
     assert scan_runs(logs.path).collect()["train.step"].to_list() == [[0, 1], [7, 8]]
     assert Reader(logs.path).problems == []
+
+
+def test_attempts_and_strays_of_several_log_directories_are_each_their_own(tmp_path):
+    """Bug: the beginning of one directory's run before another's lines; a stray value that is named elsewhere."""
+    for place, folder in enumerate(("a", "empty", "b")):
+        (tmp_path / folder).mkdir()
+        if folder == "empty":
+            continue
+        write(RunDir(tmp_path / folder / "1"), {"train": steps(10 * place + 1)})
+        write(RunDir(tmp_path / folder / "2"), {"train": steps(1, 2, 3)}, {"train": steps(3, 4)})
+    with start_run(tmp_path / "b", {"kind": "stray"}) as run:
+        run.log_metrics({"step": 1, "attempt": "diverged"}, "train")
+    for given in (["a", "empty", "b"], ["b", "a"]):
+        reader = Reader([tmp_path / name for name in given])
+        frame = reader.filter("config.kind is null").sort("path").collect()
+        assert frame["train.step"].to_list() == [[1], [1, 2, 3, 4], [21], [1, 2, 3, 4]]
+        assert frame["train.attempt"].to_list() == [[1], [1, 1, 2, 2], [1], [1, 1, 2, 2]]
+        assert reader.filter("config.kind is null").problems == []
+        (problem,) = reader.filter().problems
+        assert problem.path == str(tmp_path / "b" / "3" / "metrics" / "train.json")
+        lines = scan_metrics([tmp_path / name for name in given], "train").collect()
+        own = lines.filter(lines["path"] == str(tmp_path / "b" / "2"))
+        assert own["attempt"].to_list() == [1.0, 1.0, 2.0, 2.0]
