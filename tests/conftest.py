@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,11 @@ for _name in subprocess.check_output(["git", "rev-parse", "--local-env-vars"], t
     os.environ.pop(_name, None)
 # nor do the developer's own signatures, templates, hooks and line ends count
 os.environ.update(GIT_CONFIG_GLOBAL=os.devnull, GIT_CONFIG_NOSYSTEM="1")
+
+# a shell starts what is in its background with SIGINT ignored, nohup with SIGHUP; what is started here would be, too
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # the clusters are different programs, so their tests go side by side; those of one cluster share its slots
 CLUSTERS = {"slurm": "slurm", "torque": "slurm", "sge": "sge", "oar": "oar"}

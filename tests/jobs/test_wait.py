@@ -264,7 +264,7 @@ class Opaque:
     ("value", "text"),
     [
         (0.25, '{"value": 0.25}'),
-        (float("nan"), '{"value": NaN}'),
+        (float("nan"), '{"value": "NaN"}'),
         ({"a": (1, "b", None, True)}, '{"value": {"a": [1, "b", null, true]}}'),
         (numpy.float32(0.5), '{"value": 0.5}'),
         (numpy.array(3), '{"value": 3}'),
