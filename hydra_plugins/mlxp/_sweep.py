@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +120,7 @@ def _expand_jobs(parts: _Sweep, arguments: list[str]) -> list[Overrides]:
     )
     axes += load_points(options.points, Path(parts.config.hydra.runtime.cwd), parser)
     repeated = combinations.repeat_axes(options.repeat or {})
-    one_step_each = [replace(axis, steps=axis.steps[:1]) for axis in axes]
-    combinations.product([*one_step_each, *repeated])  # no key twice
+    combinations.check_keys([*axes, *repeated])
     jobs = combinations.product(axes)
     if options.include or options.exclude:
         jobs = _filtered(parts, jobs)
@@ -145,15 +144,14 @@ def _last_of_each(overrides: Sequence[Override]) -> list[Override]:
 
 def _axis(override: Override) -> Axis:
     key = override.get_key_element()
-    if override.is_delete() and "=" not in (override.input_line or "="):
+    if override.value_type is None:  # ~key
         return Axis((key,), ((key,),))  # with Hydra's own "=null" Hydra 1.4 would only delete what is null
     if not override.is_sweep_override():
         return Axis((key,), ((f"{key}={override.get_value_element_as_str()}",),))
     if not override.is_discrete_sweep():
-        kind = override.value_type.name if override.value_type else "?"
         raise ConfigurationError(
-            f"hydra/sweeper=mlxp does not support sweep type : {kind} ({override.input_line}). Give the values: "
-            "choice(…), range(…)"
+            f"hydra/sweeper=mlxp does not support sweep type : {override.value_type.name} ({override.input_line}). "
+            "Give the values: choice(…), range(…)"
         )
     return Axis((key,), tuple((f"{key}={value}",) for value in override.sweep_string_iterator()))
 

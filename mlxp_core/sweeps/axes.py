@@ -43,17 +43,20 @@ def zip_axes(axes: Sequence[Axis], groups: Sequence[Sequence[str]]) -> list[Axis
     return joined
 
 
-def product(axes: Sequence[Axis]) -> list[Overrides]:
-    """Every combination of the axes' steps, the last axis fastest. Raises ConfigurationError for a key given twice."""
-    seen: dict[str, Axis] = {}
+def check_keys(axes: Sequence[Axis]) -> None:
+    """Raise ConfigurationError for a key that is given in two places."""
+    places: dict[str, str] = {}
     for axis in axes:
         for key in map(_bare, axis.keys):
             # of one place they are as the user wrote them: `+x=1 x=2,3` is for Hydra to apply
-            if key in seen and seen[key].source != axis.source:
+            if places.setdefault(key, axis.source) != axis.source:
                 raise ConfigurationError(
-                    f"{key} is given twice, {seen[key].source} and {axis.source}: leave it out in one place"
+                    f"{key} is given twice, {places[key]} and {axis.source}: leave it out in one place"
                 )
-        seen |= dict.fromkeys(map(_bare, axis.keys), axis)
+
+
+def product(axes: Sequence[Axis]) -> list[Overrides]:
+    """Every combination of the axes' steps, the last axis fastest."""
     return [list(itertools.chain(*steps)) for steps in itertools.product(*(axis.steps for axis in axes))]
 
 

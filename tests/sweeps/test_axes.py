@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlxp_core.errors import ConfigurationError
-from mlxp_core.sweeps.axes import Axis, product, sample, zip_axes
+from mlxp_core.sweeps.axes import Axis, check_keys, product, repeat_axes, sample, zip_axes
 
 
 def axis(key: str, *values: int) -> Axis:
@@ -26,6 +26,22 @@ def test_groups_of_lists_are_walked_side_by_side() -> None:
         zip_axes([axis("a", 1, 2), axis("b", 1, 2, 3)], [["a", "b"]])
     with pytest.raises(ConfigurationError, match="b is walked with others already"):
         zip_axes([axis("a", 1, 2), axis("b", 1, 2)], [["a", "b"], ["b", "a"]])
+
+
+def test_a_key_may_be_given_twice_in_one_place_alone() -> None:
+    """Bug: of `+x=1 x=2,3`, which is for Hydra to apply, one is refused; or a seed is swept, and counted as well."""
+    given = [axis("+x", 1), axis("x", 2, 3), axis("~seed", 0), axis("y", 1)]
+    check_keys([*given, *repeat_axes({"z": 2})])
+    with pytest.raises(ConfigurationError, match=r"^seed is given twice, on the command line .*repeat: leave it out"):
+        check_keys([*given, *repeat_axes({"z": 2, "seed": 2})])
+    for count in (0, -1):
+        with pytest.raises(ConfigurationError, match=rf"repeat={{seed: {count}}}: a job is run once at least"):
+            repeat_axes({"seed": count})
+    assert [step for one in repeat_axes({"seed": 2, "z": 1}) for step in one.steps] == [
+        ("seed=0",),
+        ("seed=1",),
+        ("z=0",),
+    ]
 
 
 def test_a_sample_keeps_the_order_and_never_asks_for_more_than_there_is() -> None:
