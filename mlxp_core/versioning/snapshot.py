@@ -280,7 +280,7 @@ def _written_by_runs(repository: Repository, status: WorkTreeStatus, log_dir: Lo
     top = log_dir.path.resolve()
     written = [top]
     if top == repository.top.resolve():
-        written = [log_dir.internal, *(folder for folder in top.iterdir() if RunDir(folder).info.exists())]
+        written = [LogDir(top).internal, *(folder for folder in top.iterdir() if RunDir(folder).info.exists())]
     ignored = [(repository.top / change.path).resolve() for change in status.ignored]
     return [path for path in written if not any(path.is_relative_to(folder) for folder in ignored)]
 
