@@ -6,6 +6,7 @@ user's repository stays: that is what it is made again from.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -164,7 +165,5 @@ def _discard(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         remove_tree(path)
     else:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError:
-            return
+        with contextlib.suppress(OSError):
+            path.unlink()

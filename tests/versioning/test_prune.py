@@ -298,31 +298,6 @@ def test_what_killed_launches_left_goes_and_nothing_else(mlxp: Mlxp, project: Pr
     assert oct(outside.stat().st_mode)[-3:] == "755"
 
 
-def test_copies_where_others_may_use_them_go_only_when_asked_for(mlxp: Mlxp, project: Project, tmp_path: Path) -> None:
-    """Bug: runs of another log directory lose their code."""
-    place = f"hydra.launcher.code_dir='{tmp_path}/my code'"
-    project.run(*WAIT, "seed=1", place)
-    copy = copy_of(project, 1)
-    age(copy)
-    assert "outside of the log directory" in mlxp("snapshots", "prune").stdout
-    assert copy.is_dir()
-    mlxp("snapshots", "prune", "--elsewhere")
-    assert not copy.exists()
-
-
-def test_prune_asks_for_the_log_directory_and_makes_none(mlxp: Mlxp, project: Project) -> None:
-    """Bug: a misspelt folder is made and found empty; MLXP_LOG_DIR wins over what was typed."""
-    assert "cannot read the log directory" in mlxp("snapshots", "prune", "--log-dir", "typo", code=1).stderr
-    assert not (project.dir / "typo").exists()
-    project.run(*WAIT, "seed=1")
-    age(copy_of(project, 1))
-    (project.dir / "other").mkdir()
-    for words in (["--log-dir", "other", "prune"], ["prune", "--log-dir", "other"]):
-        assert mlxp("snapshots", *words, MLXP_LOG_DIR="logs").stderr == "removed: 0 copies, 0 B; kept: 0 copies\n"
-    assert "--json is for the list" in mlxp("snapshots", "--json", "prune", code=2).stderr
-    assert mlxp("snapshots", "prune", MLXP_LOG_DIR="logs").stderr.startswith("removed: 1 copy")
-
-
 def prune_own(top: Path) -> tuple[list[str], str, list[str], list[str], list[str]]:
     """Freeze the code for a run that has ended, and prune: what was removed of which version, and what was kept."""
     logs = LogDir(top / "logs")
@@ -431,47 +406,3 @@ def test_a_rerun_of_code_that_cannot_be_made_again_says_why(mlxp: Mlxp, project:
         refused.stderr
     )
     assert project.info(1)["attempt"] == 2
-
-
-def test_links_of_a_version_that_no_run_names_go_with_it(mlxp: Mlxp, project: Project) -> None:
-    """Bug: a folder of dangling links for each version for ever."""
-    project.run(*WAIT, "seed=1")
-    copy = copy_of(project, 1)
-    links = copy.with_name(f"{copy.name}.path")
-    orphan = copy.with_name(f"{'a' * 40}.path")
-    for folder in (links, orphan):
-        folder.mkdir()
-        (folder / "pkg").symlink_to(f"../{copy.name}")
-    age(links, orphan)
-    mlxp("snapshots", "prune")
-    assert (links.exists(), orphan.exists(), (copy / "main.py").exists()) == (True, False, True)
-
-
-def test_a_copy_that_cannot_be_removed_is_told_with_its_reason(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Bug: `mlxp snapshots prune` says that it has removed what is still there; or ends, and leaves the others."""
-    log_dir = LogDir(project.dir / "logs")
-    copies = []
-    for number in (1, 2):
-        project.write(**{"new.py": str(number)})
-        code = freeze_code(project.dir / "main.py", log_dir, SnapshotOptions(SnapshotMode.WORKTREE))
-        run = RunDir(log_dir.path / str(number))
-        run.metadata.mkdir(parents=True)
-        run.info.write_text(yaml.safe_dump({"status": "COMPLETE", "attempt": 1, **code.recorded.as_info}))
-        age(code.copy)
-        copies.append(code.copy)
-    rename = Path.rename
-
-    def refuse(path: Path, target: Path) -> Path:
-        if path == copies[0]:
-            raise PermissionError(13, "no permission", str(path))
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", refuse)
-    result = prune(log_dir, [RunState.load(run) for run in all_runs(log_dir)])
-    assert result.kept == {}
-    assert [copy.path for copy in result.removed] == [copies[1]]
-    assert list(result.failed) == [str(copies[0])]
-    assert "no permission" in result.failed[str(copies[0])]
-    assert [copy.exists() for copy in copies] == [True, False]
