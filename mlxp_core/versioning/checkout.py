@@ -102,7 +102,7 @@ def _make_writable(top: Path) -> None:
 
 
 def _directory(state: RunState, version: CodeVersion, folder: Path) -> Path:
-    work_dir = Path(str(state.info.get("work_dir") or "/"))
+    work_dir = Path(str(state.info.get("work_dir")))
     for location in version.locations:
         if work_dir.is_relative_to(location) and (directory := folder / work_dir.relative_to(location)).is_dir():
             return directory
@@ -126,7 +126,7 @@ def _relocate(word: str, version: CodeVersion, folder: Path) -> str:
     """A path of the code, as it is in the new folder; any other word as it is."""
     path = Path(word)
     for location in version.locations:
-        if path.is_absolute() and path.is_relative_to(location):
+        if path.is_relative_to(location):
             relocated = folder / path.relative_to(location)
             return str(relocated) if relocated.exists() else word
     return word

@@ -58,20 +58,20 @@ def parse_selection(changes: Sequence[FileChange], text: str) -> tuple[str, ...]
         return tuple(change.path for change in changes)
     paths: list[str] = []
     for part in text.replace(" ", ",").split(","):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
-        if part and not match:
+        if not part:
+            continue
+        if not re.fullmatch(r"\d+(-\d+)?", part):
             return None
-        if match:
-            first, last = int(match[1]), int(match[2] or match[1])
-            if not 1 <= first <= last <= len(changes):
-                return None
-            paths += [change.path for change in changes[first - 1 : last]]
+        numbers = [int(number) for number in part.split("-")]
+        first, last = numbers[0], numbers[-1]
+        if not 1 <= first <= last <= len(changes):
+            return None
+        paths += [change.path for change in changes[first - 1 : last]]
     return tuple(dict.fromkeys(paths)) or None
 
 
 _WORDS = {
     "??": "untracked",
-    "M": "modified",
     "A": "added",
     "D": "deleted",
     "R": "renamed",

@@ -94,12 +94,7 @@ def _link(links: Path, name: str, copied: Path) -> Path:
 
 def modules_outside_copy(modules: Mapping[str, Any], repo: Path, copy: Path) -> list[str]:
     """Files of modules that were loaded from a work tree although the copy of its code has them, too."""
-    work_tree, frozen = f"{realpath(repo)}{os.sep}", f"{realpath(copy)}{os.sep}"
+    work_tree = f"{realpath(repo)}{os.sep}"
     files = [getattr(module, "__file__", None) for module in list(modules.values())]
     real = [realpath(file) for file in files if isinstance(file, str)]
-    return sorted(
-        file
-        for file in real
-        # the copy may lie in the work tree
-        if file.startswith(work_tree) and not file.startswith(frozen) and (copy / file[len(work_tree) :]).exists()
-    )
+    return sorted(file for file in real if file.startswith(work_tree) and (copy / file[len(work_tree) :]).exists())

@@ -45,6 +45,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def found(tree: Path, *, links: str = "links") -> list[str]:
     def map_path(path: Path) -> Path:
+        path = Path(os.path.abspath(path))
         inside = path.is_relative_to(tree / "work")
         return tree / "copy" / path.relative_to(tree / "work") if inside else path
 
@@ -54,11 +55,12 @@ def found(tree: Path, *, links: str = "links") -> list[str]:
 
 def test_folders_of_the_work_tree_come_behind_those_of_the_user(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bug: the program's own folder, which is found anyway; what git does not know; a relative entry made absolute."""
-    monkeypatch.setenv("PYTHONPATH", f"{tree}/work/lib:here::/opt/x")
+    monkeypatch.chdir(tree / "work" / "lib")  # for which an empty entry stands, and which no job is in
+    monkeypatch.setenv("PYTHONPATH", f"{tree}/work/src:here::/opt/x")
     monkeypatch.setattr(
-        paths.sys, "path", [str(tree / "work"), "", str(tree / "work/src"), str(tree / "work/ignored"), "/usr"]
+        paths.sys, "path", [str(tree / "work"), str(tree / "work/lib/code"), "", str(tree / "work/ignored"), "/usr"]
     )
-    assert found(tree) == ["copy/lib", "here", "/opt/x", "copy/src"]
+    assert found(tree) == ["copy/src", "here", "/opt/x", "copy/lib/code"]
 
 
 def test_a_hook_that_knows_packages_is_followed(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,8 +84,36 @@ def test_a_hook_that_knows_packages_is_followed(tree: Path, monkeypatch: pytest.
         found(tree, links="taken/links")
 
 
+def test_each_package_of_a_hook_has_one_path(tree: Path) -> None:
+    """Bug: a module whose suffix setuptools leaves out is not found; or the one beside a package of its name is."""
+    (tree / "work/src/pkg.py").touch()
+    src = tree / "work/src"
+    mapping = {"pkg": f"{src}/pkg", "one": f"{src}/one", "init": f"{src}/pkg/__init__.py", "gone": f"{src}/gone"}
+    odd = {3: f"{src}/pkg", "pkg.sub": f"{src}/pkg/sub", "none": None}
+    assert list(paths._mapped_packages({**odd, **mapping})) == [
+        ("pkg", src / "pkg"),
+        ("one", src / "one.py"),
+        ("init", src / "pkg"),
+        ("gone", src / "gone"),
+    ]
+    for nothing in (None, [], "pkg"):
+        assert list(paths._mapped_packages(nothing)) == []
+
+
+def test_packages_of_other_names_share_a_folder_of_links(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: only the first is linked; a module without its suffix, which Python does not import."""
+    hook = Finder(first=f"{tree}/work/lib/code", second=f"{tree}/work/src/one.py")
+    monkeypatch.setattr(paths.sys, "meta_path", [hook])
+    assert found(tree, links="a/links") == ["a/links"]
+    assert {path.name: os.readlink(path) for path in (tree / "a/links").iterdir()} == {
+        "first": "../../copy/lib/code",  # relative: the log directory may be moved
+        "second.py": "../../copy/src/one.py",
+    }
+
+
 def test_a_module_that_a_link_leads_to_is_found_in_the_copy(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bug: a strict editable install, whose packages are links, runs the work tree."""
+    (tree / "work/ignored/x.py").touch()
     (tree / "work/build").mkdir()  # which git ignores
     (tree / "work/build" / "code").symlink_to(tree / "work/lib/code")
     (tree / "work/build" / "one.py").symlink_to(tree / "work/src/one.py")
@@ -109,5 +139,23 @@ def test_a_module_that_a_link_leads_to_is_found_in_the_copy(tree: Path, monkeypa
     assert outside == [
         f"{tree}/work/{file}" for file in ("lib/code/__init__.py", "lib/code/deep.py", "lib/code/deep.py", "src/one.py")
     ]
-    copied = {"code": module(f"{tree}/copy/lib/code/__init__.py")}
-    assert modules_outside_copy(copied, tree / "work", tree / "copy") == []
+    others = {"code": module(f"{tree}/copy/lib/code/__init__.py"), "builtin": module(None), "short": module("/x.py")}
+    assert modules_outside_copy(others, tree / "work", tree / "copy") == []
+
+
+def test_modules_that_the_copy_has_in_the_same_place_need_no_path(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: a path for each module of the program; or none for a link, or for a folder that jobs do not search."""
+    (tree / "work/build").mkdir()
+    (tree / "work/build/one.py").symlink_to(tree / "work/src/one.py")
+    files = {"there": "src/one.py", "linked": "build/one.py", "unsearched": "lib/code/deep.py"}
+    modules = {name: SimpleNamespace(__file__=f"{tree}/work/{file}") for name, file in files.items()}
+    monkeypatch.setattr(paths.sys, "modules", modules)
+    monkeypatch.setattr(paths.sys, "path", [f"{tree}/work/src", f"{tree}/work/build"])
+
+    def map_path(path: Path) -> Path:
+        return tree / "copy" / path.relative_to(tree / "work")
+
+    assert list(paths._linked_modules(map_path)) == [
+        ("linked", tree / "work/src/one.py"),
+        ("unsearched", tree / "work/lib/code/deep.py"),
+    ]
