@@ -43,11 +43,6 @@ class Template:
     after: tuple[str, ...] = ()  # all after the program
     ignored: tuple[str, ...] = ()  # directives where the scheduler does not read any
 
-    @property
-    def interpreter(self) -> str:
-        """The program that runs the script, as text for a shell."""
-        return self.shebang[2:].strip()
-
 
 def read_template(text: str, scheduler: Scheduler, program: str, *, source: str = "the template") -> Template:
     """Take a native job script apart.
@@ -80,8 +75,8 @@ class Directives:
     documents: frozenset[int]  # which are the text of a here-document
 
 
-def take_directives(text: str, scheduler: Scheduler, *, source: str = "the template") -> Directives:
-    """Find the directives of a native job script. Raises as read_template."""
+def take_directives(text: str, scheduler: Scheduler, *, source: str) -> Directives:
+    """Find the directives of a native job script, named ``source`` in errors. Raises as read_template."""
     lines = text.replace("\r\n", "\n").split("\n")
     shebang = Template.shebang
     if lines[0].startswith("#!"):
@@ -196,7 +191,8 @@ def _split_at_program(lines: Sequence[tuple[str, bool]], program: str, source: s
         line = join_continued(raw)
         commands = None if is_text or line.lstrip().startswith("#") else simple_commands(line)
         if commands and any(command.names(program) and command.words[0] not in SHELL_BUILTINS for command in commands):
-            start = commands[0].interpreter(program) if len(commands) == 1 else None
+            command, *others = commands
+            start = None if others else command.interpreter(program)
             if start is None or prefix is not None:
                 raise ConfigurationError(
                     f"{source} has the line\n  {raw.strip()}\nwhich names {program}, but is not a line that "

@@ -211,7 +211,6 @@ def test_a_template_is_taken_apart_line_by_line(
     template = read_template((SCRIPT + lines).replace("\n", line_end), SLURM, "main.py")
     assert (template.setup, template.prefix, template.after) == (setup, prefix, after)
     assert template.shebang == "#!/bin/bash -l"
-    assert template.interpreter == "/bin/bash -l"
     assert add_setup(template, ["export Z=1"]).setup == (*setup, "export Z=1")
 
 
