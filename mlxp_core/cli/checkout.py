@@ -34,11 +34,11 @@ def checkout(
     """
     from mlxp_core.versioning.checkout import checkout_run  # noqa: PLC0415
 
-    runs = choose(open_log_dir(folder), [name])
-    if len(runs) != 1:
+    run, *others = choose(open_log_dir(folder), [name])
+    if others:
         raise typer.BadParameter(f"{name} is more than one run")
-    target = (directory or Path(f"code-of-run-{runs[0].path.name}")).absolute()
-    result = checkout_run(runs[0], target, repository=repo.absolute() if repo else None, commit_only=commit_only)
+    target = (directory or Path(f"code-of-run-{run.path.name}")).absolute()
+    result = checkout_run(run, target, repository=repo.absolute() if repo else None, commit_only=commit_only)
     if result.not_from_git:
         print(f"taken from the copy that the jobs run, for git cannot give it: {result.not_from_git}", file=sys.stderr)
     if result.lost_changes:

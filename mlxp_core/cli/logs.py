@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -68,7 +69,7 @@ class _Source:
         self._open()
 
     def last(self, lines: int | None) -> bytes:
-        """What is there so far, or its last lines."""
+        """What is there from here on, or its last lines."""
         if self._file is None:
             return b""
         if lines is None:
@@ -77,11 +78,11 @@ class _Source:
 
     def more(self) -> bytes:
         """What has come since; of the next file of the name, too, where this one was moved away."""
-        text = self._file.read() if self._file else b""
+        text = self.last(None)
         if self._is_replaced():
             self.close()
-            if self._open() and self._file:
-                text += self._file.read()
+            self._open()
+            text += self.last(None)
         return text
 
     def close(self) -> None:
@@ -89,13 +90,10 @@ class _Source:
             self._file.close()
             self._file = None
 
-    def _open(self) -> bool:
-        try:
+    def _open(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
             self._file = self.path.open("rb")
-        except FileNotFoundError:
-            return False
-        self.seen = not self.optional
-        return True
+            self.seen = not self.optional
 
     def _is_replaced(self) -> bool:
         try:
@@ -117,16 +115,15 @@ class _Printer:
         self._out = out
         self._labelled = labelled
         self._last: _Source | None = None
-        self._at_line_start = True
+        self._gap = ""  # before the next header
 
     def print(self, source: _Source, text: bytes) -> None:
         if not text:
             return
         if (self._labelled or source.optional) and source is not self._last:
-            gap = "" if self._last is None else "\n" if self._at_line_start else "\n\n"
-            self._out.write(f"{gap}==> {source.label} <==\n".encode(errors="surrogateescape"))
+            self._out.write(f"{self._gap}==> {source.label} <==\n".encode(errors="surrogateescape"))
         self._out.write(text)
-        self._last, self._at_line_start = source, text.endswith(b"\n")
+        self._last, self._gap = source, "\n" if text.endswith(b"\n") else "\n\n"
 
 
 def _print_sources(

@@ -46,7 +46,7 @@ def sub(
         _print_outcome(script, outcome, dry_run=dry_run)
         codes.append(outcome.exit_code)
         submitted += outcome.runs
-        if codes[-1] == run.INTERRUPTED:
+        if outcome.exit_code == run.INTERRUPTED:
             break
     if wait and submitted and run.INTERRUPTED not in codes:
         codes.append(_wait(submitted))

@@ -148,17 +148,17 @@ def _show(copies: Sequence[CodeCopy]) -> None:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    console = Console(width=shutil.get_terminal_size().columns, highlight=False, markup=False)
+    console = Console(width=shutil.get_terminal_size().columns, highlight=False)
     if not copies:
         console.print("no copies")
         return
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), expand=False)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("version", "snapshot", "made"):
         table.add_column(name, no_wrap=True, min_width=len(name))
     table.add_column("size", no_wrap=True, justify="right")
     table.add_column("runs", overflow="fold")
     table.add_column("not ended", justify="right", no_wrap=True)
-    table.add_column("can be made again", overflow="fold", ratio=1)
+    table.add_column("can be made again", overflow="fold")
     for copy in copies:
         again = Text(f"no: {copy.problem}", "yellow") if copy.problem else Text("yes")
         table.add_row(
