@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
@@ -143,12 +144,16 @@ class MetricsFolder:
     def __init__(self, run: RunDir) -> None:
         """Open or make the folder."""
         run.metric_keys.mkdir(parents=True, exist_ok=True)
+        self._run = run
         self._path = run.metrics
         self._known: dict[str, dict[str, str]] = {}  # the keys of each log, also while its file is not open
         self._fd = os.open(run.metrics, _FOLDER)
 
-    def open(self, log_name: str) -> MetricsFile:
-        """Open or make one log. Raises MetricsError for a name that leads elsewhere, or that columns have already."""
+    def open(self, log_name: str, line: object = None) -> MetricsFile:
+        """Open or make one log, to which ``line`` is about to be added.
+
+        Raises MetricsError for a name that leads elsewhere, or that columns have already.
+        """
         if not log_name or log_name != os.path.basename(log_name) or log_name.startswith("."):  # noqa: PTH119
             raise MetricsError(f"log_name={log_name!r} cannot name a file: use letters, digits, '_', '-' and '.'")
         if (first := log_name.partition(".")[0]) in _TAKEN:
@@ -158,6 +163,8 @@ class MetricsFolder:
             )
         name = f"{log_name}{_SUFFIX}"
         self.add_keys(name, {})  # the list is there before the first line
+        if isinstance(line, Mapping):
+            self._add_missed(log_name, line)
         return MetricsFile(self, name, self._known.setdefault(name, {}))
 
     def path_of(self, name: str) -> Path:
@@ -170,12 +177,7 @@ class MetricsFolder:
 
     def add_keys(self, name: str, kinds: Mapping[str, str]) -> None:
         """Add to the list of keys that is kept beside a log's file; seldom enough for it not to stay open."""
-        fd = self._open(f"{_KEYS}/{name}", _APPEND)
-        try:
-            if kinds:
-                os.write(fd, "".join(json.dumps([key, kind]) + "\n" for key, kind in kinds.items()).encode())
-        finally:
-            os.close(fd)
+        self._append(f"{_KEYS}/{name}", "".join(json.dumps([key, kind]) + "\n" for key, kind in kinds.items()).encode())
 
     def sizes(self) -> dict[str, int]:
         """Count the bytes in every log, those of forked children too."""
@@ -187,28 +189,55 @@ class MetricsFolder:
         """Put the lines of an earlier attempt, up to these sizes, before those of this one.
 
         However often and from whichever process it is called, each line is there once; of several sizes the largest
-        counts. Raises FileNotFoundError where the earlier attempt's lines are gone.
+        counts. Lines that the earlier attempt wrote after its checkpoint, of steps before the first that this one logs,
+        count as well: a loop may save its checkpoint first, and then log the step. Raises FileNotFoundError where the
+        earlier attempt's lines are gone.
         """
         with self._locked(_CONTINUED) as state:
             if attempt < state["attempt"]:
                 return
             prepended = state["metrics"]  # bytes of earlier attempts that each log begins with
             if attempt > state["attempt"]:
-                wanted = {**dict.fromkeys(prepended, 0), **sizes}
+                wanted = {**dict.fromkeys([*_log_names(earlier), *prepended], 0), **sizes}
             else:
                 wanted = {name: size for name, size in sizes.items() if size > prepended.get(name, 0)}
             # all is read before anything is changed
-            lines = {
-                name: earlier.metric_file(name).read_bytes()[:size] if size else b"" for name, size in wanted.items()
-            }
-            keys = {name: earlier.metric_keys_file(name).read_bytes() for name in wanted if lines[name]}
-            for log_name in wanted:
+            files = {name: _read_file(earlier.metric_file(name), needed=size > 0) for name, size in wanted.items()}
+            keys = {name: _read_file(earlier.metric_keys_file(name)) for name in wanted}
+            for log_name, size in wanted.items():
                 name = f"{log_name}{_SUFFIX}"
-                self._replace(name, lines[log_name] + self._read(name)[prepended.get(log_name, 0) :])
-                prepended[log_name] = len(lines[log_name])
-                self._replace(f"{_KEYS}/{name}", keys.get(log_name, b"") + self._read(f"{_KEYS}/{name}"))
+                before, own = files[log_name][:size], self._read(name)[prepended.get(log_name, 0) :]
+                missed = state.setdefault("missed", {})
+                missed[log_name] = len(before)
+                if own:
+                    first = _parsed(own.split(b"\n", 1)[0])
+                    before += _missed_lines(files[log_name][missed.pop(log_name) :], first)
+                if before or log_name in prepended:
+                    self._replace(name, before + own)
+                    prepended[log_name] = len(before)
+                    self._replace(
+                        f"{_KEYS}/{name}", (keys[log_name] if before else b"") + self._read(f"{_KEYS}/{name}")
+                    )
             state["attempt"] = attempt
         announce(self._path)
+
+    def _add_missed(self, log_name: str, first: Metrics) -> None:
+        """Add what an earlier attempt has logged between its checkpoint and the first step of this one."""
+        try:
+            os.stat(_CONTINUED, dir_fd=self._fd)
+        except FileNotFoundError:
+            return
+        with self._locked(_CONTINUED) as state:
+            size = state.get("missed", {}).pop(log_name, None)
+            if size is None:
+                return
+            earlier, name = self._run.attempt_dir(state["attempt"]), f"{log_name}{_SUFFIX}"
+            content = _read_file(earlier.metric_file(log_name))[size:]
+            if lines := _missed_lines(content, {spell_key(key): value for key, value in first.items()}):
+                if not size:  # else they are there already
+                    self._append(f"{_KEYS}/{name}", _read_file(earlier.metric_keys_file(log_name)))
+                self._append(name, lines)
+                state["metrics"][log_name] = size + len(lines)
 
     def resume_at(self, step: float) -> None:
         """Say for good at which step this attempt goes on; the last word counts. Readers join the attempts there."""
@@ -224,6 +253,14 @@ class MetricsFolder:
 
     def _open(self, name: str, flags: int) -> int:
         return os.open(name, flags | os.O_CLOEXEC, 0o666, dir_fd=self._fd)
+
+    def _append(self, name: str, content: bytes) -> None:
+        fd = self._open(name, _APPEND)
+        try:
+            if content:
+                os.write(fd, content)
+        finally:
+            os.close(fd)
 
     def _read(self, name: str) -> bytes:
         with contextlib.suppress(FileNotFoundError), os.fdopen(self._open(name, os.O_RDONLY), "rb") as file:
@@ -251,6 +288,52 @@ class MetricsFolder:
                 file.seek(0)
                 file.write(json.dumps(state))
                 file.truncate()
+
+
+def _log_names(run: RunDir) -> list[str]:
+    return [path.stem for path in run.metrics.glob(f"[!.]*{_SUFFIX}")]
+
+
+def _read_file(path: Path, *, needed: bool = False) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        if needed:
+            raise
+        return b""
+
+
+def _missed_lines(content: bytes, first: Metrics) -> bytes:
+    """Take the lines up to the step of ``first``, without it; none where no step tells."""
+    from mlxp_core.runs.steps import step_keys  # noqa: PLC0415  (of runs that are resumed)
+
+    key = next(iter(step_keys(first)), None)
+    end = _step_of(first, key)
+    kept = []
+    for line in content.split(b"\n")[:-1]:
+        step = _step_of(_parsed(line), key)
+        if step is None or end is None or step >= end:
+            break
+        kept.append(line + b"\n")
+    return b"".join(kept)
+
+
+def _step_of(metrics: Metrics, key: str | None) -> float | None:
+    if key is None:
+        return None
+    try:
+        step = float(metrics[key])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return None if math.isnan(step) else step
+
+
+def _parsed(line: bytes) -> Metrics:
+    try:
+        row = json.loads(line)
+    except ValueError:  # cut short
+        return {}
+    return row if isinstance(row, dict) else {}
 
 
 class MetricsFile:

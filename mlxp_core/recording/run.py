@@ -199,7 +199,7 @@ class Run:
             log_name = text_log_name(log_name)
         file = self._files.get(log_name)
         if file is None or (os.getpid() != self.pid and file.replaced()):
-            file = self._open_log(log_name)
+            file = self._open_log(log_name, metrics_dict)
         file.append(metrics_dict)
 
     def log_artifacts(self, artifact: Any, artifact_name: str, artifact_type: str = "pickle") -> Path:
@@ -349,12 +349,12 @@ class Run:
         self._files.clear()
         self._folder = None
 
-    def _open_log(self, log_name: str) -> MetricsFile:
-        """Open a log, and close the one that has been open for longest where there are many."""
+    def _open_log(self, log_name: str, first: Metrics) -> MetricsFile:
+        """Open a log for a line, and close the one that has been open for longest where there are many."""
         self._files.pop(log_name, None)  # a file that another one has replaced
         for oldest in list(self._files)[: max(0, len(self._files) - _OPEN_LOGS + 1)]:
             self._files.pop(oldest, None)
-        file = self._files[log_name] = self._metrics().open(log_name)
+        file = self._files[log_name] = self._metrics().open(log_name, first)
         return file
 
     def _metrics(self) -> MetricsFolder:

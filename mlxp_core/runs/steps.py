@@ -9,20 +9,15 @@ from functools import cache
 # As users, Lightning, Keras, Stable-Baselines3, RLlib and wandb call them; the finest first: where a log has several,
 # that is the one to align it by. Not any key that ends in _step or _epoch: Lightning's train_loss_step is a loss. A
 # batch comes last, for its number begins again with each epoch
-_STEP_KEYS = tuple(
-    map(
-        re.compile,
-        (
-            "global_steps?",
-            "steps?|(train|training|current|env|num|total)_steps?",
-            "((total|num)_)?timesteps?",
-            "training_iterations?",
-            "iterations?|(num_)?iters?",
-            "updates?|round|episodes?",
-            "(current_)?epoch",
-            "batch|batch_idx",
-        ),
-    )
+_STEP_KEYS = (
+    "global_steps?",
+    "steps?|(train|training|current|env|num|total)_steps?",
+    "((total|num)_)?timesteps?",
+    "training_iterations?",
+    "iterations?|(num_)?iters?",
+    "updates?|round|episodes?",
+    "(current_)?epoch",
+    "batch|batch_idx",
 )
 
 
@@ -39,4 +34,4 @@ def step_keys(keys: Iterable[str]) -> list[str]:
 @cache
 def _rank(key: str) -> int:
     name = key.rpartition("/")[2].strip("_").lower()
-    return next((rank for rank, names in enumerate(_STEP_KEYS) if names.fullmatch(name)), len(_STEP_KEYS))
+    return next((rank for rank, names in enumerate(_STEP_KEYS) if re.fullmatch(names, name)), len(_STEP_KEYS))

@@ -362,3 +362,81 @@ def test_what_a_killed_process_left_behind_the_state_of_a_load_is_passed_over(tm
     second.load_checkpoint()
     assert steps(layout) == [0, 1]
     finish(second, "COMPLETE")
+
+
+def resumed(layout: RunDir, earlier: list[Any], *later: dict[str, Any], log_name: str = "train") -> list[Any]:
+    """Log lines, and "save" among them saves a checkpoint; then resume, and log others. Gives (attempt, line) each."""
+    first = start_recording(layout, config={})
+    for line in earlier:
+        if line == "save":
+            first.log_checkpoint({})
+        else:
+            first.log_metrics({**line, "attempt": 1}, log_name)
+    finish(first, "FAILED")
+    second = start_recording(layout, config={})
+    second.load_checkpoint()
+    for line in later:
+        second.log_metrics({**line, "attempt": 2}, log_name)
+    finish(second, "COMPLETE")
+    rows = map(json.loads, layout.metric_file(log_name).read_text().splitlines())
+    return [(row.pop("attempt"), *row.values()) for row in rows]
+
+
+def at(*steps: float, key: str = "step") -> list[dict[str, Any]]:
+    return [{key: step} for step in steps]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "expected"),
+    [
+        # saved before the step is logged, as in a loop that ends with log_metrics
+        (["save", *at(1), "save", *at(2)], at(3, 4), [(1, 1), (1, 2), (2, 3), (2, 4)]),
+        ([*at(1), "save", *at(2, 3, 4)], at(3), [(1, 1), (1, 2), (2, 3)]),
+        ([*at(1), "save", *at(2, 3, 4)], at(2), [(1, 1), (2, 2)]),
+        ([*at(1), "save", *at(2, 3)], at(9), [(1, 1), (1, 2), (1, 3), (2, 9)]),  # logs less often now
+        (["save", *at(1, 2)], at(2), [(1, 1), (2, 2)]),  # the checkpoint knew of no line
+        ([*at(1), "save", *at(2), {"loss": 5}, *at(3)], at(4), [(1, 1), (1, 2), (2, 4)]),  # no step tells from there
+        ([*at(1), "save", *at(2)], [{"loss": 3}, *at(3)], [(1, 1), (2, 3), (2, 3)]),  # nor here
+        ([{"loss": 1}, "save", {"loss": 2}], [{"loss": 3}], [(1, 1), (2, 3)]),
+        ([*at(1), "save", *at(2, float("nan"), 3)], at(4), [(1, 1), (1, 2), (2, 4)]),
+        ([*at(1, key="Epoch"), "save", *at(2, key="Epoch")], at(3, key="Epoch"), [(1, 1), (1, 2), (2, 3)]),
+        ([*at(1), "save", *at(2)], at(3, key="epoch"), [(1, 1), (2, 3)]),  # counts something else
+    ],
+)
+def test_steps_that_were_logged_after_the_checkpoint_of_them_are_not_missed(
+    tmp_path: Path, earlier: list[Any], later: list[Any], expected: list[Any]
+) -> None:
+    """Bug: a loop that saves a checkpoint and then logs the step loses that step at each resumption, in silence."""
+    assert resumed(RunDir(tmp_path / "1"), earlier, *later) == expected
+
+
+def test_each_log_misses_nothing_of_its_own_and_each_line_is_there_once(tmp_path: Path) -> None:
+    """Bug: lines come twice where a checkpoint is loaded again, after logging has begun, or by a forked child."""
+    layout = RunDir(tmp_path / "1")
+    first = start_recording(layout, config={})
+    for step in (1, 2):
+        first.log_checkpoint({})
+        first.log_metrics({"step": step}, "train")
+        first.log_metrics({"step": 10 * step}, "val")
+    finish(first, "FAILED")
+    second = start_recording(layout, config={})
+    second.log_metrics({"step": 3}, "train")  # before it is loaded
+    second.load_checkpoint()
+    second.log_metrics({"step": 4}, "train")
+    second.load_checkpoint()
+    pid = os.fork()
+    if pid == 0:
+        second.log_metrics({"step": 20}, "val")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    second.log_metrics({"step": 30}, "val")
+    second.log_metrics({"step": 5}, "train")
+    finish(second, "FAILED")
+    assert [steps(layout, name) for name in ("train", "val")] == [[1, 2, 3, 4, 5], [10, 20, 30]]
+    third = start_recording(layout, config={})
+    third.load_checkpoint()  # still of the first attempt
+    third.log_metrics({"step": 3}, "train")
+    finish(third, "COMPLETE")
+    assert [steps(layout, name) for name in ("train", "val")] == [[1, 2, 3], [10]]
+    for name in ("train", "val"):
+        assert layout.metric_keys_file(name).read_text().splitlines() == ['["step", "number"]'] * (2 - (name == "val"))
