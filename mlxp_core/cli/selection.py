@@ -15,7 +15,7 @@ from mlxp_core.runs.listing import explain_no_runs, format_runs, list_runs
 
 Names = Annotated[
     list[str] | None,
-    typer.Argument(metavar="RUN", help="Ids and ranges: 4, 3-9, 3,5,7-9; or names of run folders.", show_default=False),
+    typer.Argument(metavar="RUN", help="Ids and ranges: 4, 3-9, 3,5,7-9; or names of run folders."),
 ]
 Query = Annotated[
     str | None,
@@ -23,7 +23,6 @@ Query = Annotated[
         "--query",
         "-q",
         help="The runs for which this holds, in the language of the reader: \"info.status == 'FAILED'\".",
-        show_default=False,
     ),
 ]
 Folder = Annotated[Path, typer.Option("--log-dir", help="The folder of the runs.", envvar="MLXP_LOG_DIR")]

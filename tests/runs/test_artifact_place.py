@@ -155,6 +155,24 @@ def test_a_folder_that_can_be_swapped_is_there_at_every_moment(run: RunDir, monk
 
 
 @pytest.mark.parametrize("write", KINDS)
+def test_a_place_that_cannot_be_written_is_the_error_and_nothing_is_moved(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, str], None]
+) -> None:
+    """Bug: what is there is moved aside where nobody may rename; or it is said to be saved."""
+    save(run, "net", "old", write_folder)
+
+    def refused(source: Path, target: Path) -> Path:
+        raise PermissionError(13, "Permission denied", str(target))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_swap", None)
+        patched.setattr(Path, "rename", refused)
+        with pytest.raises(PermissionError, match="model/net"):
+            save(run, "net", "new", write)
+    assert everything(run) == ["net", "net/deep", "net/deep/weights"]
+
+
+@pytest.mark.parametrize("write", KINDS)
 def test_what_cannot_be_put_in_its_place_leaves_the_earlier(
     run: RunDir, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, str], None]
 ) -> None:
