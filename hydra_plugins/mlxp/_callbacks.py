@@ -138,7 +138,8 @@ def on_job_start(config: DictConfig, task_function: Callable[..., Any] | None, s
     facts = {"hydra": {"job_name": config.hydra.job.name, "overrides": _omegaconf.overrides(config, "task")}}
     launch_dir = Path(config.hydra.runtime.cwd)
     if _is_launched(run):
-        _, code = _frozen(run)
+        frozen = _frozen(run)
+        code = frozen[1] if frozen else None
         _open.append(start_recording(run, config=None, facts=facts, code=code, launch_dir=launch_dir))
         return
     full, raw = _omegaconf.resolved(config), _omegaconf.unresolved(config)
@@ -209,9 +210,11 @@ def take_values_over(config: DictConfig, run: RunDir) -> None:
 
 def _check_modules(run: RunDir) -> None:
     """Refuse to run code that changes while jobs wait: modules that come from the work tree and not from the copy."""
-    repo, copy = _frozen(run)
-    misplaced = modules_outside_copy(sys.modules, repo, copy) if repo and copy else []
-    if misplaced:
+    frozen = _frozen(run)
+    if frozen is None:
+        return
+    repo, copy = frozen
+    if misplaced := modules_outside_copy(sys.modules, repo, copy):
         _refuse(
             run,
             SnapshotError(
@@ -227,10 +230,10 @@ def _refuse(run: RunDir, error: Exception) -> NoReturn:
     raise SystemExit(f"{type(error).__name__}: {error}")
 
 
-def _frozen(run: RunDir) -> tuple[Path | None, Path | None]:
-    """The work tree, and the copy of its code, of a launched run."""
+def _frozen(run: RunDir) -> tuple[Path, Path] | None:
+    """The work tree, and the copy of its code, of a launched run; None where it runs in place."""
     version = CodeVersion.from_info(load_yaml_or_empty(run.info))
-    return (version.repo_path, version.copy) if version.repo_path and version.copy else (None, None)
+    return (version.repo_path, version.copy) if version.repo_path and version.copy else None
 
 
 def program_file(task_function: Callable[..., Any] | None, launch_dir: Path) -> Path:

@@ -27,7 +27,7 @@ def matching(configs: Sequence[Mapping[str, Any]], overrides: Sequence[Mapping[s
         cells = [row.get(name, ("null", None)) for row in rows]
         kinds = {kind for kind, _ in cells}
         dtype = schema[name] = column_type(kinds)
-        if dtype == pl.String and not is_one_type(kinds):
+        if not is_one_type(kinds):  # looked at of String columns alone
             untyped.add(name)
         convert = conversions(dtype)
         columns.append(pl.Series(name, [convert[kind](value) for kind, value in cells], dtype=dtype))

@@ -16,7 +16,7 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser, run_and_report
 from hydra.core.config_store import ConfigStore
 from hydra.types import RunMode
-from omegaconf import flag_override
+from omegaconf import read_write
 
 from hydra_plugins.mlxp import _mlxpsub_state
 from hydra_plugins.mlxp._mlxpsub_program import MlxpsubProgram
@@ -68,7 +68,7 @@ def _enter(folder: Path) -> None:
         sys.exit(130)
     _mlxpsub_state.set_current(MlxpsubProgram(session))
     node = ConfigStore.instance().repo["hydra"]["config.yaml"].node
-    with flag_override(node, ["struct", "readonly"], [False, False]):
+    with read_write(node):
         for entry in node.defaults:
             if "launcher" in entry:
                 entry["launcher"] = f"mlxp_{session.scheduler}"

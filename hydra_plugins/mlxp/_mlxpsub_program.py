@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra.errors import CompactHydraException
-from omegaconf import DictConfig, flag_override
+from omegaconf import DictConfig, read_write
 
 from hydra_plugins.mlxp import _omegaconf
 from mlxp_core.jobs.template import Template
@@ -70,7 +70,7 @@ class MlxpsubProgram:
             self.changes,
             self._made_of_a_job,
             self.starters,
-            {number: session.changes(number) for number in sorted(others)},
+            {number: session.changes(number) for number in others},
         )
         return job_template.build_template(
             session.script, reached, str(session.directory), session.variables, session.name
@@ -137,7 +137,7 @@ class MlxpsubProgram:
 
     def redirect(self, config: DictConfig) -> None:
         """Have what sweepers write into a multirun's folder go where it is removed again."""
-        with flag_override(config.hydra, ["struct", "readonly"], [False, False]):
+        with read_write(config.hydra):
             config.hydra.sweep.dir = str(self.session.folder / "sweep")
 
     def ask_once(self, ask: DecisionPrompt) -> DecisionPrompt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -101,7 +102,7 @@ def _load_template(context: LaunchContext, program: str) -> Template:
     elif mlxpsub is not None and mlxpsub.session.scheduler == options.scheduler:
         template = mlxpsub.template()
     for line in template.header:
-        if any("\udc80" <= letter <= "\udcff" for letter in line):
+        if re.search("[\udc80-\udcff]", line):
             raise ConfigurationError(f"{line!r} is no UTF-8: write directives in UTF-8")
     for line in template.ignored:
         log.warning("%s does not read directives after the first command: %s", scheduler.name, line)
@@ -207,7 +208,6 @@ class SharedFields:
                 "version": __version__,
                 "launcher": {
                     **{key: value for key, value in vars(options).items() if key not in _IN_ORDER},
-                    "setup": list(options.setup),
                     "launch_dir": str(launch_dir),
                 },
             },

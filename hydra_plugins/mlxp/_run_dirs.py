@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
-from omegaconf import DictConfig, OmegaConf, flag_override
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from hydra_plugins.mlxp._names import ID, LAUNCHER, LOG_DIR, RUN_ID
 from hydra_plugins.mlxp._omegaconf import raw
@@ -27,7 +27,7 @@ def choose_run_dir(config: DictConfig) -> Path:
     path = Path(config.hydra.runtime.cwd, _with_log_dir(config, str(config.hydra.run.dir)))
     if path.name == ID:
         path = _allocate(path.parent).path
-    with flag_override(config.hydra, ["struct", "readonly"], [False, False]):
+    with read_write(config.hydra):
         config.hydra.run.dir = str(path)
     return path
 
@@ -74,7 +74,7 @@ def resolve_sweep_dir(config: DictConfig) -> None:
         values["dir"] = _with_log_dir(config, directory)
     if raw(config, "hydra.sweep", "subdir") == ID:
         values["subdir"] = RUN_ID
-    with flag_override(config.hydra, ["struct", "readonly"], [False, False]):
+    with read_write(config.hydra):
         for key, value in values.items():
             config.hydra.sweep[key] = value
             text = value if value == RUN_ID else QuotedString(text=value, quote=Quote.single).with_quotes()
@@ -102,7 +102,7 @@ def run_id_of(config: DictConfig) -> str:
     if OmegaConf.is_missing(config.hydra.job, "num"):
         return ID
     run = _allocate(Path(config.hydra.runtime.cwd, str(config.hydra.sweep.dir)))
-    with flag_override(config.hydra, ["struct", "readonly"], [False, False]):
+    with read_write(config.hydra):
         config.hydra.sweep.subdir = run.path.name  # asked again, it is the same
     return run.path.name
 

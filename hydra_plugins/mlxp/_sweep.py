@@ -69,15 +69,16 @@ def sweep(
     parts = _Sweep(config, options, launcher, hydra_context, task_function, composer)
     jobs = _expand_jobs(parts, arguments)
     _save(config)
-    resumed = _ResumedRuns(launcher)
+    resumed: _ResumedRuns | None = None
     if options.skip or options.resume:
         jobs, resumed = _skip_existing(parts, jobs)
-    is_resuming = bool(resumed.runs) and not _mlxpsub_state.is_dry()
-    returns: list[Sequence[JobReturn]] = [resumed.submit()] if is_resuming else []
+    if _mlxpsub_state.is_dry():
+        resumed = None
+    returns: list[Sequence[JobReturn]] = [resumed.submit()] if resumed else []
     if (program := _mlxpsub_state.current()) is not None and not jobs:
         program.complete()
     returns += _launch_batches(parts, jobs)
-    if is_resuming:
+    if resumed:
         returns[0] = resumed.results()
     for results in returns:  # not sooner: where the launcher waits, it stays until the resumed runs have ended, too
         for result in results:
@@ -212,24 +213,23 @@ def _distinct(jobs: list[Overrides], composer: Composer) -> list[Overrides]:
 class _ResumedRuns:
     """The unfinished runs that run again in their own folders."""
 
-    def __init__(self, launcher: Any, jobs: Sequence[Job] = (), runs: Sequence[RunDir] = ()) -> None:
-        self._launcher, self._jobs, self.runs = launcher, jobs, runs
+    def __init__(self, launcher: Any, log_dir: LogDir, jobs: Sequence[Job], runs: Sequence[RunDir]) -> None:
+        self._launcher, self._log_dir, self._jobs, self._runs = launcher, log_dir, jobs, runs
         self._submitted: list[Any] = []
 
     def submit(self) -> list[JobReturn]:
         from hydra_plugins.mlxp._results import log_submitted, submitted_results  # noqa: PLC0415
         from mlxp_core.jobs.resubmit import resubmit  # noqa: PLC0415
 
-        log_dir = LogDir(self.runs[0].path.parent)
-        resubmission = resubmit(log_dir, self.runs)
+        resubmission = resubmit(self._log_dir, self._runs)
         for reason, runs in _by_reason({**resubmission.skipped, **resubmission.blocked}).items():
             log.warning("not run again: run %s: %s", runs, reason)
         by_run = {queued.run: queued for queued in resubmission.submitted}
-        self._jobs = [job for job, run in zip(self._jobs, self.runs, strict=True) if run in by_run]
-        self._submitted = [by_run[run] for run in self.runs if run in by_run]
+        self._jobs = [job for job, run in zip(self._jobs, self._runs, strict=True) if run in by_run]
+        self._submitted = [by_run[run] for run in self._runs if run in by_run]
         if (program := _mlxpsub_state.current()) is not None and self._submitted:
             program.submitted_again(self._submitted)
-        log_submitted(self._jobs, self._submitted, log_dir)
+        log_submitted(self._jobs, self._submitted, self._log_dir)
         return submitted_results(self._jobs, self._submitted)
 
     def results(self) -> list[JobReturn]:
@@ -239,7 +239,7 @@ class _ResumedRuns:
         return results(self._launcher.context, self._jobs, self._submitted)
 
 
-def _skip_existing(parts: _Sweep, overrides: list[Overrides]) -> tuple[list[Overrides], _ResumedRuns]:
+def _skip_existing(parts: _Sweep, overrides: list[Overrides]) -> tuple[list[Overrides], _ResumedRuns | None]:
     """The jobs that are to be run anew, and those whose runs run again; tells which are neither, and why."""
     skip = existing_runs.parse_statuses(parts.options.skip)
     _check_recording(parts)
@@ -259,8 +259,10 @@ def _skip_existing(parts: _Sweep, overrides: list[Overrides]) -> tuple[list[Over
     _log_existing(plan)
     new, resumed = _resumable(plan, log_dir)
     log.info("%d of %s new", len(new), pluralize(len(jobs), "job"))
-    runs_again = _ResumedRuns(parts.launcher, [jobs[index] for index in resumed], list(resumed.values()))
-    return [overrides[index] for index in sorted(new)], runs_again
+    left = [overrides[index] for index in sorted(new)]
+    if not resumed:
+        return left, None
+    return left, _ResumedRuns(parts.launcher, log_dir, [jobs[index] for index in resumed], list(resumed.values()))
 
 
 def _check_recording(parts: _Sweep) -> None:

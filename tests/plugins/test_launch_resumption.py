@@ -108,6 +108,7 @@ def test_a_launch_is_on_record_from_before_its_first_run_until_after_its_last(la
 
     launcher.submit = on_record
     assert launcher.launch(on_record) == [("1", "1"), ("2", "2"), ("3", "3")]
+    assert not any((launcher.log_dir.run(number).metadata / "attempts").exists() for number in (1, 2, 3))
     assert seen == [["1", "2", "3"]] * 2
     assert launcher.records() == []
     assert launcher.launch() == [("4", "4"), ("5", "5"), ("6", "6")]

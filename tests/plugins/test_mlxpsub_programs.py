@@ -432,7 +432,7 @@ def test_without_a_session_a_program_is_its_own(hooks: Hooks, process: Process) 
 @pytest.mark.parametrize("place", ["a session", "in-a-job", None])
 def test_who_asks_to_run_here_runs_here(hooks: Hooks, process: Process, argument: str, place: str | None) -> None:
     """Bug: `--run` submits; in a job, where the line belongs to the set-up, nothing is run."""
-    process.monkeypatch.setattr(sys, "argv", ["main.py", "a=1", argument])
+    process.monkeypatch.setattr(sys, "argv", ["main.py", argument, "a=1"])
     hooks.mode = RunMode.RUN if argument == "hydra.mode=RUN" else None
     if place is None:
         del os.environ["MLXP_SUB"]
