@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import itertools
 import logging
 from collections.abc import Iterator
@@ -192,6 +193,16 @@ def test_a_job_runs_its_own_main_function_alone(calls: Calls, own: str | None, s
         number for number, config in enumerate(configs, start=1) if config.hydra.runtime.cwd == "/where/it/was"
     ]
     assert [number for number in (1, 2, 3) if number not in taken_over] == skipped
+
+
+def test_a_programs_first_main_function_is_number_1() -> None:
+    """Bug: a job runs the second one, or none."""
+    spec = importlib.util.find_spec(_callbacks.__name__)
+    assert spec is not None
+    assert spec.loader is not None
+    fresh = importlib.util.module_from_spec(spec)  # in another process
+    spec.loader.exec_module(fresh)
+    assert next(fresh._mains) == 1
 
 
 def test_programs_that_a_job_starts_are_not_told_which_main_function_it_runs(calls: Calls) -> None:

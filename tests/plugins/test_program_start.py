@@ -66,6 +66,28 @@ def test_a_script_with_its_options_and_flags(start: Start) -> None:
     assert (Program.function_hash, Program.environment(3)) == (None, {"MLXP_MAIN": "3"})
 
 
+def test_a_folder_with_a_main_is_a_script_of_its_own(start: Start) -> None:
+    """Bug: `python experiment/ -m` has no program, or jobs that run a folder."""
+    found = start("app_of_test", "a=1", file="app_of_test/__main__.py")
+    assert found == Program((), start.folder / "app_of_test" / "__main__.py", None, ())
+
+
+def test_a_jobs_arguments_are_its_overrides_and_its_folder() -> None:
+    """Bug: all jobs run with the overrides, or the number, of one."""
+    job: Any = SimpleNamespace(overrides=["a=1"], number=4)
+    given = Program((), Path("/main.py"), None, ()).arguments(["hydra.verbose=true"], job, RunDir(Path("/logs/7")))
+    assert given[:3] == ["hydra.verbose=true", "a=1", "hydra.mode=RUN"]
+    assert given[3:] == [
+        *(
+            "hydra.run.dir=/logs/7",
+            "hydra.sweep.dir=/logs",
+            "hydra.sweep.subdir=7",
+            "hydra.job.num=4",
+            "hydra.job.id=7",
+        ),
+    ]
+
+
 def test_what_hydra_and_the_callback_add_is_not_what_the_program_was_given(start: Start) -> None:
     """Bug: no program of its own is found for any multirun, for its overrides have hydra.mode=MULTIRUN."""
     added = ["a=1", "hydra.mode=MULTIRUN", "hydra.sweep.dir='logs'", "hydra.sweep.subdir=${mlxp:run_id}"]
