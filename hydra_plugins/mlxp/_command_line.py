@@ -118,7 +118,7 @@ def _file_and_module(rest: Sequence[str]) -> tuple[Path, str | None] | None:
     if len(rest) == 2 and rest[0] == "-m":  # noqa: PLR2004
         # `python -m pkg` runs pkg.__main__
         return (Path(file).absolute(), spec.name.removesuffix(".__main__")) if file and spec else None
-    if len(rest) > 2 and rest[-2] == "-m":  # noqa: PLR2004
+    if rest[-2:-1] == ["-m"]:
         origin = getattr(importlib.util.find_spec(rest[-1]), "origin", None)
         return (Path(origin), rest[-1]) if origin else None
     return (Path(rest[-1]).absolute(), None) if rest and Path(rest[-1]).is_file() else None

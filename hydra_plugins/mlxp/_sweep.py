@@ -74,12 +74,13 @@ def sweep(
         jobs, resumed = _skip_existing(parts, jobs)
     if _mlxpsub_state.is_dry():
         resumed = None
-    returns: list[Sequence[JobReturn]] = [resumed.submit()] if resumed else []
+    if resumed:
+        resumed.submit()
     if (program := _mlxpsub_state.current()) is not None and not jobs:
         program.complete()
-    returns += _launch_batches(parts, jobs)
+    returns = _launch_batches(parts, jobs)
     if resumed:
-        returns[0] = resumed.results()
+        returns = [resumed.results(), *returns]
     for results in returns:  # not sooner: where the launcher waits, it stays until the resumed runs have ended, too
         for result in results:
             _ = result.return_value  # raises that of a job that failed
@@ -217,8 +218,8 @@ class _ResumedRuns:
         self._launcher, self._log_dir, self._jobs, self._runs = launcher, log_dir, jobs, runs
         self._submitted: list[Any] = []
 
-    def submit(self) -> list[JobReturn]:
-        from hydra_plugins.mlxp._results import log_submitted, submitted_results  # noqa: PLC0415
+    def submit(self) -> None:
+        from hydra_plugins.mlxp._results import log_submitted  # noqa: PLC0415
         from mlxp_core.jobs.resubmit import resubmit  # noqa: PLC0415
 
         resubmission = resubmit(self._log_dir, self._runs)
@@ -230,7 +231,6 @@ class _ResumedRuns:
         if (program := _mlxpsub_state.current()) is not None and self._submitted:
             program.submitted_again(self._submitted)
         log_submitted(self._jobs, self._submitted, self._log_dir)
-        return submitted_results(self._jobs, self._submitted)
 
     def results(self) -> list[JobReturn]:
         """Their results, once they have ended if the launcher waits."""
