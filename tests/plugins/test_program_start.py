@@ -177,6 +177,7 @@ def test_of_a_plain_start_nothing_is_said(start: Start, caplog: pytest.LogCaptur
         ("kernprof.py -m no_such_module_of_test", {}),
         ("main.py", {"overrides": ["b=1"]}),  # compose() in a test, which the command line does not have
         ("main.py", {"argv": ["b=1"]}),  # it has changed sys.argv
+        ("main.py", {"argv": ["b=1"], "overrides": ["b=1"]}),
         ("main.py", {"argv": ["a=1", "b=1", "c=1", "d=1", "e=1"]}),
         ("-W error main.py", {"argv": ["a=1", "b=1", "c=1"]}),
     ],

@@ -37,10 +37,11 @@ def run(monkeypatch: pytest.MonkeyPatch, times: list[float], *, terminal: bool =
 
 
 def test_what_takes_longer_than_a_second_is_shown_from_where_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bug: a bar that begins at 0 when half is done, or that stays where it was; an item twice, or none."""
+    """Bug: a bar that begins at 0 when half is done, or that does not move; a bar that stays for ever."""
     text = run(monkeypatch, [50.0, 50.0, 50.5, 51.5])
     assert "composing" in text
     assert text.index("2/5") < text.index("5/5")
+    assert "\x1b[2K" in text[text.rindex("5/5") :]  # the line is erased: what is said next begins there
     assert "0/5" not in text
     assert "1/5" not in text
 
