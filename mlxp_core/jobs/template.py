@@ -86,9 +86,9 @@ def take_directives(text: str, scheduler: Scheduler, *, source: str) -> Directiv
     directives = [index for index, line in enumerate(lines) if is_directive(line, scheduler)]
     header, ignored = directives, []
     if not scheduler.directives_anywhere:
-        top = len(list(takewhile(lambda line: not line.strip() or line.startswith("#"), lines)))
-        header = [index for index in directives if index < top]
-        ignored = [index for index in directives if index >= top and index not in inside]
+        top = range(len(list(takewhile(lambda line: not line.strip() or line.startswith("#"), lines))))
+        header = [index for index in directives if index in top]
+        ignored = [index for index in directives if index not in {*top, *inside}]
     if not directives:
         _check_not_of_another(lines, scheduler, source)
     return Directives(
@@ -142,7 +142,7 @@ def _in_here_documents(lines: Sequence[str]) -> set[int]:
             word, indented = ends[0]
             if (line.lstrip("\t") if indented else line) == word:
                 ends.pop(0)
-        elif not line.startswith("#"):
+        else:
             ends = [(start["word"], bool(start["tabs"])) for start in _HERE_DOCUMENT.finditer(_without_quotes(line))]
     return inside if not ends else set()  # one that never ends: what looked like it was none
 
@@ -189,8 +189,8 @@ def _split_at_program(lines: Sequence[tuple[str, bool]], program: str, source: s
     prefix: str | None = None
     for raw, is_text in _joined(lines):
         line = join_continued(raw)
-        commands = None if is_text or line.lstrip().startswith("#") else simple_commands(line)
-        if commands and any(command.names(program) and command.words[0] not in SHELL_BUILTINS for command in commands):
+        commands = [] if is_text else simple_commands(line)
+        if any(command.names(program) and command.words[0] not in SHELL_BUILTINS for command in commands):
             command, *others = commands
             start = None if others else command.interpreter(program)
             if start is None or prefix is not None:
@@ -211,7 +211,7 @@ def _joined(lines: Sequence[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:
     pending: list[str] = []
     for line, is_text in lines:
         pending.append(line)
-        if is_text or not is_continued(line):
+        if not is_continued(line):
             yield "\n".join(pending), is_text
             pending = []
     if pending:

@@ -80,7 +80,7 @@ def _paths(log_dir: LogDir, versions: Sequence[_RunVersion]) -> Iterator[tuple[P
     """The folder of each copy; True for one in the log directory."""
     seen = set()
     if log_dir.code.is_dir():
-        for path in sorted(log_dir.code.iterdir()):
+        for path in log_dir.code.iterdir():
             if _is_copy(path):
                 seen.add(path.resolve())
                 yield path, True
@@ -116,7 +116,7 @@ def _inspect(path: Path, versions: Sequence[_RunVersion], repositories: Iterable
 def _uses(state: RunState, version: CodeVersion, path: Path) -> bool:
     if version.copy is None:
         # one whose folder cannot be read may use any, until it is known to have ended
-        return bool(state.problem) and not state.info and _may_still_run(state)
+        return not state.info and _may_still_run(state)
     # the log directory may have been moved
     return os.path.realpath(version.copy) == os.path.realpath(path) or (
         version.copy.name == path.name and not version.copy.exists()

@@ -315,3 +315,4 @@ def test_the_command_has_its_own_name_and_a_short_help(monkeypatch: pytest.Monke
     assert shown.exit_code == 0
     assert "Usage: " in shown.stdout
     assert "completion" not in shown.stdout
+    assert mlxpsub.app.pretty_exceptions_enable is False  # which print the values of all variables

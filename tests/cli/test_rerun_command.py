@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import sys
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from mlxp_core.cli import app
@@ -167,6 +169,14 @@ def test_what_is_told_while_it_waits_is_seen_while_it_waits(asked: Asked, monkey
     asked.outcome = submitted()
     app(["rerun", "1-4", "--wait"], standalone_mode=False)
     assert seen[0].endswith(b"left alone: 4: PENDING\nrun 1: COMPLETE\n")
+
+
+def test_ctrl_c_ends_the_waiting_with_its_own_code(asked: Asked) -> None:
+    """Bug: exit code 1, as of a run that has failed; or typer's "Aborted!", as if the jobs were."""
+    asked.waited = KeyboardInterrupt
+    with pytest.raises(typer.Exit) as left:
+        importlib.import_module("mlxp_core.cli.rerun")._complete([])
+    assert left.value.exit_code == 130
 
 
 def test_what_was_not_submitted_is_not_waited_for(asked: Asked) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from fake_scheduler import Clock
 from rich.console import Console
+from rich.live import _RefreshThread
 
 from mlxp_core.errors import CommandError
 from mlxp_core.jobs import live_table
@@ -252,9 +253,8 @@ def test_a_table_is_drawn_at_each_look_and_gone_at_the_end(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(live_table, "load_status", lambda _: Status.RUNNING)
     ended: dict[RunDir, Status] = {}
-    before = threading.active_count()
     with live_table._table(jobs("1", "2"), {RunDir(Path("/logs/2")): "lr=2"}, ended) as (on_end, on_look):
-        assert threading.active_count() == before
+        assert [thread for thread in threading.enumerate() if isinstance(thread, _RefreshThread)] == []
         capsys.readouterr()
         ended[RunDir(Path("/logs/1"))] = Status.FAILED
         on_end(RunDir(Path("/logs/1")), Status.FAILED)

@@ -142,8 +142,64 @@ def test_another_schedulers_template_is_refused_with_its_launcher() -> None:
 
 def test_a_template_that_no_shell_runs_is_refused() -> None:
     """Bug: bash lines rendered into a Python or csh script."""
-    with pytest.raises(ConfigurationError, match="python3"):
+    with pytest.raises(ConfigurationError, match=r"^the template starts with .*python3"):
         read_template("#!/usr/bin/env python3\n", SLURM, "main.py")
+
+
+@pytest.mark.parametrize(
+    ("line", "launchers"),
+    [
+        ("#PBS -l walltime=1", "mlxp_torque or mlxp_pbs"),
+        ("#OAR -l walltime=1", "mlxp_oar"),
+        ("#MSUB -l x", "mlxp_mwm"),
+        ("#FLUX: -N 1", "mlxp_flux"),
+        ("#$ -N x", "mlxp_sge"),
+    ],
+)
+def test_the_launchers_of_a_template_for_another_scheduler_are_named(line: str, launchers: str) -> None:
+    """Bug: launchers that would read none of its lines are named, or none at all."""
+    with pytest.raises(ConfigurationError) as refused:
+        read_template(f"#!/bin/bash\n# a -b\n{line}\n", SLURM, "main.py", source="job.sh")
+    assert str(refused.value) == (
+        f"job.sh has no #SBATCH line, but\n  {line}\n"
+        f"Is it for another scheduler? Its launcher is hydra/launcher={launchers}."
+    )
+    assert read_template("#!/bin/bash\n# a -b\n#X -l\n", SLURM, "main.py").setup == ("# a -b", "#X -l")
+
+
+@pytest.mark.parametrize(
+    ("lines", "header", "ignored"),
+    [
+        ("\n \n#SBATCH -n 1\n# x\n\n#SBATCH -n 2", ("#SBATCH -n 1", "#SBATCH -n 2"), ()),
+        ("#SBATCH -n 1\nx\n#SBATCH -n 2\n\n#SBATCH -n 3", ("#SBATCH -n 1",), ("#SBATCH -n 2", "#SBATCH -n 3")),
+        ("x\n#SBATCH -n 1", (), ("#SBATCH -n 1",)),
+        ("cat <<E\n#SBATCH -n 1\nE\n#SBATCH -n 2", (), ("#SBATCH -n 2",)),
+        ("# cat <<E\n#SBATCH -n 1\nx", ("#SBATCH -n 1",), ()),
+    ],
+)
+def test_slurm_reads_directives_above_the_first_command(
+    lines: str, header: tuple[str, ...], ignored: tuple[str, ...]
+) -> None:
+    """Bug: an option that sbatch does not read taken for one that counts, or a blank line for a command."""
+    template = read_template(f"#!/bin/bash\n{lines}\n", SLURM, "main.py")
+    assert (template.header, template.ignored) == (header, ignored)
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_the_last_line_may_be_the_programs(end: str) -> None:
+    """Bug: a last line without an end, or with a backslash at it, is left beside the job's own command."""
+    template = read_template(f"echo 1\nsrun python main.py{end}", SLURM, "main.py")
+    assert (template.setup, template.prefix, template.after) == (("echo 1",), "srun ", ())
+    assert template.shebang == "#!/bin/bash"
+    with pytest.raises(ConfigurationError, match="is not a line that the launcher can replace"):
+        read_template("echo 1\nsrun python main.py \\", SLURM, "main.py")
+
+
+def test_comments_are_kept_whatever_is_in_them() -> None:
+    """Bug: an apostrophe in a comment takes the lines after it for quoted text, or refuses the template."""
+    lines = ("# don't run main.py", "  # it's `python main.py` #'", "#'main.py")
+    template = read_template("\n".join(["#!/bin/sh", *lines, "python main.py"]), SLURM, "main.py")
+    assert template.setup == lines
 
 
 def test_a_header_line_that_is_no_directive_is_refused() -> None:
@@ -151,6 +207,7 @@ def test_a_header_line_that_is_no_directive_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"SBATCH --mem=1G\n.*first column"):
         add_header(Template(), "#SBATCH --time=1\n SBATCH --mem=1G", SLURM)
     assert add_header(Template(), "#SBATCH --time=1\n\n", SLURM).header == ("#SBATCH --time=1",)
+    assert add_header(Template(header=("#SBATCH -n 1",)), None, SLURM).header == ("#SBATCH -n 1",)
 
 
 @pytest.mark.parametrize(

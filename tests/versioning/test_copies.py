@@ -94,6 +94,7 @@ def test_copies_are_whole_folders_here_and_where_a_run_names_one(log_dir: LogDir
         run_of(log_dir, 5, {"commit_hash": D, "copy": tmp_path / "pruned" / D}),
         run_of(log_dir, 6, {"commit_hash": D}),
         run_of(log_dir, 7),
+        run_of(log_dir, 8, {"commit_hash": D, "copy": tmp_path / "link"}),  # which a prune must never take for one
     ]
     inventory = list_copies(log_dir, states)
     assert [(copy.commit, copy.own, names(copy.runs)) for copy in inventory.copies] == [
@@ -102,7 +103,7 @@ def test_copies_are_whole_folders_here_and_where_a_run_names_one(log_dir: LogDir
         (LONG, True, []),
     ]
     assert [copy.path for copy in inventory.copies] == [log_dir.code / A, elsewhere, log_dir.code / LONG]
-    assert inventory.named == {A, C, D}
+    assert inventory.named == {A, C, D, "link"}
 
 
 def test_copies_of_one_moment_are_in_the_order_of_their_names(log_dir: LogDir, git: Git) -> None:
@@ -159,6 +160,7 @@ def test_a_run_uses_the_copy_that_it_names_also_where_the_log_directory_was_move
         ),
         ("status: PENDING", "a: [", False),  # it has said what it uses: nothing
         ("status: PENDING", "", False),
+        ("", "", True),
     ],
 )
 def test_a_run_that_cannot_be_read_may_use_any_copy_until_it_has_ended(

@@ -60,6 +60,8 @@ def test_before_the_first_commit_there_is_none_to_run() -> None:
         ("1-3", ("main.py", "new.txt", "old.txt")),
         ("2-3 1, 2", ("new.txt", "old.txt", "main.py")),
         ("0", None),
+        (" all ", ("main.py", "new.txt", "old.txt")),
+        ("1, 3", ("main.py", "old.txt")),
         ("0-3", None),
         ("1-2-3", None),
         ("4", None),

@@ -313,6 +313,8 @@ def test_a_frozen_version_lies_where_it_is_told_to(stage: Stage, publishing: lis
     assert (code.copy, code.diff) == (log_dir.code / NEW, log_dir.code / f"{NEW}.diff")
     assert (log_dir.code / f"{NEW}.diff").read_text() == "the diff\n"
     assert code.version == version_of(stage, NEW, SnapshotMode.WORKTREE, diff="the diff\n")
+    wished = snapshot.freeze_code(top, log_dir, SnapshotOptions(SnapshotMode.COMMIT), place=tmp_path / "third")
+    assert wished.copy == tmp_path / "third" / HEAD
     asked = snapshot.freeze_code(
         top, log_dir, place=tmp_path / "elsewhere", ask=lambda *_: Decision(OnChanges.IGNORE)
     )  # a notebook's folder
@@ -320,6 +322,8 @@ def test_a_frozen_version_lies_where_it_is_told_to(stage: Stage, publishing: lis
     assert publishing == [
         ("find", top),
         ("publish", NEW, log_dir.code),
+        ("find", top),
+        ("publish", HEAD, tmp_path / "third"),
         ("find", top),
         ("publish", HEAD, tmp_path / "elsewhere"),
     ]
