@@ -55,7 +55,7 @@ def _log_dirs_below(folder: Path) -> Iterator[Path]:
     for _ in range(_LEVELS):
         below = [child for parent in islice(level, _MOST_FOLDERS) for child in _subfolders(parent)]
         runs = {child for child in below if RunDir(child).info.exists()}
-        yield from dict.fromkeys(run.parent for run in below if run in runs and run.parent != folder)
+        yield from dict.fromkeys(run.parent for run in below if run in runs)
         level = [child for child in below if child not in runs]
 
 
