@@ -24,7 +24,8 @@ from mlxp_core.errors import (
     SupersededError,
 )
 from mlxp_core.recording import signals
-from mlxp_core.recording.metrics import Metrics, MetricsFile, MetricsFolder, text_log_name
+from mlxp_core.recording.metrics import Metrics, MetricsFile, text_log_name
+from mlxp_core.recording.metrics_folder import MetricsFolder
 from mlxp_core.runs.digest import announce
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.runs.process import is_alive

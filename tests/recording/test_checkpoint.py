@@ -17,7 +17,7 @@ from support import read_yaml
 from mlxp_core.errors import ArtifactTypeError, SupersededError
 from mlxp_core.recording import run as run_module
 from mlxp_core.recording.lifecycle import finish, start_recording
-from mlxp_core.recording.metrics import MetricsFolder
+from mlxp_core.recording.metrics_folder import MetricsFolder
 from mlxp_core.recording.run import Run
 from mlxp_core.runs import pickles
 from mlxp_core.runs.layout import RunDir
