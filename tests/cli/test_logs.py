@@ -483,3 +483,19 @@ def test_what_comes_after_the_end_is_waited_for(log_dir: LogDir, monkeypatch: py
     monkeypatch.setattr(logs, "time", Clock())
     logs._follow([log_dir.run(1)], sources, logs._Printer(out, labelled=False))
     assert out.getvalue() == b"123"
+
+
+def test_of_a_long_log_only_the_end_is_read() -> None:
+    """Bug: `mlxp logs -n 1` reads ten gigabytes."""
+
+    class Counted(io.BytesIO):
+        read_bytes = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            piece = super().read(size)
+            self.read_bytes += len(piece)
+            return piece
+
+    file = Counted(b"x\n" * 500_000)
+    assert logs._tail(file, 2) == b"x\nx\n"
+    assert file.read_bytes == 65_536
