@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def _launch_batches(parts: _Sweep, jobs: Sequence[Overrides]) -> list[Sequence[J
     """Launch the batches; none after one in which a job failed."""
     launcher: Any = parts.launcher
     returns: list[Sequence[JobReturn]] = []
-    size = parts.options.max_batch_size or max(len(jobs), 1)
+    size = parts.options.max_batch_size or sys.maxsize
     for start in range(0, len(jobs), size):
         batch = jobs[start : start + size]
         if not isinstance(launcher, MlxpLauncher):  # which composes all of them before it writes anything

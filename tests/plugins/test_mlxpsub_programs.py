@@ -442,6 +442,12 @@ def test_who_asks_to_run_here_runs_here(hooks: Hooks, process: Process, argument
     assert (process.events(), _mlxpsub_state.current()) == ([], None)
 
 
+def test_the_name_of_the_program_is_none_of_its_options(hooks: Hooks, process: Process) -> None:
+    """Bug: `python -c …` in a script ends with "argument --cfg/-c: invalid choice"."""
+    process.monkeypatch.setattr(sys, "argv", ["-c", "a=1"])
+    assert hooks() is RunMode.MULTIRUN
+
+
 def test_who_asks_to_run_here_does_nothing_in_a_dry_run(hooks: Hooks, process: Process) -> None:
     """Bug: a dry run that trains."""
     process.save(dry_run=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import CodeType, SimpleNamespace
 from typing import Any
 
+import cloudpickle  # noqa: F401  (before a test has another sys.path)
 import pytest
 from hydra.conf import HydraConf, SweepDir
 from hydra.core.hydra_config import HydraConfig
@@ -206,7 +207,7 @@ class Job:
         self._monkeypatch, self._state = monkeypatch, state
         self.events: list[Any] = []
         self.error: Exception | None = None
-        monkeypatch.setattr(sys, "path", ["/first"])
+        monkeypatch.setattr(sys, "path", [*sys.path])
         monkeypatch.setattr(_payload, "run_job", self.run_job)
         monkeypatch.setattr(_payload, "setup_globals", lambda: self.events.append("globals"))
         monkeypatch.setattr(_callbacks, "take_values_over", self.take_values_over)
