@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -50,8 +51,11 @@ SET_BY_OTHERS = {"PYTEST_CURRENT_TEST", "_RJEM_MALLOC_CONF"}
 
 @pytest.fixture(autouse=True)
 def _same_variables_and_directory() -> Iterator[None]:
-    """Fail a test that leaves variables or another directory behind, which the next one's programs would have."""
-    before, directory = dict(os.environ), Path.cwd()
+    """Fail a test that leaves variables or another directory behind, which the next one's programs would have.
+
+    The level of the log is put back: Hydra, in a test's own process, sets it for good.
+    """
+    before, directory, level = dict(os.environ), Path.cwd(), logging.getLogger().level
     yield
     now, moved = dict(os.environ), Path.cwd() != directory
     left = {name for name in {*now, *before} - SET_BY_OTHERS if now.get(name) != before.get(name)}
@@ -59,6 +63,7 @@ def _same_variables_and_directory() -> Iterator[None]:
         os.environ.pop(name, None)
     os.environ.update({name: before[name] for name in left if name in before})
     os.chdir(directory)
+    logging.getLogger().setLevel(level)
     assert left == set(), "this test leaves variables changed"
     assert not moved, "this test leaves another working directory"
 
