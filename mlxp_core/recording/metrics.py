@@ -121,6 +121,15 @@ def text_log_name(log_name: object) -> str:
     raise MetricsTypeError(f"log_name={log_name!r} is no text but {type(log_name).__name__}: {hint}")
 
 
+def take_back(descriptor: int, written: int, path: Path) -> NoReturn:
+    """Cut off what a disk has taken of a line, or it would swallow the next one. Raises MetricsError."""
+    size = os.fstat(descriptor).st_size
+    # another process has added a line meanwhile where the place to append to is not the end
+    if os.lseek(descriptor, 0, os.SEEK_CUR) == size:
+        os.ftruncate(descriptor, size - written)
+    raise MetricsError(f"{path}: the disk took only a part of a line; is it full?")
+
+
 class LogFiles(Protocol):
     """The folder that a log's file and the list of its keys lie in."""
 
@@ -176,8 +185,13 @@ class MetricsFile:
         plain = line.count(b'"') == 2 * len(metrics) and line.find(b"[") < 0  # quicker than `in`
         if not self._keys.issuperset(metrics) or (not plain and self._type_changed(metrics)):
             self._record_keys(metrics)
-        if os.write(self._descriptor, line) != len(line):
-            raise MetricsError(f"{self.path}: the disk took only a part of a line; is it full?")
+        try:
+            written = os.write(self._descriptor, line)
+        except OSError as error:
+            error.filename = str(self.path)  # a full disk's does not say
+            raise
+        if written != len(line):
+            take_back(self._descriptor, written, self.path)
 
     def replaced(self) -> bool:
         """Return True where another file is in its place: ``continue_from`` of another process has put it there."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from mlxp_core.errors import MetricsError
 from mlxp_core.plain_values import spell_key
-from mlxp_core.recording.metrics import Metrics, MetricsFile
+from mlxp_core.recording.metrics import Metrics, MetricsFile, take_back
 from mlxp_core.runs.digest import announce
 from mlxp_core.runs.layout import RunDir
 
@@ -155,8 +155,12 @@ class MetricsFolder:
     def _append(self, name: str, content: bytes) -> None:
         fd = self._open(name, _APPEND)
         try:
-            if content:
-                os.write(fd, content)
+            written = os.write(fd, content) if content else 0
+            if written != len(content):
+                take_back(fd, written, self.path_of(name))
+        except OSError as error:
+            error.filename = str(self.path_of(name))
+            raise
         finally:
             os.close(fd)
 

@@ -45,6 +45,10 @@ def artifact_place(run: RunDir, kind: str, name: str) -> Iterator[Path]:
         _mend_links(made, path)
         _sync(made)
         _publish(made, path, run)
+    except OSError as error:
+        if error.filename is None:  # that of a full disk, say
+            error.filename = str(path)
+        raise
     finally:
         shutil.rmtree(making, ignore_errors=True)  # an error of this would hide that of the block
 
