@@ -46,7 +46,7 @@ def artifact_place(run: RunDir, kind: str, name: str) -> Iterator[Path]:
         _sync(made)
         _publish(made, path, run)
     except OSError as error:
-        if error.filename is None:  # that of a full disk, say
+        if error.errno is not None and error.filename is None:  # that of a full disk; of words alone it would lose them
             error.filename = str(path)
         raise
     finally:
