@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -42,7 +43,8 @@ def explain_no_runs(folder: Path) -> str:
     if not found:
         return ""
     more = " and others" if len(found) > _NAMED else ""
-    pattern = folder.joinpath(*["*"] * len(Path(found[0]).relative_to(folder).parts))
+    levels = len(Path(found[0]).relative_to(folder).parts)
+    pattern = Path(glob.escape(str(folder)), *["*"] * levels)  # a sweep over lists has folders as x=[1,2]
     return (
         f"{folder} holds no runs, but {', '.join(found[:_NAMED])}{more} below it: give one of these; the reader also "
         f"takes a list, or a pattern such as '{pattern}'"

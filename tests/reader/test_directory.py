@@ -142,6 +142,17 @@ def test_what_is_no_log_directory_says_where_the_runs_are(several, given, messag
         assert str(error.value).startswith(message.format(several))
 
 
+def test_the_pattern_that_is_proposed_is_one_that_matches(several):
+    """Bug: below a folder that a sweep over lists has named, the pattern of the error message matched nothing."""
+    home = several / "x=[1,2]"
+    home.mkdir()
+    for day in ("day1", "day2"):
+        (several / day).rename(home / day)
+    with pytest.raises(StoreError, match="a pattern such as") as error:
+        Reader(home)
+    assert len(Reader(str(error.value).rpartition("such as ")[2].strip("'"))) == 6
+
+
 def test_what_is_no_path_at_all_is_refused_in_words(several):
     """Bug: the words of os.path, or an open descriptor for a number."""
     for given in (3, None):
