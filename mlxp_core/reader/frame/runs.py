@@ -42,6 +42,8 @@ _ALL = "all"  # the key column of a single group; no column of a log directory b
 
 _MEAN = "mean"
 
+_MAX_SHOWN = 500  # characters of a cell of a notebook's table of groups
+
 LAZYDATA = "LAZYDATA"  # stands for a metric that was not read
 
 
@@ -481,9 +483,21 @@ class GroupedRuns(Mapping[tuple[Any, ...], Runs]):
             folders.setdefault(_as_key(values), []).append(RunDir(Path(path)))
         rows = pl.DataFrame(list(self._groups.values()), schema=keys.schema, orient="row")
         counts = pl.Series("n", [len(folders[group]) for group in self._groups], dtype=pl.UInt32)
-        names = pl.Series("runs", [format_runs(folders[group]) for group in self._groups], dtype=pl.String)
-        html: str = rows.with_columns(counts, names)._repr_html_()
+        homes = sorted({folder.path.parent for of_group in folders.values() for folder in of_group})
+        texts = [_names_by_home(folders[group], homes) for group in self._groups]
+        names = pl.Series("runs", texts, dtype=pl.String)
+        with pl.Config(fmt_str_lengths=_MAX_SHOWN):
+            html: str = rows.with_columns(counts, names)._repr_html_()
         return html
+
+
+def _names_by_home(runs: Sequence[RunDir], homes: Sequence[Path]) -> str:
+    """Name runs in few words; with their log directories where these are several, of which each counts from 1."""
+    if len(homes) == 1:
+        return format_runs(runs)
+    common = os.path.commonpath(homes)
+    of_home = {home: [run for run in runs if run.path.parent == home] for home in homes}
+    return "; ".join(f"{home.relative_to(common)}: {format_runs(of)}" for home, of in of_home.items() if of)
 
 
 def aggregate(

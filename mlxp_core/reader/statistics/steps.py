@@ -64,10 +64,16 @@ def log_step_keys(log: str, schema: Mapping[str, pl.DataType]) -> list[str]:
 
 
 def run_name(schema: Mapping[str, pl.DataType]) -> pl.Expr:
-    """Give what messages call a run: its id, or the name of its folder where it has none."""
+    """Give what messages call a run: its id, or the name of its folder where it has none.
+
+    Of several log directories runs may have the same: these are called by their paths.
+    """
     names = [pl.col("id").cast(pl.String)] if "id" in schema else []
     names += [pl.col("path").str.split("/").list.last()] if "path" in schema else []
-    return pl.coalesce(*names, pl.lit("?")).alias(RUN)
+    name = pl.coalesce(*names, pl.lit("?"))
+    if "path" in schema:
+        name = pl.when(name.is_duplicated()).then(pl.col("path")).otherwise(name)
+    return name.alias(RUN)
 
 
 def in_words(runs: Iterable[str]) -> str:

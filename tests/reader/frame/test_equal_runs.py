@@ -138,3 +138,15 @@ def test_no_metric_is_read_for_the_warning(logs):
         runs.group_by("config.seed")
         runs.latest()
     assert opened == []
+
+
+def test_runs_of_several_directories_are_told_apart(new_logs):
+    """Bug: "run 1: equal in configuration", of two directories that both have a run 1."""
+    several = [new_logs(), new_logs()]
+    for logs in several:
+        write(logs, ({"lr": 0.1, "seed": 1}, COMMIT))
+    several[1].run("named", {"lr": 0.1, "seed": 1}, info={"status": "COMPLETE", **COMMIT})
+    with pytest.warns(StatisticsWarning) as warned:
+        Reader([logs.path for logs in several]).filter().group_by("config.lr")
+    one, other = (logs.path / "1" for logs in several)
+    assert str(warned[0].message).startswith(f"runs {one}, {other} and named: equal in configuration")

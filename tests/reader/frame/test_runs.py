@@ -186,6 +186,21 @@ def test_groups_show_in_a_notebook_as_a_table_of_keys_and_runs(four):
     assert "config.lr" in Reader(four.path).filter("id == 99").group_by("config.lr")._repr_html_()
 
 
+def test_a_table_of_groups_tells_which_runs_they_are(new_logs):
+    """Bug: of two directories n is 3 and the runs are 1-2; of many runs the first few are shown, and an ellipsis."""
+    one, other = new_logs(), new_logs()
+    for number in range(1, 41, 2):
+        one.run(number, {"lr": 0.1, "seed": number})
+    for number in (1, 2):
+        other.run(number, {"lr": 0.1, "seed": 100 + number})
+    odd = ", ".join(map(str, range(1, 41, 2)))
+    assert odd in Reader(one.path).filter().group_by("config.lr")._repr_html_()
+    both = Reader([one.path, other.path]).filter()
+    common = one.path.parent.parent
+    shown = f"{one.path.relative_to(common)}: {odd}; {other.path.relative_to(common)}: 1-2"
+    assert shown in both.group_by("config.lr")._repr_html_()
+
+
 def test_groups_are_a_mapping_of_values_to_runs(four):
     """Catches: groups in random order, a missing value that loses its runs, a key that is no tuple."""
     groups = Reader(four.path).filter().group_by("config.lr")
