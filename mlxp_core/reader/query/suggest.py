@@ -23,10 +23,13 @@ def unknown_column(name: str, columns: Iterable[str]) -> str:
     return f"no column {name!r}; Reader(...).fields lists the {len(names)} there are"
 
 
-def suggestion(name: str, candidates: Iterable[str]) -> str:
-    """Give the end of an error message: the names that are close to a mistyped one, or else all of them."""
+def suggestion(name: str, candidates: Iterable[str], none: str = "no run has logged anything") -> str:
+    """Give the end of an error message: the names that are close to a mistyped one, or else all of them.
+
+    ``none`` is what it says where there are none.
+    """
     names = sorted(candidates)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     if close:
         return f": did you mean {' or '.join(map(repr, close))}?"
-    return f": there is {', '.join(names)}" if names else ": no run has logged anything"
+    return f": there is {', '.join(names)}" if names else f": {none}"

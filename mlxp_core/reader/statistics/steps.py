@@ -54,7 +54,8 @@ def step_column(column: str, by: str, schema: Mapping[str, pl.DataType]) -> str:
     keys = keys_of(log, schema)
     if by not in keys:
         others = [key for key in keys if f"{log}.{key}" != column]
-        raise QueryError(f"log {log!r} has no key {by!r} by which to align {column}{suggestion(by, others)}")
+        said = suggestion(by, others, none="it has no other key")
+        raise QueryError(f"log {log!r} has no key {by!r} by which to align {column}{said}")
     return f"{log}.{by}"
 
 
@@ -200,7 +201,8 @@ def curve_lines(frame: pl.DataFrame, column: str, steps: str) -> pl.DataFrame:
     ``frame`` has a row a run: its position, name, and the lists of steps and of values. Where a run goes back to a
     step, it was resumed: what it had logged from that step on counts no more. Of values at one step the last counts.
     """
-    frame = frame.filter(pl.col(VALUE).is_not_null())
+    # a run of which every value is null, as stray ones are in a column of numbers, has no line that would need a step
+    frame = frame.filter(pl.col(VALUE).list.drop_nulls().list.len() > 0)
     _check_lengths(frame, column, steps)
     lines = frame.explode(VALUE, STEP, empty_as_null=False).filter(pl.col(VALUE).is_not_null())
     is_number = lines[STEP].dtype.is_numeric()

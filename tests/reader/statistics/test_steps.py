@@ -367,3 +367,19 @@ def test_nothing_is_read_before_the_result_is_collected(uneven):
     with uneven.metric_files_opened() as opened:
         groups.aggregate([AvgStd("train.step", by="step"), AvgStd(Best("train.loss", by="step"))]).collect()
     assert opened == ["1/train", "2/train", "3/train"]
+
+
+def test_a_run_that_holds_no_number_needs_no_step(logs):
+    """Bug: a run that logged "diverged" alone, without a step, kept all others from being averaged by theirs."""
+    write(logs, [(0, 1.0), (10, 3.0)], [(0, 3.0), (10, 5.0)])
+    logs.run(3, {"group": "a", "seed": 3}, metrics={"train": [{"loss": "diverged"}]})
+    for fill in (None, "interpolate"):
+        row = one_row(logs, AvgStd("train.loss", by="step", fill=fill))
+        assert (row["train.loss_avg"], row["train.loss_n"], row["train.loss_step"]) == ([2.0, 4.0], [2, 2], [0.0, 10.0])
+
+
+def test_a_log_without_any_other_key_is_not_called_empty(logs):
+    """Bug: "no run has logged anything", of a log that every run has written, though without a step."""
+    logs.run(1, {"group": "a"}, metrics={"train": [{"loss": 1.0}]})
+    with pytest.raises(QueryError, match=r"has no key 'step' by which to align train\.loss: it has no other key$"):
+        Reader(logs.path).filter().aggregate(AvgStd("train.loss", by="step"))
