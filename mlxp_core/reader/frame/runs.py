@@ -223,7 +223,7 @@ class Runs(Sequence[RunView]):
         numbers = reduce_runs(self._snapshot, reduction, [pl.col("path")], [], types, between_runs=False)
         values = _ranked(numbers.select("path", name).collect(), name, descending=descending)
         if not values.height:
-            raise QueryError(_without_numbers(name, f"none of these {len(self)} runs", self._schema))
+            raise QueryError(_without_numbers(reduction, name, f"none of these {len(self)} runs", self._schema))
         return self.where(pl.col("path") == values["path"][0])[0]
 
     def latest(self) -> Runs:
@@ -409,13 +409,15 @@ class GroupedRuns(Mapping[tuple[Any, ...], Runs]):
         groups = means.select(*restore_keys(self._keys), _MEAN).sort(self._keys, nulls_last=True).collect()
         ranked = _ranked(groups, _MEAN, descending=descending)
         if not ranked.height:
-            raise QueryError(_without_numbers(name, f"none of these {len(self)} groups", self._schema))
+            raise QueryError(_without_numbers(reduction, name, f"none of these {len(self)} groups", self._schema))
         winners = ranked.unique(of, keep="first", maintain_order=True) if of else ranked.head(1)
         if of:
             lost = groups.select(of).unique(maintain_order=True).join(winners, on=of, how="anti", nulls_equal=True)
             for row in lost.iter_rows(named=True):
                 said = f"no group where {', '.join(f'{key} is {value}' for key, value in row.items())} has a number"
-                warnings.warn(f"{said} in {name}: none of them is kept", StatisticsWarning, stacklevel=2)
+                warnings.warn(
+                    f"{said} in {_asked(reduction, name)}: none of them is kept", StatisticsWarning, stacklevel=2
+                )
         return self.select(winners)
 
     def select(self, groups: pl.DataFrame | pl.LazyFrame | Iterable[Any]) -> GroupedRuns:
@@ -553,9 +555,16 @@ def _ranked(frame: pl.DataFrame, name: str, *, descending: bool) -> pl.DataFrame
     return numbers.sort(name, descending=descending, maintain_order=True)
 
 
-def _without_numbers(name: str, runs: str, schema: Schema) -> str:
-    there = f": there is {', '.join(schema.metrics)}" if schema.metrics else ""
-    return f"{runs} has a number in {name}{there}"
+def _asked(by: Reduction, name: str) -> str:
+    """Give the column that was asked for, where it is known: nobody has written ``val.acc_best``."""
+    column: str = getattr(by, "key", name)
+    return column
+
+
+def _without_numbers(by: Reduction, name: str, runs: str, schema: Schema) -> str:
+    column = _asked(by, name)
+    others = [metric for metric in schema.metrics if metric != column]
+    return f"{runs} has a number in {column}" + (f": there is {', '.join(others)}" if others else "")
 
 
 def _as_key(row: Iterable[Any]) -> tuple[Any, ...]:
