@@ -7,7 +7,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -216,7 +216,8 @@ class Runs(Sequence[RunView]):
 
         ``by`` is a column, of a metric the best of its values in each run, or what reduces a run to one number, as
         ``Last("val.acc")``. NaN and missing values are never the best; of equal runs the first is. Raises QueryError
-        for a column that does not exist or holds no numbers, and where none of these runs has a number.
+        for a column that does not exist or holds no numbers, and where none of these runs has a number; warns
+        (StatisticsWarning) where a run logged text among its numbers, which counts as missing.
         """
         name, descending, reduction = _ranking(by, mode, self._schema)
         types = self._schema.column_types
@@ -224,6 +225,7 @@ class Runs(Sequence[RunView]):
         values = _ranked(numbers.select("path", name).collect(), name, descending=descending)
         if not values.height:
             raise QueryError(_without_numbers(reduction, name, f"none of these {len(self)} runs", self._schema))
+        _warn_of_strays(self, self._snapshot, reduction)
         return self.where(pl.col("path") == values["path"][0])[0]
 
     def latest(self) -> Runs:
@@ -397,7 +399,8 @@ class GroupedRuns(Mapping[tuple[Any, ...], Runs]):
         ``methods.best(Last("val.acc"), mode="max", per="config.model")``: the winner of each model. ``by`` and ``mode``
         are as for ``Runs.best``. A mean that is NaN, as where a run has diverged, is never the best, and runs without
         a value are left out; of equal groups the first is. Raises QueryError, also for ``per`` that is no key, and
-        where no group has a number; warns (StatisticsWarning) of values of ``per`` of which none has.
+        where no group has a number; warns (StatisticsWarning) of values of ``per`` of which none has, and of
+        runs that logged text among their numbers.
         """
         name, descending, reduction = _ranking(by, mode, self._schema)
         of = [per] if isinstance(per, str) else list(per)
@@ -410,6 +413,7 @@ class GroupedRuns(Mapping[tuple[Any, ...], Runs]):
         ranked = _ranked(groups, _MEAN, descending=descending)
         if not ranked.height:
             raise QueryError(_without_numbers(reduction, name, f"none of these {len(self)} groups", self._schema))
+        _warn_of_strays(self._runs, self._grouped(), reduction)
         winners = ranked.unique(of, keep="first", maintain_order=True) if of else ranked.head(1)
         if of:
             lost = groups.select(of).unique(maintain_order=True).join(winners, on=of, how="anti", nulls_equal=True)
@@ -553,6 +557,24 @@ def _ranked(frame: pl.DataFrame, name: str, *, descending: bool) -> pl.DataFrame
     check_column(name, frame.schema, "best")
     numbers = frame.with_columns(pl.col(name).cast(pl.Float64).fill_nan(None)).drop_nulls(name)
     return numbers.sort(name, descending=descending, maintain_order=True)
+
+
+def _warn_of_strays(runs: Runs, ranked: pl.LazyFrame, by: Reduction) -> None:
+    """Warn of what is no number where runs are ranked: one that wrote "diverged" is ranked by its numbers before."""
+    origin, schema, column = runs._origin, runs._schema, getattr(by, "key", None)  # noqa: SLF001
+    if origin is None or column not in schema.disputed or not schema.metrics[column].numeric:
+        return
+    passed = set(ranked.select("path").collect()["path"])
+    table = origin.table.subset(position for position, path in enumerate(origin.table.paths()) if path in passed)
+    found: list[Problem] = []
+    report_strays(table, replace(schema, metrics={column: schema.metrics[column]}), found.append)
+    if found:
+        more = f", and {len(found) - 1} more such runs (see problems)" if len(found) > 1 else ""
+        warnings.warn(
+            f"{found[0]}{more}. Such a run is ranked by its numbers; had it logged NaN, it would never be the best",
+            StatisticsWarning,
+            stacklevel=3,
+        )
 
 
 def _asked(by: Reduction, name: str) -> str:

@@ -148,3 +148,17 @@ def test_runs_are_sorted_with_nan_and_missing_values_last(logs, descending):
     runs = Reader(logs.path).filter().sort("config.x", descending=descending)
     assert [run["id"] for run in runs] == ([4, 6, 2, 1, 3, 5] if descending else [2, 4, 6, 1, 3, 5])
     assert runs.collect()["id"].to_list() == [run["id"] for run in runs]
+
+
+def test_a_run_that_wrote_diverged_in_words_does_not_win_in_silence(logs):
+    """Bug: text is passed over as missing: the last number before it made the diverged configuration the best."""
+    for number, (lr, *values) in enumerate([(0.1, 0.5, 0.6), (1.0, 0.9, "diverged"), (1.0, 0.8, "diverged")], 1):
+        logs.run(number, {"lr": lr, "seed": number}, metrics={"val": [{"acc": value} for value in values]})
+    runs = Reader(logs.path).filter()
+    said = r"2/metrics/val.json: line 2: acc is 'diverged', .* and 1 more such runs .* ranked by its numbers"
+    with pytest.warns(StatisticsWarning, match=said) as warned:
+        runs.group_by("config.lr").best(Last("val.acc"), mode="max")
+    assert warned[0].filename == __file__
+    with pytest.warns(StatisticsWarning, match=said):
+        runs.best("val.acc", mode="max")
+    assert runs.where(pl.col("config.lr") < 1).best("val.acc", mode="max")["id"] == 1  # without a warning
