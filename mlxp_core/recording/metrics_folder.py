@@ -13,7 +13,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlxp_core.errors import MetricsError
 from mlxp_core.plain_values import spell_key
@@ -96,20 +96,24 @@ class MetricsFolder:
                 return
             prepended = state["metrics"]  # bytes of earlier attempts that each log begins with
             if attempt > state["attempt"]:
-                wanted = {**dict.fromkeys([*_log_names(earlier), *prepended], 0), **sizes}
+                names = [*_log_names(earlier), *_state_of(earlier).get("missed", ()), *prepended]
+                wanted = {**dict.fromkeys(names, 0), **sizes}
             else:
                 wanted = {name: size for name, size in sizes.items() if size > prepended.get(name, 0)}
             # all is read before anything is changed
-            files = {name: _read_file(earlier.metric_file(name), needed=size > 0) for name, size in wanted.items()}
-            keys = {name: _read_file(earlier.metric_keys_file(name)) for name in wanted}
-            for log_name, size in wanted.items():
+            files = {
+                name: _read_file(earlier.metric_file(name), needed=size > 0)[:size] for name, size in wanted.items()
+            }
+            later = {name: _missed(self._run, attempt, name, size) for name, size in wanted.items()}
+            keys = {name: later[name].keys for name in wanted}
+            for log_name, before in files.items():
                 name = f"{log_name}{_SUFFIX}"
-                before, own = files[log_name][:size], self._read(name)[prepended.get(log_name, 0) :]
+                own = self._read(name)[prepended.get(log_name, 0) :]
                 missed = state.setdefault("missed", {})
                 missed[log_name] = len(before)
                 if own:
-                    first = _parsed(own.split(b"\n", 1)[0])
-                    before += _missed_lines(files[log_name][missed.pop(log_name) :], first)
+                    del missed[log_name]
+                    before += _missed_lines(later[log_name].lines, _parsed(own.split(b"\n", 1)[0]))  # noqa: PLW2901
                 if before or log_name in prepended:
                     self._replace(name, before + own)
                     prepended[log_name] = len(before)
@@ -121,21 +125,58 @@ class MetricsFolder:
 
     def _add_missed(self, log_name: str, first: Metrics) -> None:
         """Add what an earlier attempt has logged between its checkpoint and the first step of this one."""
+        if not self._has_continued():
+            return
+        with self._locked(_CONTINUED) as state:
+            size = state.get("missed", {}).get(log_name)
+            if size is None:
+                return
+            missed = _missed(self._run, state["attempt"], log_name, size)
+            lines = _missed_lines(missed.lines, {spell_key(key): value for key, value in first.items()})
+            self._add(state, log_name, missed._replace(lines=lines))
+
+    def add_all_missed(self) -> None:
+        """Add what an earlier attempt has logged after its checkpoint, and this one, which ends, has not come to again.
+
+        Those are lines of steps before the first that this one has logged anywhere; all of them where it has logged
+        none. Where another process adds some just now it is left to the next attempt.
+        """
+        if not self._has_continued():
+            return
+        with contextlib.suppress(BlockingIOError), self._locked(_CONTINUED, wait=False) as state:
+            pending = dict(state.get("missed", {}))
+            if not pending:
+                return
+            limits = self._first_steps(state["metrics"], but=pending)
+            for log_name, size in pending.items():
+                missed = _missed(self._run, state["attempt"], log_name, size)
+                self._add(state, log_name, missed._replace(lines=_lines_before(missed.lines, limits)))
+
+    def _has_continued(self) -> bool:
         try:
             os.stat(_CONTINUED, dir_fd=self._fd)
         except FileNotFoundError:
-            return
-        with self._locked(_CONTINUED) as state:
-            size = state.get("missed", {}).pop(log_name, None)
-            if size is None:
-                return
-            earlier, name = self._run.attempt_dir(state["attempt"]), f"{log_name}{_SUFFIX}"
-            content = _read_file(earlier.metric_file(log_name))[size:]
-            if lines := _missed_lines(content, {spell_key(key): value for key, value in first.items()}):
-                if not size:  # else they are there already
-                    self._append(f"{_KEYS}/{name}", _read_file(earlier.metric_keys_file(log_name)))
-                self._append(name, lines)
-                state["metrics"][log_name] = size + len(lines)
+            return False
+        return True
+
+    def _add(self, state: dict[str, Any], log_name: str, missed: _Missed) -> None:
+        size = state["missed"][log_name]
+        if missed.lines:
+            name = f"{log_name}{_SUFFIX}"
+            if not size:  # else they are there already
+                self._append(f"{_KEYS}/{name}", missed.keys)
+            self._append(name, missed.lines)
+            state["metrics"][log_name] = size + len(missed.lines)
+        del state["missed"][log_name]  # in the end: a full disk is tried again
+
+    def _first_steps(self, prepended: Mapping[str, int], but: Mapping[str, int]) -> dict[str, float]:
+        """Give the first step that this attempt has logged itself, for each key that counts some."""
+        first: dict[str, float] = {}
+        for log_name in self.sizes().keys() - but.keys():
+            own = self._read(f"{log_name}{_SUFFIX}")[prepended.get(log_name, 0) :]
+            for key, step in _steps_of(_parsed(own.split(b"\n", 1)[0])).items():
+                first[key] = min(step, first.get(key, step))
+        return first
 
     def resume_at(self, step: float) -> None:
         """Say for good at which step this attempt goes on; the last word counts. Readers join the attempts there."""
@@ -177,13 +218,19 @@ class MetricsFolder:
         os.rename(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     @contextlib.contextmanager
-    def _locked(self, name: str) -> Iterator[dict[str, Any]]:
-        """Lend a small JSON object in a file to one process at a time; saved also if the block raises in its midst."""
+    def _locked(self, name: str, *, wait: bool = True) -> Iterator[dict[str, Any]]:
+        """Lend a small JSON object in a file to one process at a time; saved also if the block raises in its midst.
+
+        Raises BlockingIOError where another one has it and ``wait`` is False.
+        """
         with os.fdopen(self._open(name, os.O_RDWR | os.O_CREAT), "r+", encoding="utf-8") as file:
-            with contextlib.suppress(OSError):  # a file system without locks: one process resumes a run, as a rule
-                fcntl.flock(file, fcntl.LOCK_EX)
-            # what a kill between write and truncate leaves behind the newer state is passed over
-            state, _ = json.JSONDecoder().raw_decode(file.read() or '{"attempt": 0, "metrics": {}}')
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise
+            except OSError:  # a file system without locks: one process resumes a run, as a rule
+                pass
+            state = _decoded(file.read())
             try:
                 yield state
             finally:
@@ -205,6 +252,34 @@ def _read_file(path: Path, *, needed: bool = False) -> bytes:
         return b""
 
 
+class _Missed(NamedTuple):
+    """What an attempt has logged after a checkpoint, and the list of its log's keys."""
+
+    lines: bytes
+    keys: bytes
+
+
+def _missed(run: RunDir, attempt: int, log_name: str, size: int) -> _Missed:
+    """Read what comes after ``size`` in an attempt's log; if it has not come to it, what that has missed itself."""
+    earlier = run.attempt_dir(attempt)
+    lines, keys = _read_file(earlier.metric_file(log_name))[size:], _read_file(earlier.metric_keys_file(log_name))
+    state = _state_of(earlier)
+    if log_name not in state.get("missed", {}):
+        return _Missed(lines, keys)
+    before = _missed(run, state["attempt"], log_name, state["missed"][log_name])
+    return _Missed(before.lines + lines, before.keys + keys)
+
+
+def _state_of(run: RunDir) -> dict[str, Any]:
+    return _decoded(_read_file(run.metrics_continued).decode())
+
+
+def _decoded(text: str) -> dict[str, Any]:
+    # what a kill between write and truncate leaves behind the newer state is passed over
+    state: dict[str, Any] = json.JSONDecoder().raw_decode(text or '{"attempt": 0, "metrics": {}}')[0]
+    return state
+
+
 def _missed_lines(content: bytes, first: Metrics) -> bytes:
     """Take the lines up to the step of ``first``, without it; none where no step tells."""
     from mlxp_core.runs.steps import step_keys  # noqa: PLC0415  (of runs that are resumed)
@@ -218,6 +293,25 @@ def _missed_lines(content: bytes, first: Metrics) -> bytes:
             break
         kept.append(line + b"\n")
     return b"".join(kept)
+
+
+def _lines_before(content: bytes, limits: Mapping[str, float]) -> bytes:
+    """Take the lines until one is of a step that has been logged again, or of none that tells."""
+    kept = []
+    for line in content.split(b"\n")[:-1]:
+        found = _steps_of(_parsed(line))
+        if not found or any(step >= limits[key] for key, step in found.items() if key in limits):
+            break
+        kept.append(line + b"\n")
+    return b"".join(kept)
+
+
+def _steps_of(metrics: Metrics) -> dict[str, float]:
+    """Give the keys that count steps, the finest first, and their steps."""
+    from mlxp_core.runs.steps import step_keys  # noqa: PLC0415
+
+    found = {key: _step_of(metrics, key) for key in step_keys(metrics)}
+    return {key: step for key, step in found.items() if step is not None}
 
 
 def _step_of(metrics: Metrics, key: str | None) -> float | None:

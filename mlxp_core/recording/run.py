@@ -346,8 +346,13 @@ class Run:
         self._folder = MetricsFolder(self.layout)
 
     def close(self) -> None:
-        """Close the metric files; every line is on disk already."""
+        """Close the metric files; every line is on disk already, but what only an earlier attempt has logged."""
         self._files.clear()
+        if self._folder is not None:
+            try:
+                self._folder.add_all_missed()
+            except (OSError, ValueError, MetricsError) as error:
+                log.warning("%r: what an earlier attempt has logged after its checkpoint is not added: %s", self, error)
         self._folder = None
 
     def _open_log(self, log_name: str, first: Metrics) -> MetricsFile:

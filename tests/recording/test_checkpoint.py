@@ -15,6 +15,7 @@ from metric_lines import steps
 from support import read_yaml
 
 from mlxp_core.errors import ArtifactTypeError, SupersededError
+from mlxp_core.recording import current, signals
 from mlxp_core.recording import run as run_module
 from mlxp_core.recording.lifecycle import finish, start_recording
 from mlxp_core.recording.metrics_folder import MetricsFolder
@@ -440,3 +441,56 @@ def test_each_log_misses_nothing_of_its_own_and_each_line_is_there_once(tmp_path
     assert [steps(layout, name) for name in ("train", "val")] == [[1, 2, 3], [10]]
     for name in ("train", "val"):
         assert layout.metric_keys_file(name).read_text().splitlines() == ['["step", "number"]'] * (2 - (name == "val"))
+
+
+def go_on(layout: RunDir, stop: int | None, *, end: bool = False) -> None:
+    """Go on for 12 steps, save each before it is logged, and evaluate every fifth; stopped after ``stop``."""
+    run = start_recording(layout, config={})
+    try:
+        start = run.load_checkpoint()
+    except FileNotFoundError:
+        start = 0
+    for step in range(start, 12):
+        run.log_checkpoint(step + 1)
+        run.log_metrics({"step": step}, "train")
+        if step % 5 == 0:
+            run.log_metrics({"step": step, f"acc{step}": 1}, "val")
+        if step == stop:
+            break
+    if stop is None or end:
+        finish(run, "COMPLETE" if stop is None else "PREEMPTED")
+    else:  # killed: its folder says RUNNING, and this process knows no more of it
+        current.pop(id(run))
+        signals.remove(run)
+
+
+@pytest.mark.parametrize("end", [False, True])
+@pytest.mark.parametrize("stops", [(0, 3), (5, 6, 7), (5, 5), (10,), (11,), (10, 11), (0, 2, 4, 6, 8, 10)])
+def test_steps_after_a_checkpoint_are_there_however_the_run_goes_on(
+    tmp_path: Path, stops: tuple[int, ...], end: bool
+) -> None:
+    """Bug: a log's last line is lost where no later one follows it: in the attempt that resumed, or in all of them."""
+    layout = RunDir(tmp_path / "1")
+    for stop in (*stops, None):
+        go_on(layout, stop, end=end)
+    assert (steps(layout, "train"), steps(layout, "val")) == (list(range(12)), [0, 5, 10])
+    keys = {json.loads(line)[0] for line in layout.metric_keys_file("val").read_text().splitlines()}
+    assert keys == {"step", "acc0", "acc5", "acc10"}
+
+
+def test_what_the_later_attempt_has_not_logged_again_is_not_added_beyond_its_steps(tmp_path: Path) -> None:
+    """Bug: an event of steps that another attempt has gone through anew, or lines that no step tells, in the curve."""
+    layout = RunDir(tmp_path / "1")
+    first = start_recording(layout, config={})
+    first.log_checkpoint({})
+    for step in (1, 2, 3):
+        first.log_metrics({"step": step}, "train")
+        first.log_metrics({"step": step}, "event")
+        first.log_metrics({"loss": step}, "other")
+    finish(first, "FAILED")
+    second = start_recording(layout, config={})
+    second.load_checkpoint()
+    second.log_metrics({"step": 3}, "train")
+    finish(second, "COMPLETE")
+    assert [steps(layout, name) for name in ("train", "event")] == [[1, 2, 3], [1, 2]]
+    assert not layout.metric_file("other").exists()
