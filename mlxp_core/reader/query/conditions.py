@@ -304,7 +304,8 @@ def _pattern_fault(pattern: str) -> str | None:
     try:
         pl.Series([""]).str.contains(pattern)
     except pl.exceptions.PolarsError as error:
-        return re.sub(r"\s+", " ", str(error)).removeprefix("regex error: ")
+        said, _, _ = str(error).partition("This error occurred")  # in an expression that the user has not written
+        return re.sub(r"\s+", " ", said).strip().removeprefix("regex error: ")
     return None
 
 
