@@ -30,7 +30,6 @@ from mlxp_core.runs.digest import announce
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.runs.process import is_alive
 from mlxp_core.runs.status import Status
-from mlxp_core.runs.steps import step_keys
 from mlxp_core.yaml_io import load_yaml, load_yaml_or_empty
 
 log = logging.getLogger(__name__)
@@ -314,6 +313,8 @@ class Run:
 
         Raises MetricsError for what is no step.
         """
+        from mlxp_core.runs.steps import step_keys  # noqa: PLC0415  (of runs that are resumed)
+
         if isinstance(step, bool) or not isinstance(step, (int, float)):
             step = _number(step)
         if not 0 <= step < float("inf"):
@@ -522,7 +523,7 @@ def _only_type(layout: RunDir, name: str) -> str:
 
 
 def _listed(layout: RunDir) -> str:
-    from mlxp_core.runs.artifacts import artifact_files  # noqa: PLC0415
+    from mlxp_core.runs.artifact_listing import artifact_files  # noqa: PLC0415
 
     names = artifact_files(os.fspath(layout.path)).names
     return "there are: " + ", ".join(names) if names else "the run has none"

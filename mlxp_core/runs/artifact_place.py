@@ -17,9 +17,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mlxp_core.errors import ArtifactError
+from mlxp_core.runs.artifact_listing import EARLIER
 from mlxp_core.runs.layout import RunDir
 
-EARLIER = ".earlier"  # a folder with what is being replaced, where a file system cannot swap two names
 _MAKING = ".saving."  # and host, process and a number: a folder in which an artifact is being made
 _IN_THE_WAY = {errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR}  # what rename says of a folder that is there
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlxp_core.atomic_files import Stamp, checksum, stamp_at, write_atomic, write_atomic_stamped
-from mlxp_core.runs.artifacts import artifact_files
+from mlxp_core.runs.artifact_listing import artifact_files
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.yaml_io import dump_yaml, load_yaml
 

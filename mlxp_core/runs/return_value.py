@@ -11,7 +11,6 @@ from typing import Any
 
 from mlxp_core.atomic_files import write_atomic
 from mlxp_core.plain_values import unwrap
-from mlxp_core.runs import strict_json
 from mlxp_core.runs.layout import RunDir
 
 _LARGEST = 1 << 20  # bytes; a log directory is no place for data, which artifacts are
@@ -26,6 +25,8 @@ def save_return_value(run: RunDir, value: Any) -> None:
     if value is None:
         run.return_value.unlink(missing_ok=True)  # an earlier attempt's
         return
+    from mlxp_core.runs import strict_json  # noqa: PLC0415  (few programs return anything)
+
     try:
         kept = {"value": _plain(value)}
         text = strict_json.strict(json.dumps(kept))
@@ -38,6 +39,8 @@ def save_return_value(run: RunDir, value: Any) -> None:
 
 def load_return_value(run: RunDir) -> Any:
     """What a COMPLETE run returned. Raises ReturnValueNotStoredError where that is no plain value."""
+    from mlxp_core.runs import strict_json  # noqa: PLC0415
+
     try:
         found = strict_json.loads(run.return_value.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -11,8 +11,8 @@ import pytest
 
 from mlxp_core.errors import ArtifactError
 from mlxp_core.runs import artifact_place as module
+from mlxp_core.runs.artifact_listing import artifact_files
 from mlxp_core.runs.artifact_place import artifact_place, stored_at
-from mlxp_core.runs.artifacts import artifact_files
 from mlxp_core.runs.layout import RunDir
 
 

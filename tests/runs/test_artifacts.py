@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mlxp_core.runs import artifacts
-from mlxp_core.runs.artifacts import artifact_files
+from mlxp_core.runs import artifact_listing
+from mlxp_core.runs.artifact_listing import artifact_files
 
 
 def write(run: Path, *names: str) -> None:
@@ -48,7 +48,7 @@ def test_of_too_many_artifacts_the_first_are_listed_and_the_rest_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bug: a million files, and every query waits for all of them; or a column that is missing without a word."""
-    monkeypatch.setattr(artifacts, "_MOST_FILES", 2)
+    monkeypatch.setattr(artifact_listing, "_MOST_FILES", 2)
     write(tmp_path, "a/1", "a/2")
     assert artifact_files(str(tmp_path)).problems == ()
     write(tmp_path, "b/1", "b/2", "c/1", "c/2")

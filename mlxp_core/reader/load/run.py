@@ -18,7 +18,7 @@ from mlxp_core.reader.load.info_fields import SUBMISSION_KEYS, read_info
 from mlxp_core.reader.load.problem import Problem
 from mlxp_core.reader.load.record import SCALARS, Document, Joins, Logs, RunRecord, Signature, interned
 from mlxp_core.runs import process
-from mlxp_core.runs.artifacts import artifact_files
+from mlxp_core.runs.artifact_listing import artifact_files
 from mlxp_core.runs.digest import joined_kind
 from mlxp_core.runs.layout import RunDir, is_run_id
 from mlxp_core.runs.status import ENDED, ExitCode, Status, derive_status, exit_code_of
