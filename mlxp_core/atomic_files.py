@@ -5,6 +5,7 @@ A file is written beside its place and renamed onto it, so a reader sees the old
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -98,3 +99,23 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append a whole line or nothing: half of one would swallow the next. Raises OSError where the disk is full."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    try:
+        written = os.write(descriptor, line)
+        if written != len(line):
+            take_back(descriptor, written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    finally:
+        os.close(descriptor)
+
+
+def take_back(descriptor: int, written: int) -> None:
+    """Cut off what a disk has taken of a line that was just appended."""
+    size = os.fstat(descriptor).st_size
+    # another process has added a line meanwhile where the place to append to is not the end
+    if os.lseek(descriptor, 0, os.SEEK_CUR) == size:
+        os.ftruncate(descriptor, size - written)

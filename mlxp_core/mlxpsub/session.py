@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mlxp_core.atomic_files import write_atomic
+from mlxp_core.atomic_files import append_line, write_atomic
 from mlxp_core.mlxpsub.instrument import COMMAND, SESSION, STARTERS, parallel_launchers
 from mlxp_core.mlxpsub.parse import Change, JobScript, TopLevelCommand
 from mlxp_core.mlxpsub.placeholders import Placeholders, of_the_submitter, place_variables
@@ -215,8 +215,7 @@ def runs_from_json(runs: Sequence[Sequence[Any]]) -> list[QueuedJob]:
 
 
 def _append(path: Path, entry: Mapping[str, Any]) -> None:
-    with path.open("ab", buffering=0) as file:
-        file.write(f"{json.dumps(entry)}\n".encode())
+    append_line(path, f"{json.dumps(entry)}\n".encode())
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

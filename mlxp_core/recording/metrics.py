@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
+from mlxp_core.atomic_files import take_back
 from mlxp_core.errors import MetricsError, MetricsTypeError
 from mlxp_core.plain_values import PlainValueError, spell_key, to_metric, unwrap
 from mlxp_core.runs.digest import announce
@@ -121,12 +122,9 @@ def text_log_name(log_name: object) -> str:
     raise MetricsTypeError(f"log_name={log_name!r} is no text but {type(log_name).__name__}: {hint}")
 
 
-def take_back(descriptor: int, written: int, path: Path) -> NoReturn:
-    """Cut off what a disk has taken of a line, or it would swallow the next one. Raises MetricsError."""
-    size = os.fstat(descriptor).st_size
-    # another process has added a line meanwhile where the place to append to is not the end
-    if os.lseek(descriptor, 0, os.SEEK_CUR) == size:
-        os.ftruncate(descriptor, size - written)
+def refuse_half_a_line(descriptor: int, written: int, path: Path) -> NoReturn:
+    """Take back what a disk has taken of a line, or it would swallow the next one. Raises MetricsError."""
+    take_back(descriptor, written)
     raise MetricsError(f"{path}: the disk took only a part of a line; is it full?")
 
 
@@ -191,7 +189,7 @@ class MetricsFile:
             error.filename = str(self.path)  # a full disk's does not say
             raise
         if written != len(line):
-            take_back(self._descriptor, written, self.path)
+            refuse_half_a_line(self._descriptor, written, self.path)
 
     def replaced(self) -> bool:
         """Return True where another file is in its place: ``continue_from`` of another process has put it there."""

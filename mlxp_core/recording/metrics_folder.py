@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from mlxp_core.errors import MetricsError
 from mlxp_core.plain_values import spell_key
-from mlxp_core.recording.metrics import Metrics, MetricsFile, take_back
+from mlxp_core.recording.metrics import Metrics, MetricsFile, refuse_half_a_line
 from mlxp_core.runs.digest import announce
 from mlxp_core.runs.layout import RunDir
 
@@ -198,7 +198,7 @@ class MetricsFolder:
         try:
             written = os.write(fd, content) if content else 0
             if written != len(content):
-                take_back(fd, written, self.path_of(name))
+                refuse_half_a_line(fd, written, self.path_of(name))
         except OSError as error:
             error.filename = str(self.path_of(name))
             raise

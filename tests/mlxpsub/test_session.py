@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -194,3 +195,21 @@ def test_an_environment_is_told_without_what_is_ours(session: Session) -> None:
     """Bug: jobs that are told that mlxpsub reads them, and do nothing."""
     given: dict[str, Any] = {"A": "1", "MLXP_SUB": "/s", "MLXP_SUB_AT": "3", "MLXP_SUB_STARTERS": "srun"}
     assert session.user_variables({**given, "PATH": f"{session.bin}:/bin"}) == {"A": "1", "PATH": "/bin"}
+
+
+def test_half_of_what_a_full_disk_takes_does_not_hide_what_is_kept_next(session: Session, tmp_path: Path) -> None:
+    """Bug: a submission that is kept behind half of another's line is not known, and is made a second time."""
+    session.record_submission("i", 0, jobs(tmp_path, 1))
+    before = session.record.stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (before + 10, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"No space left on device.*x\.jsonl"):
+            session.record_submission("i", 1, jobs(tmp_path, 2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert session.record.stat().st_size == before
+    session.record_submission("i", 2, jobs(tmp_path, 3))
+    (session.folder / "before").write_bytes(session.record.read_bytes())
+    found = [session.submitted_before("i", number) for number in range(3)]
+    assert [kept and kept[1] for kept in found] == [jobs(tmp_path, 1), None, jobs(tmp_path, 3)]

@@ -57,8 +57,6 @@ def superseded(runs: pl.LazyFrame, schema: Schema) -> pl.Series:
         times = runs.select("path", _START).collect()
         equal = equal.join(times, on="path", how="left", maintain_order="left")
         started = pl.col(_START)
-        if equal[_START].dtype == pl.String:
-            started = started.str.to_datetime(time_zone="UTC", strict=False)
     newest = equal.with_columns(started.alias(_START)).sort(_START, "id", "path")  # missing ones first
     return newest.filter(~pl.col(_SET).is_last_distinct())["path"]
 
