@@ -1,9 +1,16 @@
-"""Tell whether somebody at a terminal can answer."""
+"""Tell whether somebody at a terminal can answer, and ask."""
 
 from __future__ import annotations
 
 import os
+import select
+import signal
 import sys
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def can_answer() -> bool:
@@ -17,3 +24,33 @@ def can_answer() -> bool:
         )
     except (OSError, ValueError, AttributeError):  # no stdin, or a closed one
         return False
+
+
+def ask(console: Console, question: str) -> str:
+    """The line that somebody types after a question.
+
+    Raises:
+        EOFError: The input has ended.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    console.print(question, end="", markup=False)
+    if sys.stdin.isatty() and threading.current_thread() is threading.main_thread():
+        _wait_for_a_line()
+    return input()
+
+
+def _wait_for_a_line() -> None:
+    """Wait until a line can be read; a signal ends the wait however soon it comes.
+
+    ``input()`` looks for signals only once its read has begun: a Ctrl-C just before that is lost, and it waits on.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        while sys.stdin not in select.select([sys.stdin, reader], [], [])[0]:
+            os.read(reader, 1)
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(reader)
+        os.close(writer)

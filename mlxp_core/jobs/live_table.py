@@ -20,7 +20,7 @@ from mlxp_core.runs.listing import pluralize
 from mlxp_core.runs.state import load_status
 from mlxp_core.runs.status import Status
 from mlxp_core.runs.submission_record import QueuedJob
-from mlxp_core.terminal import can_answer
+from mlxp_core.terminal import ask, can_answer
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -82,7 +82,7 @@ def _leave(left: Sequence[RunDir], tell: Tell) -> bool:
 
 def _letter(console: Console) -> str:
     try:
-        while (letter := console.input("[l/c/w] (l) ", markup=False).strip().lower() or "l") not in {"l", "c", "w"}:
+        while (letter := ask(console, "[l/c/w] (l) ").strip().lower() or "l") not in {"l", "c", "w"}:
             pass
     except (EOFError, KeyboardInterrupt):
         return "l"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 
+from mlxp_core.terminal import ask
 from mlxp_core.versioning.git import FileChange, Repository, WorkTreeStatus
 from mlxp_core.versioning.snapshot import Decision, OnChanges
 
@@ -31,7 +33,7 @@ def prompt_for_decision(repository: Repository, status: WorkTreeStatus) -> Decis
         console.print("  [i] the last commit, without the changes")
     console.print("  [s] stop")
     try:
-        return _choice(lambda prompt: console.input(prompt, markup=False), status)
+        return _choice(partial(ask, console), status)
     except (EOFError, KeyboardInterrupt):
         return Decision(OnChanges.STOP)
 
