@@ -29,9 +29,12 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 CLUSTERS = {"slurm": "slurm", "torque": "slurm", "sge": "sge", "oar": "oar"}
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have the tests of a cluster run one after the other, in one worker."""
+    """Have the tests of a cluster run one after the other, in one worker; mark those that start programs."""
     for item in items:
+        if "project" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.program)
         for marker, cluster in CLUSTERS.items():
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.xdist_group(cluster))

@@ -3,7 +3,8 @@
 #
 #   bash tests/run.sh [--thorough] [--clusters] [--keep] [--coverage] [PACKAGE…] [pytest arguments…]
 #
-#   PACKAGE      tests of one package alone, a folder of tests/: runs, jobs, reader, plugins, …       default: all tests
+#   PACKAGE      tests of one package, a folder of tests/: runs, jobs, reader, plugins, …             default: all tests
+#                Alone: only what starts no programs of a project, some seconds; with pytest arguments, or --thorough: all
 #   pytest arguments: paths start at the repository, such as tests/jobs/test_wait.py; or -k 'name', -x, …
 #
 #   --thorough   also what takes long and seldom breaks: packaging, every fake scheduler, all random examples
@@ -51,6 +52,8 @@ while [[ ${1:-} && -d tests/$1 && ! -e $1 ]]; do
   packages+=("tests/$1")
   shift
 done
+quick=""
+if (($# == 0)) && [[ ${packages[*]} && ! $thorough && " ${packages[*]} " != *" tests/end_to_end "* ]]; then quick=yes; fi
 set -- "${packages[@]}" "$@"
 # what a second Hydra may change: programs of Hydra's, and what reads its configurations; schedulers are the same to it
 with_hydra=(tests/plugins tests/sweeps tests/mlxpsub tests/cli tests/jobs/test_wait.py tests/jobs/test_submit_trouble.py
@@ -64,6 +67,7 @@ without_clusters="not slurm and not sge and not oar and not torque"
 selection=""
 [[ $clusters ]] || selection=$without_clusters
 [[ $thorough ]] || selection+="${selection:+ and }not thorough"
+[[ ! $quick ]] || selection+=" and not program"
 trap take_down EXIT
 
 say() { printf '\n== %s\n' "$*"; }

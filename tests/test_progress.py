@@ -34,7 +34,15 @@ def test_cluster():
 def test_other_cluster():
     pass
 @pytest.mark.slurm
+@pytest.mark.program
 def test_third():
+    pass
+@pytest.mark.thorough
+@pytest.mark.program
+def test_long():
+    pass
+@pytest.mark.program
+def test_program():
     pass
 def test_good():
     pass
@@ -44,7 +52,7 @@ def broken():
 def test_broken(broken):
     pass
 """,
-    "pytest.ini": "[pytest]\nmarkers =\n    slurm\n    sge\n",
+    "pytest.ini": "[pytest]\nmarkers =\n    slurm\n    sge\n    thorough\n    program\n",
 }
 
 
@@ -80,7 +88,7 @@ def test_a_failure_is_shown_when_it_happens_and_a_package_when_it_has_ended(run,
     lines = [line for line in said.splitlines() if " of tests" in line]
     assert sorted(lines) == [
         "one                1 passed, 1 failed, 0 s of tests",
-        "two                1 passed, 2 skipped, 1 error, 0 s of tests",
+        "two                3 passed, 2 skipped, 1 error, 0 s of tests",
     ]
     assert not re.search(r"^[.sFE]{2,}", said, re.MULTILINE)
 
@@ -88,9 +96,14 @@ def test_a_failure_is_shown_when_it_happens_and_a_package_when_it_has_ended(run,
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_what_was_not_run_is_said_with_the_reason(run, workers: str) -> None:
     """Bug: "passed", and nobody knows that a third of the tests was left out."""
-    said = run("-n", workers, "-m", "not slurm and not sge")
+    said = run("-n", workers, "-m", "not slurm and not sge and not thorough and not program")
     summary = said.partition("- not run -")[2].partition("\n")[2]
-    assert summary.splitlines()[:2] == ["3: no --clusters (2 of Slurm, 1 of Grid Engine)", "2: needs root"]
+    assert summary.splitlines()[:4] == [
+        "1: no --thorough (what takes long and seldom breaks; CI runs it)",
+        "1: they start programs (tests/run.sh without PACKAGE runs them)",
+        "3: no --clusters (2 of Slurm, 1 of Grid Engine)",
+        "2: needs root",
+    ]
 
 
 def test_nothing_is_said_where_all_that_was_asked_for_was_run(run) -> None:

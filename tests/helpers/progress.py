@@ -17,6 +17,8 @@ import pytest
 # the markers of what needs a real cluster
 CLUSTERS = {"slurm": "Slurm", "sge": "Grid Engine", "oar": "OAR", "torque": "TORQUE's commands"}
 THOROUGH = "thorough"  # the marker of what takes long
+PROGRAM = "program"  # the marker of what starts a project's programs
+MARKERS = (*CLUSTERS, THOROUGH, PROGRAM)
 SECONDS = "hydra-mlxp/seconds"  # in pytest's cache: how long each test took when it last ran
 WORKERS = 4  # most tests wait for other processes
 WORTH = 10.0  # seconds of tests for which workers are started: the start of each costs one of CPU
@@ -129,18 +131,17 @@ def _package(nodeid: str) -> str:
 
 
 class LeftOut:
-    """In each process that collects: counts what was left out for want of a cluster, or because it takes long."""
+    """In each process that collects: counts what was left out: for want of a cluster, or as what takes long."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._names = {name for name in (*CLUSTERS, THOROUGH) if f"not {name}" in config.option.markexpr}
+        self._names = {name for name in MARKERS if f"not {name}" in config.option.markexpr}
         self._by_name = bool(config.option.keyword)  # pytest goes by -k first, and then by -m
         self.counts: Counter[str] = Counter()
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
         if not self._by_name:
-            names = (*CLUSTERS, THOROUGH)
-            found = [next((name for name in names if item.get_closest_marker(name)), "") for item in items]
+            found = [next((name for name in MARKERS if item.get_closest_marker(name)), "") for item in items]
             self.counts.update(name for name in found if name in self._names)
         self._by_name = False
 
@@ -168,6 +169,8 @@ class NotRun(LeftOut):
         self._terminal.write_sep("-", "not run")
         if count := self.counts.pop(THOROUGH, 0):
             self._terminal.write_line(f"{count}: no --thorough (what takes long and seldom breaks; CI runs it)")
+        if count := self.counts.pop(PROGRAM, 0):
+            self._terminal.write_line(f"{count}: they start programs (tests/run.sh without PACKAGE runs them)")
         if self.counts:
             clusters = ", ".join(f"{count} of {CLUSTERS[name]}" for name, count in self.counts.items())
             self._terminal.write_line(f"{self.counts.total()}: no --clusters ({clusters})")

@@ -56,7 +56,8 @@ def test_a_person_reads_what_the_job_is_above_what_the_pack_adds(name: str, temp
 def test_shellcheck_has_nothing_against_a_script(tmp_path: Path, name: str, shell: str) -> None:
     """Bug: an unquoted path, or a word that only bash knows."""
     scheduler = load_scheduler(name)
-    for number, around in enumerate(AROUND.values()):
+    # what stands around the program is the same for all of them
+    for number, around in enumerate(AROUND.values() if name == "slurm" else [AROUND["both"]]):
         spec = job(tmp_path / "a 'b' $c" / str(number), "python", "main.py", *HOSTILE, environment={"A": "a 'b' $c"})
         text = run_script.render_job(spec, replace(around, shebang=f"#!{shell}"), scheduler)
         assert shellcheck(text) == ""

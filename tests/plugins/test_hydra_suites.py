@@ -12,6 +12,8 @@ from warm_python import warm_python
 # the suites look into each job's folder when the launch has ended, by the numbers of Hydra's jobs, in folders that are
 # no repositories
 OPTIONS = ["hydra.launcher.wait=true", "hydra.launcher.snapshot=none", "hydra.sweep.subdir='${hydra.job.num}'"]
+pytestmark = pytest.mark.program
+
 LAUNCHERS = ["mlxp_local", pytest.param("mlxp_slurm", marks=[pytest.mark.slurm, pytest.mark.xdist_group("slurm")])]
 
 

@@ -15,11 +15,13 @@ from support import Project, until
 from hydra_plugins.mlxp._points import in_grammar
 
 
+@pytest.mark.program
 @pytest.mark.parametrize(("launcher_name", "overrides"), [("basic", ["hydra/sweeper=mlxp"])])
 class TestJobs(LauncherTestSuite):
     """Hydra's own suite of sweeps."""
 
 
+@pytest.mark.program
 @pytest.mark.parametrize(
     ("launcher_name", "overrides"), [("basic", ["hydra/sweeper=mlxp", "hydra.sweeper.max_batch_size=2"])]
 )
@@ -27,6 +29,7 @@ class TestBatches(BatchedSweeperTestSuite):
     """Hydra's own suite of batches."""
 
 
+@pytest.mark.program
 @pytest.mark.parametrize(
     ("task_launcher_cfg", "extra_flags"), [({}, ["-m", "hydra/launcher=basic", "hydra/sweeper=mlxp"])]
 )
