@@ -64,7 +64,7 @@ def start_recording(
     _write_environment(layout, code)
     info = metadata.running_info(layout, before, attempt, this_process(), {**_program(), **(facts or {})})
     info = metadata.with_requirements(info, installed_distributions().requirements(list(sys.modules)))
-    run = Run(layout, attempt, launch_dir or Path.cwd(), end=end)
+    run = Run(layout, attempt, launch_dir, end=end)
     run.open()  # before the folder says that the attempt is there, and another one can move it aside
     if written is None:  # its readers have had the digest of the submission; while it runs, they read info.yaml
         write_yaml(layout.info, info)

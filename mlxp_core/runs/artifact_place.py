@@ -218,7 +218,7 @@ def _remove_leftovers(folder: Path, run: RunDir) -> None:
         with suppress(OSError, ValueError):
             host, pid, _ = leftover.name.removeprefix(_MAKING).rsplit(".", 2)
             if leftover.stat().st_mtime < start or (host == socket.gethostname() and _is_gone(int(pid))):
-                shutil.rmtree(leftover, ignore_errors=True)
+                shutil.rmtree(leftover)
 
 
 def _is_gone(pid: int) -> bool:

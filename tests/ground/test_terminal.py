@@ -69,3 +69,19 @@ def test_another_signal_does_not_end_the_wait(keyboard: int) -> None:
         assert ask(Console(stderr=True), "Which? ") == "s"
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("stdin", ["of no process group here", "closed", None])
+def test_nobody_can_answer_where_there_is_no_terminal_of_ours(
+    keyboard: int, monkeypatch: pytest.MonkeyPatch, stdin: str | None
+) -> None:
+    """Bug: a stack trace in a daemon, under a container's -t without -i, or where a program has closed its stdin."""
+    monkeypatch.setattr(sys, "stderr", sys.stdin)
+    monkeypatch.setenv("TERM", "xterm")
+    if stdin == "closed":
+        sys.stdin.close()
+    elif stdin is None:
+        monkeypatch.setattr(sys, "stdin", None)
+    else:
+        assert sys.stdin.isatty()
+    assert not terminal.can_answer()

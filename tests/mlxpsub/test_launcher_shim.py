@@ -13,7 +13,7 @@ import pytest
 from mlxp_core.mlxpsub import launcher_shim
 from mlxp_core.mlxpsub.launcher_shim import command_index
 
-RUNNABLE = {"python", "env", "bash", "test", "/bin/echo", "./main.py"}
+RUNNABLE = {"python", "env", "bash", "test", "/bin/echo", "./main.py", "-label", ""}
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +44,7 @@ def _commands(monkeypatch: pytest.MonkeyPatch) -> None:
         ("-n 2 no-such-command main.py", None),
         ("", None),
         ("'' -n 2 python", 3),
+        ("-label python", 1),  # an option, whatever stands in somebody's PATH
     ],
 )
 def test_the_command_is_the_first_word_that_can_be_run(arguments: str, index: int | None) -> None:

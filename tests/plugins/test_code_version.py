@@ -12,6 +12,7 @@ from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from omegaconf import OmegaConf
 
 from hydra_plugins.mlxp import _code_version, _sweep
+from hydra_plugins.mlxp.config import LauncherConf
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.runs.code_version import SnapshotMode
 from mlxp_core.runs.layout import LogDir
@@ -143,3 +144,31 @@ def test_without_our_launcher_runs_have_the_version_that_the_callback_records(
     parts: Any = SimpleNamespace(config=config, launcher=object(), task_function=check)
     assert _sweep._version(parts, [], LogDir(Path("/logs"))) == (commit, None)
     assert seen == [(check, Path("/here"), Path("/logs"), asked or "auto")]
+
+
+@pytest.mark.parametrize(
+    ("can_answer", "snapshot", "warned"),
+    [
+        (False, SnapshotMode.AUTO, True),
+        (True, SnapshotMode.AUTO, False),  # who has been asked knows
+        (False, SnapshotMode.WORKTREE, False),  # nor who has said so
+    ],
+)
+def test_changes_that_run_are_told_where_nobody_was_asked(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, can_answer: bool, snapshot: Any, warned: bool
+) -> None:
+    """Bug: the question is answered, and the same is told again; or a cron job runs changes without a word."""
+    version = WorkTreeVersion(
+        REPO, "0" * 40, SnapshotMode.WORKTREE, "0" * 40, "main", (FileChange(" M", "main.py"),), ()
+    )
+    asked: list[Any] = []
+    monkeypatch.setattr(
+        _code_version, "freeze_code", lambda *_, ask, **__: asked.append(ask) or FrozenCode(version, COPY)
+    )
+    monkeypatch.setattr(_code_version.terminal, "can_answer", lambda: can_answer)
+    monkeypatch.setattr(_code_version, "_check_configuration", lambda *_: None)
+    options = LauncherConf(snapshot=snapshot.value)
+    context: Any = SimpleNamespace(options=options, program=SimpleNamespace(file=Path("main.py")), launch_dir=REPO)
+    _code_version.freeze(context, [], LogDir(Path("/logs")))
+    assert [ask is not None for ask in asked] == [can_answer]
+    assert ("as it is now" in caplog.text) == warned

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import cloudpickle
 import pytest
@@ -18,11 +19,15 @@ from metric_lines import lines, steps
 from support import read_yaml
 
 from mlxp_core import current_run, start_run
-from mlxp_core.errors import RunError, StoreError, SupersededError
+from mlxp_core.errors import MetricsError, RunError, StoreError, SupersededError
+from mlxp_core.recording import lifecycle
 from mlxp_core.recording import run as run_module
 from mlxp_core.recording.lifecycle import finish, start_recording
+from mlxp_core.recording.metrics_folder import MetricsFolder
 from mlxp_core.recording.run import Run
 from mlxp_core.runs.layout import RunDir
+from mlxp_core.runs.process import this_process
+from mlxp_core.yaml_io import write_yaml
 
 
 class Trainer:
@@ -254,3 +259,51 @@ def test_a_forked_child_cannot_finish_the_run(tmp_path: Path) -> None:
         assert read_yaml(run.layout.info)["status"] == "RUNNING"
         run.log_metrics({"a": 1}, log_name="train")
     assert lines(run) == [{"a": 1}]
+
+
+def test_a_run_whose_folder_is_gone_is_not_recorded_any_more(tmp_path: Path) -> None:
+    """Bug: OSError of a program's end where somebody has removed the folder of the run."""
+    layout = RunDir(tmp_path / "1")
+    run = start_recording(layout, config={})
+    assert run.is_recorded
+    layout.path.rename(tmp_path / "elsewhere")
+    assert not run.is_recorded
+    (tmp_path / "elsewhere").rename(layout.path)
+    finish(run, "COMPLETE")
+    assert not run.is_recorded
+
+
+@pytest.mark.parametrize(
+    ("found", "status"),
+    [
+        ({}, "FAILED"),
+        ({"parent_process_id": 1}, "RUNNING"),  # the child of another process, perhaps of another host
+        ({"status": "COMPLETE"}, "COMPLETE"),
+        (this_process() | {"parent_process_id": os.getpid()}, "RUNNING"),  # it lives
+    ],
+)
+def test_the_outcome_of_a_killed_child_is_written_by_its_parent_alone(
+    tmp_path: Path, found: dict[str, Any], status: str
+) -> None:
+    """Bug: a run of somebody else's, or one that goes on, is FAILED as another one's worker has died."""
+    layout = RunDir(tmp_path / "1")
+    child = os.fork()
+    if child == 0:
+        start_recording(layout, config={})
+        os._exit(9)
+    os.waitpid(child, 0)
+    write_yaml(layout.info, {**read_yaml(layout.info), **found})
+    lifecycle.close_for_dead_child(layout, RuntimeError("killed"))
+    assert read_yaml(layout.info)["status"] == status
+
+
+def test_what_cannot_be_added_at_the_end_is_a_warning(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Bug: a training that is done is FAILED by what an attempt before it has left."""
+    run.log_metrics({"step": 1}, log_name="train")
+    for error in (MetricsError("no line"), OSError(28, "No space left on device"), ValueError("not JSON")):
+        monkeypatch.setattr(MetricsFolder, "add_all_missed", Mock(side_effect=error))
+        run.log_metrics({"step": 2}, log_name="train")
+        run.close()
+        assert str(error) in caplog.records[-1].getMessage()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from support import git
 
+from mlxp_core.errors import SnapshotError
 from mlxp_core.versioning.git import find_repository, read_status
 
 OID = "1111111111111111111111111111111111111111"
@@ -84,3 +85,13 @@ def test_a_repository_without_gitignore_is_clean_after_a_run(tmp_path: Path) -> 
     (tmp_path / "pkg" / "data" / "__pycache__").mkdir(parents=True)
     (tmp_path / "pkg" / "data" / "x").touch()
     assert [str(change) for change in find_repository(tmp_path).status(None).changes] == ["?? pkg/"]
+
+
+def test_a_git_that_has_gone_since_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: GitPython's own error, of which nobody catches anything, where a module was unloaded or PATH has changed."""
+    git("init", "--quiet", cwd=tmp_path)
+    found = find_repository(tmp_path)
+    assert found is not None
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SnapshotError, match=r"^there is no program git: install it$"):
+        found.status(tmp_path / "logs")

@@ -66,9 +66,7 @@ def _mapping(lines: list[_Line], index: int, indent: int) -> tuple[dict[str, Any
     line_count, key_count = len(lines), 0
     while index < line_count:
         line = lines[index]
-        if line.indent != indent or line.key is None:
-            if line.indent >= indent:
-                raise _Declined
+        if line.indent != indent or line.key is None:  # of a mapping around this one, or of none
             break
         index += 1
         value = line.value

@@ -23,7 +23,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache, reduce
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import polars as pl
 
@@ -371,9 +371,9 @@ class MeanCI(_Statistics):
     def _interval(self, values: pl.Series) -> tuple[float | None, float | None]:
         """Give both edges, from one resampling; null for fewer than two values."""
         n = len(values)
-        mean = values.mean()
-        if n < 2 or not isinstance(mean, float):  # noqa: PLR2004
+        if n < 2:  # noqa: PLR2004
             return None, None
+        mean: Any = values.mean()  # a float, as they are
         if not math.isfinite(mean):
             return math.nan, math.nan
         # of the deviations, which have digits that the values may be too large for

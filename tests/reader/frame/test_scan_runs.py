@@ -82,3 +82,13 @@ def test_names_that_are_no_text_do_not_break_the_table(logs):
     frame = scan_runs(logs.path).collect()
     assert frame.height == 2
     assert frame["train.\\ud800"].to_list() == [["\\udfff"], None]
+
+
+def test_a_metric_that_polars_takes_for_a_pattern_is_a_problem_and_no_other(logs):
+    """Bug: `pl.col("^x.a$")` selects other columns in silence; or a metric like `^x.a` is left out, too."""
+    logs.run(1, metrics={"^x": [{"a$": 1, "a": 2}], "x": [{"a$": 3}]})
+    assert (logs.column("^x.a"), logs.column("x.a$")) == ([[2.0]], [[3.0]])
+    assert "^x.a$" not in scan_runs(logs.path).collect_schema()
+    assert [(problem.path, problem.what) for problem in Reader(logs.path).problems] == [
+        ("^x.a$", "Polars takes such a name for a pattern: it is in no column")
+    ]

@@ -125,7 +125,7 @@ def test_whatever_counts_the_steps_joins_them(logs, key):
 
 
 def epochs(*pairs):
-    return [{"epoch": epoch, "step": step} for epoch, step in pairs]
+    return [{"step": step} if epoch is None else {"epoch": epoch, "step": step} for epoch, step in pairs]
 
 
 @pytest.mark.parametrize(
@@ -140,6 +140,8 @@ def epochs(*pairs):
         ([(0, 0), (0, 10), (1, 20)], [(1, 20), (2, 30)], 2),
         ([(0.0, 0), (0.5, 10), (1.0, 20)], [(1.0, 20), (1.5, 30)], 2),
         ([(0, 0), (0, 10), (1, 20)], [(0, 20), (1, 30)], 2),
+        # an epoch that comes once it has ended: the first steps are of none that is known
+        ([(None, 0), (None, 10), (None, 20), (1, 30)], [(2, 20), (2, 30)], 2),
     ],
 )
 def test_epoch_and_step_are_told_apart(logs, first, second, kept):

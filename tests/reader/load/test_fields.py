@@ -32,6 +32,14 @@ def test_dates_are_iso_text(logs):
     assert (row["config.day"], row["config.time"]) == ("2026-01-02", "2026-01-02T03:04:05")
 
 
+def test_sets_are_lists_in_one_order(logs):
+    """Bug: a set of YAML without a value, or in another order in each process: equal runs in several groups."""
+    run = logs.run(1)
+    (run / "metadata/config.yaml").write_text("tags: !!set {b, a, c}\nsizes: !!set {10, 9}\n")
+    row = scan_runs(logs.path).collect().row(0, named=True)
+    assert (row["config.tags"], row["config.sizes"]) == (["a", "b", "c"], [10, 9])  # by their text
+
+
 def test_unicode_dots_and_numbers_in_keys_make_columns(logs):
     """Catches: keys taken to be ASCII identifiers; a number as a key; an escape of the name."""
     logs.run(1, {"größe": {"学习 率": 1}, 3: {True: "x"}})

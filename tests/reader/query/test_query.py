@@ -34,6 +34,7 @@ RICH = TABLE.with_columns(
     pl.Series("info.start_time", [datetime(2026, 11, day, 12, tzinfo=timezone.utc) for day in (28, 29, 30)] + [None]),
     pl.Series("config.names", [["adam", "sgd"], [], None, ["adamw"]]),
     pl.Series("config.sizes", [[1, 2], [3], None, [2**62]]),
+    pl.Series("config.ends", [[2**63 - 1], [-(2**63)], None, []]),
     pl.Series("config.other", [1.0, 0.5, 3.0, None]),
     pl.Series("val.acc", [[0.5, 0.9, 0.7], [float("nan"), 0.2], [], None]),
     pl.Series("val.note", [["x"], ["7", None], None, ["NaN"]]),
@@ -305,6 +306,9 @@ def test_an_error_points_at_the_place_and_says_what_to_do(query, message):
         ("3.0 in config.sizes", [2]),
         ("2.5 in config.sizes", []),
         ("4611686018427387905 in config.sizes", []),  # 2**62 + 1: the same float
+        ("9223372036854775807 in config.ends", [1]),  # the highest of 64 bits
+        ("-9223372036854775808 in config.ends", [2]),
+        ("9223372036854775808 in config.ends", []),
         ("0.2 in val.acc", [2]),
         ("'PLET' in info.status", [1, 2]),
         ("config.seed in config.sizes", [1]),
