@@ -61,6 +61,22 @@ def write_atomic(path: Path, content: str | bytes, *, private: bool = False) -> 
         _write(temporary, data, path, 0o600 if private else 0o666)
 
 
+def create_atomic(path: Path, content: bytes) -> None:
+    """Put ``content`` at ``path``, whole or not at all, where nothing is. Raises FileExistsError where something is."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    try:
+        _write(temporary, content, path)
+        try:
+            os.link(temporary, path)  # unlike a rename, it never replaces what another process has put there
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            with path.open("xb") as file:
+                file.write(content)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write_atomic_stamped(path: Path, content: bytes) -> Stamp:
     """As write_atomic; give the stamp of what was put there, even if something else is there by now."""
     with ExitStack() as stack:

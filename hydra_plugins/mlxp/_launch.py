@@ -36,6 +36,7 @@ from mlxp_core.jobs.launch_journal import PendingLaunch, record_launch, resume_l
 from mlxp_core.jobs.reconcile import find_queued
 from mlxp_core.runs.allocation import RunAllocator
 from mlxp_core.runs.code_version import SnapshotMode
+from mlxp_core.runs.git_exclusion import hide_log_dir
 from mlxp_core.runs.layout import LogDir, RunDir
 from mlxp_core.runs.listing import format_runs
 from mlxp_core.runs.lock import exclusive
@@ -87,6 +88,7 @@ def _submit(context: LaunchContext, batch: Batch, on_submitted: _OnSubmitted) ->
     """
     jobs, log_dir = batch.jobs, batch.log_dir
     code = job_code(context, jobs, log_dir)
+    hide_log_dir(log_dir)  # one that was there before, too
     launch_identity = identity(context, jobs, code)
     earlier = resume_launch(log_dir, launch_identity)
     runs = list(earlier.runs) if earlier else _allocate(jobs, log_dir)

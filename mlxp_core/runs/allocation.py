@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from mlxp_core.errors import StoreError
+from mlxp_core.runs.git_exclusion import hide_folder, hide_log_dir
 from mlxp_core.runs.layout import LogDir, RunDir, is_run_id
 
 _WIDTH = 20  # digits of the hint; one fixed length, so that an overwrite is never seen half
@@ -35,6 +36,7 @@ class RunAllocator:
                 f"no runs can be recorded in the log directory {self.log_dir.path}: {error}. "
                 "Choose another one (hydra.launcher.log_dir, hydra.callbacks.mlxp.log_dir) or make it writable."
             ) from error
+        self._is_hidden = hide_log_dir(self.log_dir)
         self._last = self._first_guess()
 
     @property
@@ -55,7 +57,7 @@ class RunAllocator:
         self.close()
 
     def allocate(self) -> RunDir:
-        """Make the folder of the next run; it is empty and belongs to the caller alone.
+        """Make the folder of the next run; it holds nothing of a run yet and belongs to the caller alone.
 
         Raises StoreError when the folder cannot be made.
         """
@@ -73,7 +75,11 @@ class RunAllocator:
         self._last = candidate
         # two processes may write in either order: the hint may fall back, which costs the next one a few mkdir calls
         os.pwrite(self._hint, b"%0*d\n" % (_WIDTH, candidate), 0)
-        return self.log_dir.run(candidate)
+        run = self.log_dir.run(candidate)
+        if not self._is_hidden:
+            with contextlib.suppress(OSError):
+                hide_folder(run.path)
+        return run
 
     def allocate_block(self, count: int) -> list[RunDir]:
         """Make the folders of ``count`` runs, ids ascending; consecutive unless another process allocates meanwhile."""
