@@ -70,6 +70,14 @@ def freeze(context: LaunchContext, jobs: Sequence[Job], log_dir: LogDir) -> JobC
 
 def _warn_of_changes(code: FrozenCode, *, is_automatic: bool) -> None:
     version = code.version
+    if version.committed:
+        log.info(
+            "committed to %s of %s as %s, which the jobs run:\n  %s",
+            version.branch or "the detached HEAD",
+            version.repo,
+            code.copy.name[:10],
+            "\n  ".join(version.committed),
+        )
     changes = "\n  ".join(str(change) for change in version.changes)
     if version.snapshot is SnapshotMode.WORKTREE and is_automatic:
         log.warning(

@@ -30,7 +30,8 @@ def checkout(
     """Recreate the code that a run has run.
 
     With the changes that were not committed, and the submodules; from git, or from the copy of the jobs where git no
-    longer has it. The files may be changed; the run, its folder and your work tree stay as they are.
+    longer has it. The files may be changed; the run, its folder and your work tree stay as they are. In a repository,
+    git is told not to look at it (.git/info/exclude).
     """
     from mlxp_core.versioning.checkout import checkout_run  # noqa: PLC0415
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from mlxp_core.errors import SnapshotError
 from mlxp_core.runs.code_version import CodeVersion
 from mlxp_core.versioning.export import export_commit, remove_tree
-from mlxp_core.versioning.git import BYTE_CODE, Entry, Repository, find_repository
+from mlxp_core.versioning.git import Entry, Repository, find_repository
+from mlxp_core.versioning.run_output import BYTE_CODE
 
 
 def find_version(folder: Path, commit: str) -> Repository:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from mlxp_core.errors import SnapshotError
-from mlxp_core.versioning.git import BYTE_CODE, Entry, FileChange, Repository
+from mlxp_core.versioning.git import Entry, FileChange, Repository
+from mlxp_core.versioning.run_output import BYTE_CODE
 
 REFS = "refs/mlxp"
 _NOBODY = {
@@ -60,6 +62,28 @@ def hidden_changes(repository: Repository) -> tuple[FileChange, ...]:
     return tuple(FileChange(" M", path) for path, now in zip(paths, answer.split(), strict=True) if hidden[path] != now)
 
 
+@contextmanager
+def unhidden(repository: Repository, paths: Collection[str]) -> Iterator[None]:
+    """Have git look at hidden files among these paths, to commit them; afterwards it is told again not to."""
+    hidden = [entry for entry in _hidden(repository) if entry.path in paths]
+    flags = {
+        "--assume-unchanged": [entry.path for entry in hidden if entry.tag.islower()],
+        "--skip-worktree": [entry.path for entry in hidden if entry.tag in "Ss"],
+    }
+    _flag(repository, {flag.replace("--", "--no-"): names for flag, names in flags.items()})
+    try:
+        yield
+    finally:
+        _flag(repository, flags)
+
+
+def _flag(repository: Repository, flags: Mapping[str, Sequence[str]]) -> None:
+    for flag, names in flags.items():
+        if names:
+            stdin = os.fsencode("".join(f"{name}\0" for name in names))
+            repository.git("update-index", flag, "-z", "--stdin", stdin=stdin)
+
+
 def submodules(repository: Repository, index: Path) -> list[tuple[str, str]]:
     """Path and commit of each submodule in an index, and of each clone that was added to it."""
     return [(entry.path, entry.oid) for entry in repository.index_entries(index) if entry.is_submodule]
@@ -67,7 +91,9 @@ def submodules(repository: Repository, index: Path) -> list[tuple[str, str]]:
 
 def _add(repository: Repository, index: Path, leave_out: Sequence[Path]) -> None:
     top = repository.top.resolve()
-    excluded = [path.resolve().relative_to(top) for path in leave_out if path.resolve().is_relative_to(top)]
+    # a link is left out itself, and where it leads to
+    places = {place for path in leave_out for place in (path.parent.resolve() / path.name, path.resolve())}
+    excluded = sorted(place.relative_to(top) for place in places if place.is_relative_to(top))
     if not any(repository.top.iterdir()):
         return
     try:

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from mlxp_core.runs.layout import RunDir
 from mlxp_core.runs.state import RunState
 from mlxp_core.versioning.availability import locate_commit
 from mlxp_core.versioning.export import export_commit, remove_tree
-from mlxp_core.versioning.git import BYTE_CODE
+from mlxp_core.versioning.git import find_repository
+from mlxp_core.versioning.run_output import BYTE_CODE
 
 # what a launcher adds for the folder of the run; the same command elsewhere would write into it
 _OF_THE_JOB = (
@@ -63,6 +65,7 @@ def checkout_run(run: RunDir, folder: Path, *, repository: Path | None = None, c
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
         not_from_git = _write_files(version, version.commit, temporary, repository)
+        _hide(folder)
         temporary.rename(folder)
     finally:
         remove_tree(temporary)
@@ -74,6 +77,15 @@ def checkout_run(run: RunDir, folder: Path, *, repository: Path | None = None, c
         directory=_directory(state, version, folder),
         command=_command(state, version, folder),
     )
+
+
+def _hide(folder: Path) -> None:
+    """Keep git from seeing the checkout, where it lies in a repository: it is no change of the code there.
+
+    Not by a .gitignore in it: that is a file of the run's code, which tools that build or search it go by.
+    """
+    with suppress(SnapshotError, OSError):  # none around it, or one that only another user may write
+        find_repository(folder.parent).exclude(folder)
 
 
 def _write_files(version: CodeVersion, commit: str, folder: Path, repository: Path | None) -> str:

@@ -7,15 +7,18 @@ importing GitPython takes 55 ms of CPU, `git status` takes 5.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import NamedTuple
 
+from mlxp_core.atomic_files import append_line
 from mlxp_core.errors import NoRepositoryError, SnapshotError
+from mlxp_core.versioning.run_output import BYTE_CODE, RunOutput
 
 # what `git rev-parse --local-env-vars` lists: with these, as in a hook, git would speak of another repository
 _LOCAL = (
@@ -35,8 +38,6 @@ _LOCAL = (
     "GIT_SHALLOW_FILE",
     "GIT_COMMON_DIR",
 )
-# what Python makes of the code as it imports it, the launch itself too: no change of the code, .gitignore or not
-BYTE_CODE = "__pycache__"
 # no optional lock: `git status` would refresh the user's index; no hook: read-tree runs post-index-change
 _ALWAYS = {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C", "LANGUAGE": "C"}
 _OPTIONS = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "advice.addEmbeddedRepo=false")
@@ -51,6 +52,7 @@ class FileChange(NamedTuple):
 
     state: str  # two letters
     path: str  # relative to the top
+    before: str = ""  # the path of what was renamed or copied
 
     def __str__(self) -> str:
         """As git prints it."""
@@ -79,6 +81,7 @@ class WorkTreeStatus:
     branch: str | None  # None for a detached HEAD
     changes: tuple[FileChange, ...]
     ignored: tuple[FileChange, ...]  # what git is told to ignore
+    output: tuple[Path, ...] = ()  # untracked files and folders that running has left: no part of the code
 
 
 @dataclass(frozen=True)
@@ -109,8 +112,8 @@ class Repository:
             variables["GIT_INDEX_FILE"] = str(index)
         return os.fsdecode(self.run(("git", *_OPTIONS, *words), self.top, variables, stdin)).removesuffix("\n")
 
-    def status(self, log_dir: Path | None = None) -> WorkTreeStatus:
-        """Ask `git status`; what lies in ``log_dir``, which the runs wrote, is no change of the code."""
+    def status(self, log_dir: Path | None = None, program: Path | None = None) -> WorkTreeStatus:
+        """Ask `git status`; what running has left, in ``log_dir`` and elsewhere, is no change of the code."""
         # of a submodule, whatever the user's configuration says to ignore of it
         return read_status(
             self.git(
@@ -119,7 +122,28 @@ class Repository:
             ),
             self.top,
             log_dir,
+            program,
+            is_clean=self._is_clean,
         )
+
+    def _is_clean(self, path: str) -> bool:
+        """Tell whether a submodule with untracked files has none but those that running has left there."""
+        submodule = self.submodule(path)
+        return submodule is not None and not submodule.status().changes
+
+    def exclude(self, folder: Path) -> None:
+        """Have git not see a folder below the top, in this clone alone (.git/info/exclude); one that it knows stays."""
+        path = folder.resolve().relative_to(self.top.resolve())
+        escaped = re.sub(r"([\\*?\[ ])", r"\\\1", path.as_posix())
+        line = f"/{escaped}/"
+        if "\n" in line:
+            return
+        file = self.top / self.git("rev-parse", "--git-path", "info/exclude")
+        text = file.read_bytes() if file.exists() else b""
+        if os.fsencode(line) not in text.splitlines():
+            file.parent.mkdir(exist_ok=True)
+            separator = b"" if not text or text.endswith(b"\n") else b"\n"
+            append_line(file, separator + os.fsencode(f"{line}\n"))
 
     def has_commit(self, commit: str) -> bool:
         """Ask for the commit itself; files of it may be missing all the same."""
@@ -174,10 +198,23 @@ def find_repository(folder: Path, run: Runner | None = None) -> Repository:
     return Repository(Path(answer.removesuffix("\n")), run)
 
 
-def read_status(text: str, top: Path, log_dir: Path | None) -> WorkTreeStatus:
-    """Read what `git status --porcelain=v2 --branch -z` prints. Source: git-status(1), Porcelain Format Version 2."""
+def read_status(
+    text: str,
+    top: Path,
+    log_dir: Path | None,
+    program: Path | None = None,
+    *,
+    is_clean: Callable[[str], bool] = lambda _: False,
+) -> WorkTreeStatus:
+    """Read what `git status --porcelain=v2 --branch -z` prints. Source: git-status(1), Porcelain Format Version 2.
+
+    ``is_clean`` is asked of a submodule that differs by untracked files alone.
+    """
     head, branch = None, None
     changes: list[FileChange] = []
+    ignored: list[FileChange] = []
+    untracked: list[str] = []
+    output = RunOutput(top, log_dir, program)
     entries = iter(text.split("\0"))
     for entry in entries:
         kind, _, rest = entry.partition(" ")
@@ -187,30 +224,37 @@ def read_status(text: str, top: Path, log_dir: Path | None) -> WorkTreeStatus:
                 head = value if name == "branch.oid" else head
                 branch = value if name == "branch.head" else branch
         elif kind in _FIELDS_BEFORE_PATH:
-            *fields, path = rest.split(" ", _FIELDS_BEFORE_PATH[kind])
-            changes.append(FileChange(fields[0].replace(".", " "), path))
-            if kind == "2":
-                next(entries, None)  # the old name of what was renamed or copied
-        elif kind == "!" or (kind == "?" and not _is_byte_code(top, rest)):
-            changes.append(FileChange(kind * 2, rest))
-    ignored = tuple(change for change in changes if change.state == "!!")
-    changes = [change for change in changes if change.state != "!!"]
-    if log_dir is not None:
-        resolved = log_dir.resolve()
-        changes = [change for change in changes if not (top / change.path).resolve().is_relative_to(resolved)]
-    return WorkTreeStatus(head, branch, tuple(changes), ignored)
+            state, submodule, *_, path = rest.split(" ", _FIELDS_BEFORE_PATH[kind])
+            before = next(entries, "") if kind == "2" else ""
+            if not output.includes_tracked(path) and not (submodule == "S..U" and state == ".M" and is_clean(path)):
+                changes.append(FileChange(state.replace(".", " "), path, before))
+        elif kind == "!":
+            ignored.append(FileChange("!!", rest))
+        elif kind == "?":
+            untracked.append(rest)
+    hidden = {change.path for change in ignored}
+    code, left = _split(untracked, output, hidden)
+    folders = [top / path for path in left]
+    # other launches may be filling it, where nothing was in it yet when git was asked
+    if log_dir is not None and output.all_of_log_dir and not _is_within(log_dir, top, hidden):
+        folders.append(log_dir)
+    return WorkTreeStatus(head, branch, (*changes, *code), tuple(ignored), tuple(folders))
 
 
-def _is_byte_code(top: Path, path: str) -> bool:
-    """Tell whether an untracked path is Python's, or a folder with nothing else: of a package that was removed, say."""
-    if BYTE_CODE in Path(path).parts:
-        return True
-    has_files = False
-    for folder, _, files in os.walk(top / path):
-        if files and BYTE_CODE not in Path(folder).parts:
-            return False
-        has_files |= bool(files)
-    return has_files
+def _is_within(folder: Path, top: Path, paths: Collection[str]) -> bool:
+    real = folder.resolve()
+    return any(real.is_relative_to((top / path).resolve()) for path in paths)
+
+
+def _split(untracked: Sequence[str], output: RunOutput, ignored: Collection[str]) -> tuple[list[FileChange], list[str]]:
+    """Split untracked paths into changes of the code and what running has left; but for what git ignores of them."""
+    code: list[FileChange] = []
+    left: list[str] = []
+    for path in untracked:
+        parts, others = output.split(path)
+        code += (FileChange("??", part) for part in parts if part not in ignored)
+        left += (other for other in others if other not in ignored)
+    return code, left
 
 
 _FIELDS_BEFORE_PATH = {"1": 7, "2": 8, "u": 9}
@@ -267,13 +311,42 @@ def _gitpython() -> Runner:
     return run
 
 
-def commit_files(repository: Repository, files: Sequence[str], message: str) -> None:
-    """Add files to the user's own index and commit it on the user's branch, as the user does: with hooks, as the user.
+def commit_files(repository: Repository, status: WorkTreeStatus, files: Sequence[str], message: str) -> tuple[str, ...]:
+    """Commit changes on the user's branch, as the user does: with the user's own index and hooks, as the user.
 
-    Only ever after the user's yes. Raises SnapshotError with what git, or a hook, has said.
+    ``files``: paths that ``status`` lists, or other pathspecs from the top; none: all that it lists, and no more than
+    that. Returns what was committed, as ``git show --name-status`` has it. Only ever after the user's yes. Raises
+    SnapshotError with what git, or a hook, has said.
     """
-    repository.run(("git", "add", "--", *files), repository.top, {}, b"")
-    repository.run(("git", "commit", "--quiet", "--message", message), repository.top, {}, b"")
+    listed = {change.path: change for change in status.changes}
+    chosen = [listed[name] for name in (files or listed) if name in listed]
+    others = [name for name in files if name not in listed]
+    leave_out = [f":(exclude,top,glob)**/{BYTE_CODE}/**"]
+    if others:
+        top = repository.top.resolve()
+        left = (path.resolve() for path in status.output)
+        leave_out += [_literal(str(path.relative_to(top)), "exclude,") for path in left if path.is_relative_to(top)]
+    unstaged = [change for change in chosen if change.state[1:] != " "]
+    to_add = [path for change in unstaged for path in (change.path, change.before if change.state[1] == "R" else "")]
+    specs = [*(_literal(path) for path in to_add if path), *others]
+    if specs:
+        _as_user(repository, "add", "--", *specs, *leave_out)
+    # no more than these, whatever else is staged; a merge can only be committed as a whole
+    only = [_literal(path) for change in chosen for path in (change.path, change.before) if path]
+    is_merge = not files and (repository.git_dir / "MERGE_HEAD").exists()
+    paths = () if is_merge else ("--only", "--", *only, *others, *leave_out)
+    _as_user(repository, "commit", "--quiet", "--message", message, *paths)
+    shown = repository.git("-c", "core.quotePath=false", "show", "--format=", "--name-status", "-m", "--first-parent")
+    return tuple(line.replace("\t", " ") for line in shown.splitlines())
+
+
+def _as_user(repository: Repository, *words: str) -> None:
+    repository.run(("git", *words), repository.top, {}, b"")
+
+
+def _literal(path: str, magic: str = "") -> str:
+    """A pathspec for one path from the top, whatever characters it holds."""
+    return f":({magic}top,literal){path}"
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -12,10 +13,12 @@ from typing import TypeVar
 from mlxp_core.atomic_files import write_atomic
 from mlxp_core.errors import ConfigurationError, NoRepositoryError, SnapshotError
 from mlxp_core.runs.code_version import CodeVersion, SnapshotMode
+from mlxp_core.runs.git_exclusion import hide_folder
 from mlxp_core.runs.layout import CodeDir, LogDir, RunDir
-from mlxp_core.versioning.capture import commit_work_tree, hidden_changes
+from mlxp_core.versioning.capture import commit_work_tree, hidden_changes, unhidden
 from mlxp_core.versioning.export import publish_copy
 from mlxp_core.versioning.git import FileChange, Repository, WorkTreeStatus, commit_files, find_repository, run_git
+from mlxp_core.versioning.run_output import is_copy
 
 _OPT_OUT = "or let the jobs run the files as they are when they start, with hydra.launcher.snapshot=none"
 # of untracked files, in `auto`: a dataset that nobody has told git to ignore is not code
@@ -97,6 +100,7 @@ class WorkTreeVersion:
     changes: tuple[FileChange, ...]  # of the work tree, against HEAD; in the version only where it is a WORKTREE
     ignored: tuple[FileChange, ...] = ()  # what git is told to ignore; no version has it
     diff: str = ""  # of a WORKTREE against HEAD
+    committed: tuple[str, ...] = ()  # what the launch has just committed for the user, as `git show --name-status`
 
     @property
     def excluded_changes(self) -> tuple[FileChange, ...]:
@@ -169,9 +173,12 @@ def freeze_code(
     options = options or SnapshotOptions()
     try:
         repository = find_repository(program if program.is_dir() else program.parent)
-        version = _choose(repository, log_dir, options, ask)
+        version = _choose(repository, log_dir, options, ask, program)
         copy = publish_copy(repository, _commit_of(version), place or log_dir.code)
         diff = _publish_diff(version, copy)
+        if place is not None:
+            with suppress(OSError):  # another user's, who shares it
+                hide_folder(place, lambda entry: is_copy(entry.name))
     except NoRepositoryError:
         raise _without_repository(program) from None
     except SnapshotError as error:
@@ -211,34 +218,42 @@ def describe_version(program: Path, log_dir: LogDir, snapshot: str) -> WorkTreeV
     if snapshot == SnapshotMode.NONE or top is None:
         return None
     repository = Repository(top, run_git)
-    status = repository.status(log_dir.path)
+    status = repository.status(log_dir.path, program)
     if snapshot == SnapshotMode.COMMIT or not status.changes:
         mode = SnapshotMode.NONE if status.changes else SnapshotMode.COMMIT
         return _version(repository, status, status.head, mode)
     if snapshot == SnapshotMode.AUTO:
         _check_size(repository, status)
-    return _captured(repository, status, log_dir)
+    return _captured(repository, status)
 
 
 def _choose(
-    repository: Repository, log_dir: LogDir, options: SnapshotOptions, ask: DecisionPrompt | None
+    repository: Repository,
+    log_dir: LogDir,
+    options: SnapshotOptions,
+    ask: DecisionPrompt | None,
+    program: Path | None = None,
 ) -> WorkTreeVersion:
-    status = repository.status(log_dir.path)
-    status = WorkTreeStatus(status.head, status.branch, (*status.changes, *hidden_changes(repository)), status.ignored)
+    status = repository.status(log_dir.path, program)
+    status = replace(status, changes=(*status.changes, *hidden_changes(repository)))
     decision = _decide(repository, status, options, ask)
+    committed: tuple[str, ...] = ()
     if decision.action is OnChanges.STOP:
         listed = "\n  ".join(map(str, status.changes))
         raise SnapshotError(f"stopped: there are changes that are not committed\n  {listed}")
     if decision.action is OnChanges.CAPTURE:
         if options.snapshot is SnapshotMode.AUTO:
             _check_size(repository, status)
-        return _captured(repository, status, log_dir)
+        return _captured(repository, status)
     if decision.action is OnChanges.COMMIT:
-        commit_files(repository, decision.files or (".",), decision.message)
-        status = repository.status(log_dir.path)
+        files = () if decision.files == (".",) else decision.files
+        with unhidden(repository, files or [change.path for change in status.changes]):
+            committed = commit_files(repository, status, files, decision.message)
+        status = repository.status(log_dir.path, program)  # a hook of the user's may have changed anything
+        status = replace(status, changes=(*status.changes, *hidden_changes(repository)))
     if status.head is None:
         raise SnapshotError(f"the repository {repository.top} has no commit yet")
-    return _version(repository, status, status.head, SnapshotMode.COMMIT)
+    return replace(_version(repository, status, status.head, SnapshotMode.COMMIT), committed=committed)
 
 
 def _decide(
@@ -255,8 +270,8 @@ def _decide(
     return Decision(OnChanges.CAPTURE)
 
 
-def _captured(repository: Repository, status: WorkTreeStatus, log_dir: LogDir) -> WorkTreeVersion:
-    commit = commit_work_tree(repository, status.head, _written_by_runs(repository, status, log_dir))
+def _captured(repository: Repository, status: WorkTreeStatus) -> WorkTreeVersion:
+    commit = commit_work_tree(repository, status.head, status.output)
     if commit == status.head:
         return _version(repository, status, commit, SnapshotMode.COMMIT)
     version = _version(repository, status, commit, SnapshotMode.WORKTREE)
@@ -273,16 +288,6 @@ def _commit_of(version: WorkTreeVersion) -> str:
     if version.commit is None:
         raise SnapshotError(f"the repository {version.repo} has no commit yet")
     return version.commit
-
-
-def _written_by_runs(repository: Repository, status: WorkTreeStatus, log_dir: LogDir) -> list[Path]:
-    """Folders that are no part of the code; not those that git ignores, which `git add` refuses to hear of."""
-    top = log_dir.path.resolve()
-    written = [top]
-    if top == repository.top.resolve():
-        written = [LogDir(top).internal, *(folder for folder in top.iterdir() if RunDir(folder).info.exists())]
-    ignored = [(repository.top / change.path).resolve() for change in status.ignored]
-    return [path for path in written if not any(path.is_relative_to(folder) for folder in ignored)]
 
 
 def _check_size(repository: Repository, status: WorkTreeStatus) -> None:

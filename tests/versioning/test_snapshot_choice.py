@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ CHANGES = (FileChange(" M", "main.py"), FileChange("??", "new.py"))
 HIDDEN = FileChange(" M", "hidden.py")
 IGNORED = (FileChange("!!", "data/"),)
 CLEAN = WorkTreeStatus(HEAD, "main", (), IGNORED)
-CHANGED = WorkTreeStatus(HEAD, "main", CHANGES, IGNORED)
+LEFT = (Path("/a/repo/logs"),)
+CHANGED = WorkTreeStatus(HEAD, "main", CHANGES, IGNORED, LEFT)
 UNBORN = WorkTreeStatus(None, "main", CHANGES, ())
 
 
@@ -35,7 +37,7 @@ class Answering:
     answers: dict[str, str] = field(default_factory=dict)  # by git's command
     asked: list[Any] = field(default_factory=list)
 
-    def status(self, log_dir: Path | None = None) -> WorkTreeStatus:
+    def status(self, log_dir: Path | None = None, program: Path | None = None) -> WorkTreeStatus:
         self.asked.append(("status", log_dir))
         return self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
 
@@ -61,12 +63,17 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     made = Stage(Answering(tmp_path / "repo", [CHANGED], {"diff-tree": "the diff"}))
     made.repository.top.mkdir()
 
-    def capture(repository: object, head: str | None, written: list[Path]) -> str:
+    def commit(_: object, status: WorkTreeStatus, files: tuple[str, ...], message: str) -> tuple[str, ...]:
+        made.committed.append((files, message))
+        return ("M main.py",)
+
+    def capture(repository: object, head: str | None, written: tuple[Path, ...]) -> str:
         made.captured.append((head, written))
         return made.made
 
     monkeypatch.setattr(snapshot, "hidden_changes", lambda _: made.hidden)
-    monkeypatch.setattr(snapshot, "commit_files", lambda _, files, message: made.committed.append((files, message)))
+    monkeypatch.setattr(snapshot, "commit_files", commit)
+    monkeypatch.setattr(snapshot, "unhidden", lambda *_: nullcontext())
     monkeypatch.setattr(snapshot, "commit_work_tree", capture)
     monkeypatch.setattr(snapshot, "_check_size", lambda _, status: made.sizes.append(status.changes))
     return made
@@ -99,7 +106,7 @@ def test_changes_are_captured_with_their_diff(stage: Stage) -> None:
     """Bug: HEAD is recorded for what has changed; the user's diff is lost; a data set is captured unasked."""
     expected = version_of(stage, NEW, SnapshotMode.WORKTREE, diff="the diff\n")
     assert choose(stage, AUTO) == expected
-    assert stage.captured == [(HEAD, [stage.repository.top / "logs"])]
+    assert stage.captured == [(HEAD, LEFT)]
     assert stage.sizes == [CHANGES]
     assert choose(stage, SnapshotOptions(SnapshotMode.WORKTREE)) == expected
     assert stage.sizes == [CHANGES]  # whoever asks for the work tree gets all of it
@@ -142,7 +149,7 @@ def test_stopping_lists_what_has_changed(stage: Stage) -> None:
     ("options", "decision", "committed"),
     [
         (SnapshotOptions(on_changes=OnChanges.COMMIT, files=("a",), message="why"), None, (("a",), "why")),
-        (SnapshotOptions(on_changes=OnChanges.COMMIT, message="why"), None, ((".",), "why")),
+        (SnapshotOptions(on_changes=OnChanges.COMMIT, message="why"), None, ((), "why")),
         (AUTO, Decision(OnChanges.COMMIT, ("b", "c"), "asked"), (("b", "c"), "asked")),
     ],
 )
@@ -153,7 +160,8 @@ def test_what_is_committed_is_run(
     after = WorkTreeStatus(NEW, "main", CHANGES[1:], ())
     stage.repository.statuses = [CHANGED, after]
     chosen = choose(stage, options, decision)
-    assert chosen == version_of(stage, NEW, SnapshotMode.COMMIT, head=NEW, changes=CHANGES[1:], ignored=())
+    expected = {"head": NEW, "changes": CHANGES[1:], "ignored": (), "committed": ("M main.py",)}
+    assert chosen == version_of(stage, NEW, SnapshotMode.COMMIT, **expected)
     assert stage.committed == [committed]
     assert stage.captured == []
 
@@ -378,40 +386,6 @@ def test_a_repository_is_looked_for_around_the_program(stage: Stage, publishing:
     snapshot.check_repository(stage.repository.top)
     snapshot.check_repository(stage.repository.top / "main.py")
     assert publishing == [("find", stage.repository.top)] * 2
-
-
-def run_folder(path: Path) -> Path:
-    (path / "metadata").mkdir(parents=True)
-    (path / "metadata" / "info.yaml").touch()
-    return path
-
-
-@pytest.mark.parametrize(
-    ("logs", "ignored", "written"),
-    [
-        ("top/logs", [], ["top/logs"]),
-        ("link/logs", [], ["top/logs"]),
-        ("elsewhere", [], ["elsewhere"]),
-        ("top/logs", ["logs/"], []),  # git knows
-        ("top/logs/deep", ["logs/"], []),
-        ("top/logs", ["logs/1/", "data/"], ["top/logs"]),
-        ("top", [], ["top/.mlxp", "top/1"]),  # and not top/pkg
-        ("link", ["1/"], ["top/.mlxp"]),
-        ("link", [".mlxp/", "1/"], []),
-    ],
-)
-def test_what_runs_have_written_is_no_code_unless_git_ignores_it_anyway(
-    tmp_path: Path, logs: str, ignored: list[str], written: list[str]
-) -> None:
-    """Bug: all results in the snapshot of the code; or `git add` that ends over a path that is ignored."""
-    top = tmp_path / "top"
-    run_folder(top / "1")
-    (top / "pkg").mkdir()
-    (tmp_path / "link").symlink_to("top")
-    status = WorkTreeStatus(HEAD, None, (), tuple(FileChange("!!", path) for path in ignored))
-    repository: Any = Answering(top, [status])
-    found = snapshot._written_by_runs(repository, status, LogDir(tmp_path / logs))
-    assert found == [tmp_path / path for path in written]
 
 
 @pytest.mark.parametrize(("extra", "is_refused"), [(0, False), (1, True)])
