@@ -15,6 +15,7 @@ from mlxp_core.cli import snapshots
 from mlxp_core.cli.cancel import cancel
 from mlxp_core.cli.checkout import checkout
 from mlxp_core.cli.logs import logs
+from mlxp_core.cli.remove import remove
 from mlxp_core.cli.rerun import rerun
 from mlxp_core.cli.status import status
 from mlxp_core.errors import MlxpError
@@ -48,6 +49,7 @@ def _mlxp(
 
 for _command in (status, logs, cancel, rerun, checkout):
     app.command()(_command)
+app.command("rm")(remove)
 app.add_typer(snapshots.app, name="snapshots")
 
 

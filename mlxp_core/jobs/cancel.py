@@ -56,7 +56,7 @@ def _check_shared(group: Sequence[RunState]) -> None:
         )
     sharing = manifest[(index - 1) * packed : index * packed]
     named = {state.run for state in group}
-    others = [run for run in sharing if run not in named and load_status(run) not in ENDED]
+    others = [run for run in sharing if run not in named and run.info.exists() and load_status(run) not in ENDED]
     if others:
         raise ConfigurationError(
             f"run {group[0].run.path.name} shares its job with run {', '.join(run.path.name for run in others)} "

@@ -111,6 +111,20 @@ def remove_finished(log_dir: LogDir) -> None:
             shutil.rmtree(folder.path, ignore_errors=True)
 
 
+def forget_launches(log_dir: LogDir, removed: set[RunDir]) -> tuple[RunDir, ...]:
+    """Forget the launches that made runs which are removed: the same command cannot take up what is gone.
+
+    Returns the runs of these launches that are there and were never submitted.
+    """
+    left: dict[RunDir, None] = {}
+    for folder, record in _records(log_dir):
+        runs = [RunDir(Path(run)) for run in record["runs"]]
+        if not is_alive(record["process"]) and not removed.isdisjoint(runs):
+            shutil.rmtree(folder.path, ignore_errors=True)
+            left |= dict.fromkeys(run for run in runs if run.info.exists() and not RunState.load(run).is_submitted)
+    return tuple(left)
+
+
 def _records(log_dir: LogDir) -> Iterator[tuple[LaunchDir, dict[str, Any]]]:
     """The records that can be used: a launch may end while this looks, and a record be another user's."""
     for path in sorted(log_dir.launches.iterdir()) if log_dir.launches.is_dir() else ():

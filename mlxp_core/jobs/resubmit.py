@@ -78,13 +78,18 @@ def _why_skipped(state: RunState, launching: Mapping[RunDir, str], *, complete: 
         return launching[state.run]
     if state.status is Status.COMPLETE and not complete:
         return "COMPLETE"
+    return why_left_alone(state) or None
+
+
+def why_left_alone(state: RunState) -> str:
+    """Say why a run is left alone by what would change its folder: it waits, runs, or may start again; else nothing."""
     if not state.has_ended and state.is_submitted:
         return str(state.status)
     if not state.has_ended and state.attempt_info.get("status") == Status.RUNNING:
         return "RUNNING"
     if state.status is Status.PREEMPTED and state.scheduler_status == Status.RUNNING and state.exit_status is None:
         return "PREEMPTED, and its job has not ended: the scheduler may start it again"
-    return None
+    return ""
 
 
 def _up_to_date(runs: Sequence[RunDir]) -> list[RunState]:

@@ -86,12 +86,26 @@ class RunAllocator:
         return [self.allocate() for _ in range(count)]
 
     def _first_guess(self) -> int:
-        hint = os.pread(self._hint, _WIDTH + 1, 0)
-        if len(hint) == _WIDTH + 1:
-            with contextlib.suppress(ValueError):
-                return int(hint)
+        if (hint := _read_hint(self._hint)) >= 0:
+            return hint
         names = (entry.name for entry in os.scandir(self.log_dir.path))
         return max((int(name) for name in names if is_run_id(name)), default=0)
+
+
+def keep_taken(log_dir: LogDir, run_id: int) -> None:
+    """Have an id count as taken although its folder is about to be removed, the highest one, too. Raises OSError."""
+    log_dir.internal.mkdir(parents=True, exist_ok=True)
+    hint = os.open(log_dir.last_id, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        if _read_hint(hint) < run_id:
+            os.pwrite(hint, b"%0*d\n" % (_WIDTH, run_id), 0)
+    finally:
+        os.close(hint)
+
+
+def _read_hint(descriptor: int) -> int:
+    hint = os.pread(descriptor, _WIDTH + 1, 0)
+    return int(hint) if len(hint) == _WIDTH + 1 and hint.strip().isdigit() else -1
 
 
 def allocate_numbered_dir(parent: Path) -> Path:

@@ -186,6 +186,11 @@ class LogDir:
         return self.internal / "payloads"
 
     @property
+    def removed(self) -> Path:
+        """Runs that are being removed."""
+        return self.internal / "removed"
+
+    @property
     def reader_index(self) -> Path:
         """What the reader keeps of runs that do not change; a cache."""
         return self.internal / "reader-index"

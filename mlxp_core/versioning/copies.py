@@ -95,7 +95,7 @@ def _is_copy(path: Path) -> bool:
 
 
 def _inspect(path: Path, versions: Sequence[_RunVersion], repositories: Iterable[Path], *, own: bool) -> CodeCopy:
-    using = [(state, version) for state, version in versions if _uses(state, version, path)]
+    using = [(state, version) for state, version in versions if uses_copy(state, version, path)]
     same = [version for _, version in using if version.commit == path.name]
     snapshots = [str(version.snapshot) for version in same if version.snapshot]
     captured = CodeDir(path.parent).diff(path.name).exists()
@@ -113,7 +113,8 @@ def _inspect(path: Path, versions: Sequence[_RunVersion], repositories: Iterable
     )
 
 
-def _uses(state: RunState, version: CodeVersion, path: Path) -> bool:
+def uses_copy(state: RunState, version: CodeVersion, path: Path) -> bool:
+    """Tell whether a run uses a copy, or may."""
     if version.copy is None:
         # one whose folder cannot be read may use any, until it is known to have ended
         return not state.info and _may_still_run(state)

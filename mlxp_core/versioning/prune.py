@@ -10,13 +10,15 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlxp_core.runs.code_version import CodeVersion
 from mlxp_core.runs.layout import CodeDir, LogDir
 from mlxp_core.runs.state import RunState
-from mlxp_core.versioning.copies import COMMIT_NAME, CodeCopy, Inventory, list_copies
+from mlxp_core.runs.times import parse_time
+from mlxp_core.versioning.copies import COMMIT_NAME, CodeCopy, Inventory, list_copies, uses_copy
 from mlxp_core.versioning.export import remove_tree
 
 # seconds for which a copy is left alone that a launch has chosen: the launch composes and checks its jobs before it
@@ -72,6 +74,40 @@ def prune(
     return PruneResult(tuple(removed), kept, failed, cleared)
 
 
+def remove_unused(log_dir: LogDir, removed: Sequence[RunState], others: Sequence[RunState]) -> tuple[Path, ...]:
+    """Remove the copies of the log directory that only removed runs have used; git need not have them again.
+
+    One that a launch has chosen after these runs were written stays: its own runs may not be there yet. The caller
+    holds the lock of the log directory.
+    """
+    versions = [(state, CodeVersion.from_info(state.info)) for state in others]
+    chosen: dict[Path, float] = {}  # by copy: when the last of the removed runs was written
+    for state in removed:
+        copy = CodeVersion.from_info(state.info).copy
+        if copy is not None and COMMIT_NAME.fullmatch(copy.name):
+            place = log_dir.code / copy.name
+            chosen[place] = max(chosen.get(place, 0.0), _written(state))
+    gone = []
+    for path, time_written in chosen.items():
+        is_used = any(uses_copy(state, version, path) for state, version in versions)
+        if is_used or not path.is_dir() or path.is_symlink() or _foreign_owner(path):
+            continue
+        named = any(version.copy is not None and version.copy.name == path.name for _, version in versions)
+        with contextlib.suppress(OSError):
+            if _remove(path, keep_links=named, chosen_after=max(time_written, time.time() - _YOUNG)):
+                gone.append(path)
+    return tuple(gone)
+
+
+def _written(state: RunState) -> float:
+    """When a launch had written the script of a run, which it does after it has chosen the code."""
+    submitted = state.info.get("submit_time")
+    try:
+        return parse_time(submitted).timestamp() if isinstance(submitted, str) else 0.0
+    except ValueError:
+        return 0.0
+
+
 def _keep_reason(copy: CodeCopy, *, elsewhere: bool) -> str:
     if copy.needed:
         return "needed"
@@ -94,8 +130,10 @@ def _foreign_owner(path: Path) -> str:
     return f"it belongs to user {owner}, who alone can remove it" if os.geteuid() not in {0, owner} else ""
 
 
-def _remove(path: Path, *, keep_links: bool) -> bool:
+def _remove(path: Path, *, keep_links: bool, chosen_after: float | None = None) -> bool:
     """Remove a copy; False where not all of it is gone, or where a launch has chosen it meanwhile.
+
+    ``chosen_after``: a launch that has chosen it since then counts, by default one within the last hour.
 
     ``keep_links``: a run may be submitted again that needs the links into it; they lead there again once it is made
     again.
@@ -107,7 +145,7 @@ def _remove(path: Path, *, keep_links: bool) -> bool:
         path.rename(aside)
     except FileNotFoundError:
         return True  # somebody else was quicker
-    if _is_young(aside):
+    if _is_young(aside) if chosen_after is None else aside.lstat().st_mtime > chosen_after:
         try:
             aside.rename(path)
         except OSError:  # the launch has made it again

@@ -27,7 +27,7 @@ def test_without_a_command_the_help_is_shown() -> None:
     shown = CliRunner().invoke(cli.app, [])
     assert shown.exit_code == 0
     assert "Usage: mlxp" in shown.stdout
-    for command in ("status", "logs", "cancel", "rerun", "checkout", "snapshots"):
+    for command in ("status", "logs", "cancel", "rerun", "rm", "checkout", "snapshots"):
         assert f"\n  {command} " in shown.stdout
         done = CliRunner().invoke(cli.app, [command, "-h"])
         assert (done.exit_code, done.stdout.count("Usage: ")) == (0, 1)
