@@ -12,6 +12,8 @@ from mlxp_core.cli.selection import LOGS, Folder, Names, Query, choose, insist, 
 from mlxp_core.runs.listing import format_runs
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mlxp_core.runs.layout import RunDir
     from mlxp_core.runs.submission_record import QueuedJob
 
@@ -32,7 +34,8 @@ def rerun(
     Those that failed, were cancelled or lost, ran out of time, or were never submitted.
 
     In the same folder, with the same code and configuration, under the same header; what earlier attempts printed is
-    kept in metadata/attempts. Runs that wait or run are left alone.
+    kept in metadata/attempts. Runs that wait or run are left alone. Those of a log directory that was moved
+    lead to where it is now, from then on.
     """
     from mlxp_core.jobs.refresh import refresh_runs  # noqa: PLC0415
     from mlxp_core.jobs.resubmit import resubmit  # noqa: PLC0415
@@ -47,6 +50,9 @@ def rerun(
     for job in result.submitted:
         print(f"run {job.run.path.name}: {job.scheduler} job {job.task_label}")
     print(f"{'would be submitted' if dry_run else 'submitted'}: {format_runs(result.runs)}")
+    for origin, runs in _by_origin(result.moved).items():
+        here = "would lead here" if dry_run else "lead here now"
+        print(f"moved here from {origin}: run {format_runs(runs)}: script.sh, mlxp.yaml and info.yaml {here}")
     _report("left alone", result.skipped)
     _report("cannot be submitted again", result.blocked)
     has_failed = bool(result.blocked)
@@ -66,6 +72,14 @@ def _complete(jobs: Sequence[QueuedJob]) -> bool:
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     return all(status is Status.COMPLETE for status in statuses)
+
+
+def _by_origin(moved: Mapping[RunDir, Path]) -> dict[Path, list[RunDir]]:
+    """The runs that were moved, by the log directory that they were made in."""
+    runs: dict[Path, list[RunDir]] = {}
+    for run, origin in moved.items():
+        runs.setdefault(origin.parent, []).append(run)
+    return runs
 
 
 def _report(what: str, runs: Mapping[RunDir, str]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mlxp_core.errors import CommandError, ConfigurationError, SnapshotError
@@ -15,6 +15,7 @@ from mlxp_core.jobs.cancel import cancel_jobs
 from mlxp_core.jobs.launch_journal import remove_finished, runs_being_launched
 from mlxp_core.jobs.reconcile import find_queued
 from mlxp_core.jobs.refresh import refresh
+from mlxp_core.jobs.relocation import moved_from, plan_relocation
 from mlxp_core.jobs.spec import SubmitSpec
 from mlxp_core.jobs.submit import submit
 from mlxp_core.runs.attempts import archive
@@ -37,6 +38,7 @@ class Resubmission:
     submitted: tuple[QueuedJob, ...]  # and are; none of them when nothing was to be changed
     skipped: dict[RunDir, str]  # those that wait, run or are complete, and which of it
     blocked: dict[RunDir, str]  # those that cannot be submitted again, and why
+    moved: dict[RunDir, Path] = field(default_factory=dict)  # those that led elsewhere, and where; they lead here now
 
 
 def resubmit(log_dir: LogDir, runs: Sequence[RunDir], *, complete: bool = False, dry_run: bool = False) -> Resubmission:
@@ -51,15 +53,20 @@ def resubmit(log_dir: LogDir, runs: Sequence[RunDir], *, complete: bool = False,
         skipped: dict[RunDir, str] = {}
         blocked: dict[RunDir, str] = {}
         chosen: list[RunState] = []
+        moved: dict[RunDir, Path] = {}
         for state in states:
             if reason := _why_skipped(state, launching, complete=complete):
                 skipped[state.run] = reason
-            elif reason := _blocker(state, dry_run=dry_run):
+                continue
+            origin = moved_from(state)
+            if reason := _blocker(state, dry_run=dry_run):
                 blocked[state.run] = reason
-            else:
-                chosen.append(state)
+                continue
+            chosen.append(state)
+            if origin is not None:
+                moved[state.run] = origin
         submitted = [] if dry_run or not chosen else _submit(chosen, log_dir)
-        return Resubmission(tuple(state.run for state in chosen), tuple(submitted), skipped, blocked)
+        return Resubmission(tuple(state.run for state in chosen), tuple(submitted), skipped, blocked, moved)
 
 
 def _submit(states: Sequence[RunState], log_dir: LogDir) -> list[QueuedJob]:
@@ -134,21 +141,16 @@ def _blocker(state: RunState, *, dry_run: bool) -> str:
         return f"{state.run.script} is not there, which is what a job of it runs"
     if (owner := state.run.script.stat().st_uid) != os.geteuid():
         return f"its script.sh belongs to user {owner}, and would run as you"
-    if origin := _moved_from(state):
-        return f"it was moved here from {origin}, and its script.sh still leads there"
-    return _missing_code(state, dry_run=dry_run)
-
-
-def _moved_from(state: RunState) -> Path | None:
-    """Give the folder in which the run was made, where that is another one."""
-    logger, run = state.info.get("logger"), state.run.path
-    if not isinstance(logger, dict):
-        return None
-    folder = Path(str(logger.get("log_dir")))
-    inside = folder / run.name  # info.yaml of earlier versions says which folder the run's lies in
-    if any(candidate.exists() and candidate.samefile(run) for candidate in (folder, inside)):
-        return None
-    return folder if folder.name == run.name else inside
+    try:
+        relocation = plan_relocation(state)
+    except (OSError, ValueError) as error:
+        return str(error)
+    if relocation is None:
+        return _missing_code(state, dry_run=dry_run)
+    why = _missing_code(replace(state, info=relocation.info), dry_run=dry_run)
+    if not why and not dry_run:
+        relocation.apply(state)
+    return why
 
 
 def _missing_code(state: RunState, *, dry_run: bool) -> str:

@@ -41,6 +41,11 @@ def running_info(
     }
 
 
+def relocated_info(layout: RunDir, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Info of a run whose folder was moved to where it is."""
+    return {**before, "logger": _logger(layout)}
+
+
 def with_requirements(info: Mapping[str, Any], requirements: Sequence[str]) -> dict[str, Any]:
     """Info of a run that has loaded modules of these distributions, by ``name==version``."""
     return {**info, **replace(CodeVersion.from_info(info), requirements=tuple(requirements)).as_info}
