@@ -30,6 +30,7 @@ from mlxp_core.runs import info
 from mlxp_core.runs.code_version import CodeVersion, SnapshotMode
 from mlxp_core.runs.layout import LogDir, RunDir
 from mlxp_core.runs.status import Status
+from mlxp_core.versioning.copy_guard import guard_copy
 from mlxp_core.versioning.python_path import modules_outside_copy
 from mlxp_core.yaml_io import load_yaml, load_yaml_or_empty
 
@@ -174,7 +175,23 @@ def on_job_end(job_return: JobReturn) -> None:
 
 def _close(error: BaseException | None, value: Any = None) -> None:
     if _open:
-        end_recording(_open.pop(), error, value)
+        run = _open.pop()
+        end_recording(run, error, value, advice=_advice(run, error))
+
+
+def _advice(run: Run, error: BaseException | None) -> str:
+    """Say what to do where a launched job has failed for a file that is not where it started; in the log, too."""
+    frozen = None if error is None else _frozen(run.layout)
+    if error is None or frozen is None:
+        return ""
+    from mlxp_core.versioning.file_advice import JobPlaces, advise  # noqa: PLC0415  (for those that fail)
+
+    repo, copy = frozen
+    start = Path(str(load_yaml_or_empty(run.layout.info).get("work_dir")))
+    advice = advise(error, JobPlaces(copy, repo, run.layout.work, start, run.original_path("")))
+    if advice:
+        log.error("%s", advice)
+    return advice
 
 
 def _is_launched(run: RunDir) -> bool:
@@ -214,6 +231,7 @@ def _check_modules(run: RunDir) -> None:
     if frozen is None:
         return
     repo, copy = frozen
+    guard_copy(copy)
     if misplaced := modules_outside_copy(sys.modules, repo, copy):
         _refuse(
             run,

@@ -21,7 +21,6 @@ from hydra_plugins.mlxp._plan import (
     Batch,
     SharedFields,
     identity,
-    job_interpreter,
     plan,
     prepare_run,
     script_identity,
@@ -29,6 +28,7 @@ from hydra_plugins.mlxp._plan import (
 from hydra_plugins.mlxp._progress_bar import shown
 from hydra_plugins.mlxp._results import dry_run_results, log_submitted, results
 from hydra_plugins.mlxp._run_dirs import resolve_sweep_dir
+from hydra_plugins.mlxp._start_dir import job_interpreter
 from hydra_plugins.mlxp.config import LauncherConf
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.jobs import reuse, submit, write

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from hydra_plugins.mlxp._job import Job
 from hydra_plugins.mlxp._payload import PickledTask
 from hydra_plugins.mlxp._progress_bar import shown
 from hydra_plugins.mlxp._run_dirs import log_dir_of
+from hydra_plugins.mlxp._start_dir import StartDir, job_words, module_folder, start_dir, work_dir
 from hydra_plugins.mlxp.config import LauncherConf
 from mlxp_core import __version__
 from mlxp_core.errors import ConfigurationError
@@ -72,13 +72,9 @@ def plan(context: LaunchContext, overrides: Sequence[Sequence[str]], first_numbe
     return Batch(jobs, templates, [spec_of[template] for template in templates], log_dir)
 
 
-def job_interpreter(options: LauncherConf) -> str:
-    """The Python of the jobs."""
-    return options.python or sys.executable
-
-
 def _check_options(options: LauncherConf) -> None:
     snapshot_options(options)
+    work_dir(options)
     if not isinstance(options.wait, bool) and options.wait != "auto":
         raise ConfigurationError(f"hydra.launcher.wait={options.wait} is none of auto, true, false")
     if options.max_parallel is not None and options.max_parallel < 1:
@@ -184,7 +180,7 @@ class SharedFields:
     program: Program | PickledTask
     words: list[str]  # the command up to the overrides
     hydra_overrides: list[str]
-    work_dir: str
+    start: StartDir
     environment: dict[str, str]
     version: CodeVersion
     settings: dict[str, Any]
@@ -193,16 +189,19 @@ class SharedFields:
     def of(cls, context: LaunchContext, code: JobCode) -> SharedFields:
         """The fields of a launch whose jobs run this code."""
         options, program, launch_dir = context.options, context.program, context.launch_dir
-        work_dir, mlxpsub = code.map_path(launch_dir), _mlxpsub_state.current()
+        mlxpsub = _mlxpsub_state.current()
         return cls(
             program=program,
-            words=program.words(job_interpreter(options), code.map_path),
+            words=job_words(program, options, code),
             hydra_overrides=[
                 *_omegaconf.overrides(context.config, "hydra"),
                 *(mlxpsub.launcher_override(context.config) if mlxpsub else ()),
             ],
-            work_dir=str(work_dir if work_dir.is_dir() else launch_dir),  # else a folder that git does not know
-            environment={**_environment(code), **program.environment(context.main)},
+            start=start_dir(options, code, launch_dir),
+            environment={
+                **_environment(code, module_folder(program, options, code, launch_dir)),
+                **program.environment(context.main),
+            },
             version=replace(code.recorded, function_hash=program.function_hash),
             settings={
                 "version": __version__,
@@ -219,14 +218,16 @@ def prepare_run(shared: SharedFields, job: Job, run: RunDir, *, template: Templa
     name, job_name = run.path.name, job.hydra("job.name")
     job.late_values |= {"job.id": name, "sweep.subdir": name, "runtime.output_dir": str(run.path)}
     command = (*shared.words, *shared.program.arguments(shared.hydra_overrides, job, run))
+    directory = str(shared.start.path(run))
     copied = {key: os.environ[key] for key in job.hydra("job.env_copy") if key in os.environ}
     return PreparedRun(
         job=run_script.RunScriptSpec(
             run=run,
             name=directives.sanitize_job_name(f"{job_name}-{name}"),
             command=command,
-            work_dir=shared.work_dir,
+            work_dir=directory,
             environment={**copied, **shared.environment},
+            work_folder=shared.start.template,
         ),
         template=template,
         spec=spec,
@@ -234,7 +235,7 @@ def prepare_run(shared: SharedFields, job: Job, run: RunDir, *, template: Templa
         config_unresolved=job.unresolved,
         facts={
             "command": list(command),
-            "work_dir": shared.work_dir,
+            "work_dir": directory,
             "hydra": {"job_name": job_name, "overrides": job.overrides},
             **shared.version.as_info,
         },
@@ -242,8 +243,9 @@ def prepare_run(shared: SharedFields, job: Job, run: RunDir, *, template: Templa
     )
 
 
-def _environment(code: JobCode) -> dict[str, str]:
-    """Variables that every job needs: a PYTHONPATH that leads into the frozen code."""
-    folders = python_path(code.map_path, code.copy.links if code.copy else None)
+def _environment(code: JobCode, first: Sequence[str]) -> dict[str, str]:
+    """Variables that every job needs: a PYTHONPATH that leads into the frozen code, beginning with these folders."""
+    found = python_path(code.map_path, code.copy.links if code.copy else None)
+    folders = list(dict.fromkeys([*first, *found]))
     # also where it is the same here: most schedulers start a job without the variables of the submission
     return {"PYTHONPATH": os.pathsep.join(folders)} if folders else {}

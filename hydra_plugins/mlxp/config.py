@@ -46,6 +46,9 @@ class LauncherConf:
     commit_message: Optional[str] = None  # noqa: UP045
     # where the copies of the code are made, relative to the launch directory; null: in the log directory
     code_dir: Optional[str] = None  # noqa: UP045
+    # where jobs start: run, a folder of the run's own that has what the code has, and keeps what they write; copy, the
+    # copy of the code, which is read-only; launch, the launch directory; auto: run, and launch with snapshot=none
+    work_dir: str = "auto"
     # the Python of the jobs; null: the one that launches
     python: Optional[str] = None  # noqa: UP045
     # stay until the jobs have ended, and fail if one of them did; auto: for a sweeper that goes by what they return

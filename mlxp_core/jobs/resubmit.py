@@ -28,6 +28,7 @@ from mlxp_core.runs.status import Status, count_starts
 from mlxp_core.runs.submission_record import QueuedJob
 from mlxp_core.versioning.availability import locate_commit
 from mlxp_core.versioning.export import publish_copy
+from mlxp_core.versioning.work_folder import publish_template, recorded_work
 
 
 @dataclass(frozen=True)
@@ -168,8 +169,19 @@ def _missing_code(state: RunState, *, dry_run: bool) -> str:
             return _missing_links(state, copy)
     if copy is not None and (why := _missing_links(state, copy)):
         return why
+    if isinstance(work_dir, str) and copy is not None and Path(work_dir).is_relative_to(recorded_work(state)):
+        return "" if dry_run else _missing_template(state, copy, Path(work_dir))
     if isinstance(work_dir, str) and not Path(work_dir).is_dir():
         return f"its code is not there any more: {work_dir}"
+    return ""
+
+
+def _missing_template(state: RunState, copy: Path, work_dir: Path) -> str:
+    """Make what the working folder is made of again; gives why that cannot be done, or empty text."""
+    try:
+        publish_template(copy, work_dir.relative_to(recorded_work(state)))
+    except OSError as error:
+        return f"its working folder cannot be made: {error}"
     return ""
 
 

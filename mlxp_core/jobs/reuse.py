@@ -30,6 +30,7 @@ def archive_runs(runs: Iterable[RunDir]) -> None:
         state = RunState.load(run)
         written = (
             run.metrics,
+            run.work,
             run.artifacts,  # a checkpoint of another configuration is none of the next run
             run.config,
             run.config_unresolved,

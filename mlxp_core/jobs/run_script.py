@@ -12,6 +12,7 @@ from mlxp_core.jobs.shell_words import in_one_line, load_shell, script_text
 from mlxp_core.jobs.template import Template
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.scheduler.base import Scheduler
+from mlxp_core.versioning.work_folder import WorkFolderTemplate
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class RunScriptSpec:
     command: tuple[str, ...]
     work_dir: str
     environment: Mapping[str, str]  # variables that the script sets
+    work_folder: WorkFolderTemplate | None = None  # of the run's own; None: the job starts where others do
 
 
 # Around the job's lines, which stand first, for people to read: in a loop what runs later can. In a function `declare`
@@ -51,6 +53,7 @@ def render_job(job: RunScriptSpec, template: Template, scheduler: Scheduler) -> 
         "",
         f"# run {job.run.path.name} of {in_one_line(job.run.path.parent)}; `bash script.sh` runs it again",
         f"mlxp_metadata={shlex.quote(str(job.run.metadata))} mlxp_job_id=${{{scheduler.job_variable}:-}}",
+        *_work_folder(job),
         *load_shell("start"),
         *_BEFORE_JOB,
         *_job_lines(job, template),
@@ -59,9 +62,21 @@ def render_job(job: RunScriptSpec, template: Template, scheduler: Scheduler) -> 
         *load_shell("attempt"),
         "",
         *load_shell("signals"),
+        *(["", *load_shell("work_folder")] if job.work_folder else []),
         "fi; done",
+        *load_shell("wait"),
+        *(["(mlxp_tidy)"] if job.work_folder else []),
+        "",
         *load_shell("outcome"),
     )
+
+
+def _work_folder(job: RunScriptSpec) -> list[str]:
+    """Variables of work_folder.sh;."""
+    if job.work_folder is None:
+        return []
+    places = {"work": job.run.work, "copy": job.work_folder.copy, "template": job.work_folder.path}
+    return [" ".join(f"mlxp_{name}={shlex.quote(str(path))}" for name, path in places.items())]
 
 
 def _header(job: RunScriptSpec, template: Template, scheduler: Scheduler) -> list[str]:
@@ -84,6 +99,7 @@ def _job_lines(job: RunScriptSpec, template: Template) -> list[str]:
         *template.setup,
         *(f"export {name}={shlex.quote(value)}" for name, value in job.environment.items()),
         *(["mlxp_cwd=$PWD"] if stays else []),
+        *([shlex.join(["mlxp_fill", *job.work_folder.empty_folders]) + " || exit"] if job.work_folder else []),
         f"cd {shlex.quote(job.work_dir)} || exit",
     ]
     command = shlex.join(job.command)

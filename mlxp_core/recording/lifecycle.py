@@ -103,10 +103,15 @@ def _write_environment(layout: RunDir, code: Path | None) -> None:
     write_yaml(layout.environment, {**describe_environment(), **distributions})
 
 
-def end_recording(run: Run, error: BaseException | None, value: Any = None) -> None:
-    """Write the outcome of a run whose program raised an exception, or none and returned a value."""
+def end_recording(run: Run, error: BaseException | None, value: Any = None, *, advice: str = "") -> None:
+    """Write the outcome of a run whose program raised an exception, or none and returned a value.
+
+    ``advice``: what to do about the exception, for the error's message.
+    """
     stop_signal = signals.observed_stop_signal(run)
     status, described = metadata.outcome(error, stopping=stop_signal is not None)
+    if described and advice:
+        described["message"] = f"{described['message']}\n{advice}"
     finish(run, status, described, stop_signal=stop_signal, value=value)
 
 

@@ -163,7 +163,7 @@ class Run:
     def original_path(self, path: str | os.PathLike[str]) -> Path:
         """An absolute path for one that is relative to the directory of the command line, such as ``data/train.bin``.
 
-        A launched job starts in a frozen copy of its code, where data that git does not know is not.
+        A launched job starts in a folder of its run, where data that git does not know is not.
         """
         return self._launch_dir / path
 

@@ -126,6 +126,11 @@ class RunDir:
         """An empty file at ``<type>/<name>`` for each artifact that is a folder and not a file."""
         return self.artifacts / ".folders"
 
+    @property
+    def work(self) -> Path:
+        """The folder in which a job starts: with what its code has while it runs, and then with what it has written."""
+        return self.path / "work"
+
     def metric_file(self, log_name: str) -> Path:
         """``metrics/<log_name>.json``: one JSON object a line."""
         return self.metrics / f"{log_name}.json"
@@ -252,6 +257,10 @@ class CodeDir:
     def copy(self, commit: str) -> Path:
         """The files of a version."""
         return self.path / commit
+
+    def templates(self, commit: str) -> Path:
+        """Templates of the working folders of its jobs, one for each folder in it that jobs have started in."""
+        return self.path / f"{commit}.work"
 
     def diff(self, commit: str) -> Path:
         """What a version has changed of the commit that it was taken from, where it has."""

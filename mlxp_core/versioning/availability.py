@@ -72,6 +72,29 @@ def unreferenced_reason(repository: Repository, commit: str) -> str:
     return ""
 
 
+def foreign_files_reason(repository: Repository, commit: str, copy: Path) -> str:
+    """Name what a copy holds that is not of its version: what a job has written there; empty where there is none."""
+    with tempfile.TemporaryDirectory(prefix="hydra-mlxp-") as folder:
+        index = Path(folder, "index")
+        repository.git("read-tree", commit, index=index)
+        there = f"--work-tree={copy}"
+        # by content, as git's filters have it; what git ignores, too
+        changed = repository.git(
+            there, "diff", "--name-only", "--no-ext-diff", "--ignore-submodules=all", "-z", index=index
+        )
+        added = repository.git(there, "ls-files", "--others", "-z", index=index)
+    foreign = [path for path in f"{added}{changed}".split("\0") if path and BYTE_CODE not in Path(path).parts]
+    for entry in repository.tree_entries(commit):
+        submodule = repository.submodule(entry.path) if entry.is_submodule else None
+        foreign = [path for path in foreign if submodule is None or not Path(path).is_relative_to(entry.path)]
+        if submodule is not None and (reason := foreign_files_reason(submodule, entry.oid, copy / entry.path)):
+            return reason
+    if not foreign:
+        return ""
+    more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+    return f"a job has written into it, and git does not have that: {copy / foreign[0]}{more}: move it away"
+
+
 def _missing_submodule_reason(repository: Repository, entry: Entry, copy: Path | None) -> str:
     submodule = repository.submodule(entry.path)
     if submodule is not None:

@@ -18,6 +18,7 @@ from mlxp_core.versioning.availability import locate_commit
 from mlxp_core.versioning.export import export_commit, remove_tree
 from mlxp_core.versioning.git import find_repository
 from mlxp_core.versioning.run_output import BYTE_CODE
+from mlxp_core.versioning.work_folder import recorded_work
 
 # what a launcher adds for the folder of the run; the same command elsewhere would write into it
 _OF_THE_JOB = (
@@ -115,7 +116,7 @@ def _make_writable(top: Path) -> None:
 
 def _directory(state: RunState, version: CodeVersion, folder: Path) -> Path:
     work_dir = Path(str(state.info.get("work_dir")))
-    for location in version.locations:
+    for location in (*version.locations, recorded_work(state)):
         if work_dir.is_relative_to(location) and (directory := folder / work_dir.relative_to(location)).is_dir():
             return directory
     return folder

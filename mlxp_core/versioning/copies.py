@@ -15,7 +15,12 @@ from mlxp_core.runs.layout import CodeDir, LogDir, RunDir, SubmissionDir
 from mlxp_core.runs.listing import list_runs
 from mlxp_core.runs.state import RunState
 from mlxp_core.runs.submission_record import read_manifest
-from mlxp_core.versioning.availability import find_version, missing_objects_reason, unreferenced_reason
+from mlxp_core.versioning.availability import (
+    find_version,
+    foreign_files_reason,
+    missing_objects_reason,
+    unreferenced_reason,
+)
 
 COMMIT_NAME = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")  # of a copy's folder
 
@@ -136,7 +141,11 @@ def _lost_reason(path: Path, repositories: Iterable[Path]) -> str:
     for folder in dict.fromkeys(repositories):
         try:
             repository = find_version(folder, path.name)
-            reason = missing_objects_reason(repository, path.name, path) or unreferenced_reason(repository, path.name)
+            reason = (
+                missing_objects_reason(repository, path.name, path)
+                or unreferenced_reason(repository, path.name)
+                or foreign_files_reason(repository, path.name, path)
+            )
         except (MlxpError, OSError) as error:
             reason = str(error)
         if not reason:

@@ -72,7 +72,10 @@ def _write_submodule(repository: Repository, path: str, commit: str, folder: Pat
 
 
 def _make_read_only(top: Path) -> None:
-    """Take the right to write away, from everybody, and leave Python a place for its byte code in each folder."""
+    """Take the right to write files away, and leave Python a place for its byte code in each folder.
+
+    Folders stay writable for their owner, whose `rm -rf` and `git clean -fdx` would fail in others (copy_guard.py).
+    """
     for folder, _, names in os.walk(top, topdown=False):
         for name in names:
             path = f"{folder}/{name}"
@@ -82,7 +85,7 @@ def _make_read_only(top: Path) -> None:
         if any(name.endswith(".py") for name in names):
             os.makedirs(f"{folder}/__pycache__", exist_ok=True)  # noqa: PTH103
         if os.path.basename(folder) != "__pycache__":  # noqa: PTH119
-            os.chmod(folder, os.lstat(folder).st_mode & ~0o222)  # noqa: PTH101
+            os.chmod(folder, os.lstat(folder).st_mode & ~0o022)  # noqa: PTH101
 
 
 def remove_tree(folder: Path) -> None:

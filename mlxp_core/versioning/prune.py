@@ -26,7 +26,7 @@ from mlxp_core.versioning.export import remove_tree
 # live on another host.
 _YOUNG = 3600.0
 _OLD = 24 * 3600.0  # seconds after which a launch that has not finished its copy will never do so
-_TEMPORARY = re.compile(rf"\.({COMMIT_NAME.pattern})\.(\d+)\.[0-9a-f]{{8}}(?:\.index|\.index\.lock|\.diff)?")
+_TEMPORARY = re.compile(rf"\.({COMMIT_NAME.pattern})\.(\d+)\.[0-9a-f]{{8}}(?:\.index|\.index\.lock|\.diff|\.work)?")
 _PRUNED = re.compile(rf"\.({COMMIT_NAME.pattern})\.pruned\.\d+\.[0-9a-f]{{8}}")
 
 
@@ -152,6 +152,7 @@ def _remove(path: Path, *, keep_links: bool, chosen_after: float | None = None) 
             _discard(aside)
         return False
     CodeDir(path.parent).diff(path.name).unlink(missing_ok=True)
+    _discard(CodeDir(path.parent).templates(path.name))
     if not keep_links:
         _discard(CodeDir(path.parent).links(path.name))
     _discard(aside)
@@ -182,7 +183,8 @@ def _is_leftover(path: Path, named: Collection[str], *, own: bool) -> bool:
         # elsewhere the prune of another log directory may be at it: a rename changes the folder's ctime
         return own or now - stat.st_ctime > _YOUNG
     folder, commit = CodeDir(path.parent), path.stem
-    if path in {folder.diff(commit), folder.links(commit)} and COMMIT_NAME.fullmatch(commit) and age > _YOUNG:
+    beside = {folder.diff(commit), folder.links(commit), folder.templates(commit)}
+    if path in beside and COMMIT_NAME.fullmatch(commit) and age > _YOUNG:
         is_needed = path == folder.links(commit) and commit in named
         return not is_needed and not folder.copy(commit).exists()
     return False

@@ -26,7 +26,8 @@ def python_path(map_path: _PathMap, links: Path | None) -> list[str]:
     SnapshotError where that cannot be made.
     """
     inherited = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    entries = [str(map_path(Path(entry))) if Path(entry).is_absolute() else entry for entry in inherited]
+    # a relative one is of the launch directory, which jobs do not start in
+    entries = [str(map_path(Path(os.path.abspath(entry)))) for entry in inherited]  # noqa: PTH100  (no links)
     # a folder of the repository on sys.path comes behind those of PYTHONPATH
     others = [(Path(entry), map_path(Path(entry))) for entry in sys.path[1:] if entry]
     entries += [str(copied) for entry, copied in others if copied != entry and copied.is_dir()]

@@ -20,6 +20,7 @@ from mlxp_core.jobs.run_script import RunScriptSpec
 from mlxp_core.jobs.template import Template
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.scheduler import SCHEDULERS, load_scheduler
+from mlxp_core.versioning.work_folder import WorkFolderTemplate
 
 SLURM = load_scheduler("slurm")
 
@@ -59,8 +60,10 @@ def test_shellcheck_has_nothing_against_a_script(tmp_path: Path, name: str, shel
     # what stands around the program is the same for all of them
     for number, around in enumerate(AROUND.values() if name == "slurm" else [AROUND["both"]]):
         spec = job(tmp_path / "a 'b' $c" / str(number), "python", "main.py", *HOSTILE, environment={"A": "a 'b' $c"})
-        text = run_script.render_job(spec, replace(around, shebang=f"#!{shell}"), scheduler)
-        assert shellcheck(text) == ""
+        folder = WorkFolderTemplate(tmp_path / "a 'b' $c", tmp_path / "it's", ("a b", "-c"))
+        for one in (spec, replace(spec, work_folder=folder)):
+            text = run_script.render_job(one, replace(around, shebang=f"#!{shell}"), scheduler)
+            assert shellcheck(text) == ""
 
 
 HOSTILE = [

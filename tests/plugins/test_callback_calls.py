@@ -44,6 +44,7 @@ class Calls:
         monkeypatch.setattr(_callbacks, "start_recording", self.start_recording)
         for module, name in ((_callbacks, "finish"), (_callbacks, "end_recording"), (_callbacks, "watch_workers")):
             monkeypatch.setattr(module, name, functools.partial(self.note, name))
+        monkeypatch.setattr(_callbacks, "_advice", lambda run, error: f"{run}: {error}")
         monkeypatch.setattr(_submit_single, "submit_single", functools.partial(self.note, "submit"))
         monkeypatch.setattr(_replace_run, "skip", functools.partial(self.note, "skip"))
 
@@ -415,7 +416,10 @@ def test_a_run_ends_by_the_outcome_of_its_function_the_last_opened_first(calls: 
     _callbacks._open.extend(["first", "second"])
     _callbacks.on_job_end(JobReturn(status=JobStatus.COMPLETED, _return_value=0.5))
     _callbacks.on_job_end(JobReturn(status=JobStatus.FAILED, _return_value=error))
-    assert calls.events == [("end_recording", "second", None, 0.5), ("end_recording", "first", error, None)]
+    assert calls.events == [
+        ("end_recording", "second", None, 0.5, {"advice": "second: None"}),
+        ("end_recording", "first", error, None, {"advice": "first: no"}),
+    ]
     assert _callbacks._open == []
 
 
@@ -428,7 +432,7 @@ def test_ends_that_hydra_does_not_report_close_the_run(calls: Calls) -> None:
     _callbacks._open.append("run")
     end = SystemExit(3)
     on_end(end)
-    assert calls.events == [("end_recording", "run", end, None)]
+    assert calls.events == [("end_recording", "run", end, None, {"advice": "run: 3"})]
 
 
 def test_a_folder_that_the_launcher_made_is_known_by_its_settings(calls: Calls) -> None:

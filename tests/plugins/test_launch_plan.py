@@ -13,7 +13,7 @@ import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationKeyError
 
-from hydra_plugins.mlxp import _mlxpsub_state, _plan
+from hydra_plugins.mlxp import _mlxpsub_state, _plan, _start_dir
 from hydra_plugins.mlxp._context import JobCode
 from hydra_plugins.mlxp.config import LauncherConf
 from mlxp_core import __version__
@@ -29,6 +29,7 @@ class Program:
     """The program that jobs run."""
 
     called = "main.py"
+    module: str | None = None
     function_hash: str | None = None
     name = "main.py"
 
@@ -204,8 +205,8 @@ def test_options_that_mean_something_are_taken(launch: Launch, options: dict[str
 
 def test_the_python_of_the_jobs_is_this_one_or_the_users() -> None:
     """Bug: hydra.launcher.python that nobody looks at."""
-    assert _plan.job_interpreter(LauncherConf(python="/py")) == "/py"
-    assert _plan.job_interpreter(LauncherConf()) == sys.executable
+    assert _start_dir.job_interpreter(LauncherConf(python="/py")) == "/py"
+    assert _start_dir.job_interpreter(LauncherConf()) == sys.executable
 
 
 def test_a_template_lies_beside_the_launch_at_home_or_anywhere(
@@ -377,12 +378,13 @@ def test_without_a_copy_there_are_no_links_and_perhaps_no_path(launch: Launch, m
 
 def test_jobs_run_where_the_launch_was_in_the_copy_or_else_there_itself(launch: Launch) -> None:
     """Bug: `cd: no such directory` in each job of a launch from a folder that git does not know."""
+    launch.options["work_dir"] = "copy"
     copy = launch.folder / "copies" / "0"
     repo = launch.folder / "repo"
     launch.folder = repo / "runs"
-    assert _plan.SharedFields.of(launch.context, frozen(copy, repo)).work_dir == str(repo / "runs")
+    assert _plan.SharedFields.of(launch.context, frozen(copy, repo)).start.directory == repo / "runs"
     (copy / "runs").mkdir(parents=True)
-    assert _plan.SharedFields.of(launch.context, frozen(copy, repo)).work_dir == str(copy / "runs")
+    assert _plan.SharedFields.of(launch.context, frozen(copy, repo)).start.directory == copy / "runs"
 
 
 def test_under_mlxpsub_jobs_are_told_of_the_launcher(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ Git = dict[tuple[str, str], str | BaseException]
 
 @pytest.fixture
 def git(monkeypatch: pytest.MonkeyPatch) -> Git:
-    """What git says of a version, by the names of its repository and "find", "objects" or "ref": why it is lost."""
+    """What git says of a version, by repository and "find", "objects", "ref" or "foreign": why it is lost."""
     said: Git = {}
 
     def answer(folder: Path, question: str) -> str:
@@ -47,6 +47,7 @@ def git(monkeypatch: pytest.MonkeyPatch) -> Git:
     monkeypatch.setattr(copies, "find_version", find)
     monkeypatch.setattr(copies, "missing_objects_reason", lambda folder, *_: answer(folder, "objects"))
     monkeypatch.setattr(copies, "unreferenced_reason", lambda folder, *_: answer(folder, "ref"))
+    monkeypatch.setattr(copies, "foreign_files_reason", lambda folder, *_: answer(folder, "foreign"))
     return said
 
 
@@ -251,6 +252,7 @@ def test_git_is_asked_where_the_runs_of_a_copy_say_else_everywhere(log_dir: LogD
         ({}, ["/one"], ""),
         ({("one", "objects"): "lost files", ("one", "ref"): "no ref"}, ["/one"], "lost files"),
         ({("one", "ref"): "no ref"}, ["/one"], "no ref"),
+        ({("one", "foreign"): "results/x.csv"}, ["/one"], "results/x.csv"),
         ({("one", "find"): SnapshotError("not there")}, ["/one"], "not there"),
         ({("one", "objects"): OSError("a full disk")}, ["/one"], "a full disk"),
         ({("one", "find"): SnapshotError("not there")}, ["/one", "/two"], ""),

@@ -252,7 +252,7 @@ def test_a_prune_that_is_killed_leaves_nothing_that_a_launch_takes_for_whole(mlx
         assert len(list((copy / "many").glob("*/*"))) == 4000
     done = mlxp("snapshots", "prune")
     assert done.stdout.count("left by what was killed") >= 1
-    assert os.listdir(copy.parent) == [copy.name]
+    assert sorted(os.listdir(copy.parent)) == [copy.name, f"{copy.name}.work"]
 
 
 def test_prunes_that_race_remove_each_copy_once(mlxp: Mlxp, project: Project) -> None:
@@ -283,6 +283,7 @@ def test_what_killed_launches_left_goes_and_nothing_else(mlxp: Mlxp, project: Pr
     (half / "sub" / "link").symlink_to(outside)
     (half / "sub").chmod(0o555)
     gone = [half, code / f".{name}.{dead.pid}.deadbeef.index", code / f".{name}.1.deadbeef", code / f"{'a' * 40}.diff"]
+    gone += [code / f".{name}.{dead.pid}.deadbeef.work", code / f"{'a' * 40}.work"]
     kept = [code / f".{name}.{os.getpid()}.deadbeef.index", code / f".{name}.{dead.pid}.0000beef", code / "notes.txt"]
     for path in (*gone[1:], *kept):
         path.touch()
@@ -291,7 +292,7 @@ def test_what_killed_launches_left_goes_and_nothing_else(mlxp: Mlxp, project: Pr
     age(*gone, kept[0], kept[2], kept[3])
     age(gone[2], hours=25)  # of a process that lives: its number was given again
     done = mlxp("snapshots", "prune")
-    assert [os.path.lexists(path) for path in gone] == [False] * 4, done.stdout
+    assert [os.path.lexists(path) for path in gone] == [False] * 6, done.stdout
     assert [os.path.lexists(path) for path in kept] == [True] * 4, done.stdout
     assert copy.is_dir()
     assert (outside / "deep" / "data").read_text() == "data"

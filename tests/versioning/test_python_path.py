@@ -54,13 +54,13 @@ def found(tree: Path, *, links: str = "links") -> list[str]:
 
 
 def test_folders_of_the_work_tree_come_behind_those_of_the_user(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bug: the program's own folder, which is found anyway; what git does not know; a relative entry made absolute."""
+    """Bug: the program's own folder, which is found anyway; what git does not know; an entry that is relative."""
     monkeypatch.chdir(tree / "work" / "lib")  # for which an empty entry stands, and which no job is in
     monkeypatch.setenv("PYTHONPATH", f"{tree}/work/src:here::/opt/x")
     monkeypatch.setattr(
         paths.sys, "path", [str(tree / "work"), str(tree / "work/lib/code"), "", str(tree / "work/ignored"), "/usr"]
     )
-    assert found(tree) == ["copy/src", "here", "/opt/x", "copy/lib/code"]
+    assert found(tree) == ["copy/src", "copy/lib/here", "/opt/x", "copy/lib/code"]
 
 
 def test_a_hook_that_knows_packages_is_followed(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -307,8 +307,8 @@ def test_a_relative_path_is_one_from_here(tmp_path: Path, monkeypatch: pytest.Mo
         assert code.map_path(tmp_path / "repo" / "x") == copy / "x"
 
 
-def test_nobody_can_write_into_a_copy_and_it_can_be_removed(tmp_path: Path) -> None:
-    """Bug: the group, or everybody, may change what jobs run: only the owner's right to write is taken away."""
+def test_nobody_can_change_files_of_a_copy_and_it_can_be_removed(tmp_path: Path) -> None:
+    """Bug: the group, or everybody, may change what jobs run; folders without the right to write stop `rm -rf`."""
     top = tmp_path / "copy"
     (top / "pkg" / "data").mkdir(parents=True)
     (top / "data" / "__pycache__").mkdir(parents=True)  # one that is committed
@@ -327,15 +327,15 @@ def test_nobody_can_write_into_a_copy_and_it_can_be_removed(tmp_path: Path) -> N
     assert list(caches) == ["copy/data/__pycache__", "copy/pkg/__pycache__"]  # Python's, beside what it compiles
     assert all(mode & 0o200 for mode in caches.values())
     assert modes == {
-        "copy/data": 0o555,
-        "copy/pkg": 0o555,
-        "copy/pkg/data": 0o555,
+        "copy/data": 0o755,
+        "copy/pkg": 0o755,
+        "copy/pkg/data": 0o755,
         "copy/pkg/a.py": 0o444,
         "copy/pkg/run.sh": 0o555,
         "copy/pkg/data/x": 0o400,
         "copy/secret": 0o440,
     }
-    assert top.lstat().st_mode & 0o777 == 0o555
+    assert top.lstat().st_mode & 0o777 == 0o755
     assert (tmp_path / "outside").stat().st_mode & 0o777 == 0o666
     export.remove_tree(top)
     assert sorted(os.listdir(tmp_path)) == ["outside"]

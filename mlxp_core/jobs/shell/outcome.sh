@@ -1,12 +1,6 @@
 # shellcheck shell=sh disable=SC2154
-# Waits for the job's lines, which run in the background, and keeps how they ended.
-# Set above: mlxp_metadata, mlxp_requeue (a command; empty where the header does not ask for another start).
-
-mlxp_job=$!
-for mlxp_signal in $mlxp_early; do mlxp_pass "$mlxp_signal"; done
-while [ ! -s "$mlxp_end" ] && kill -0 "$mlxp_job" 2>/dev/null; do wait "$mlxp_job"; mlxp_code=$?; done
-if [ -s "$mlxp_end" ]; then read -r mlxp_code _ <"$mlxp_end"; fi
-rm -f "$mlxp_end" "$mlxp_pid"
+# Keeps how the job's lines ended.
+# Set above: mlxp_metadata, mlxp_code, mlxp_requeue (a command; empty where the header does not ask for another start).
 
 mlxp_exit=$mlxp_code
 mlxp_says() { grep -qsx -e "$1" "$mlxp_metadata/info.yaml"; }
