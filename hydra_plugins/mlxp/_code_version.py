@@ -62,7 +62,9 @@ def freeze(context: LaunchContext, jobs: Sequence[Job], log_dir: LogDir) -> JobC
     if ask is not None and (mlxpsub := _mlxpsub_state.current()) is not None:
         ask = mlxpsub.ask_once(ask)
     place = Path(context.launch_dir, os.path.expanduser(options.code_dir)) if options.code_dir else None  # noqa: PTH111
-    code = freeze_code(program.file, log_dir, snapshot_options(options), place=place, ask=ask)
+    code = freeze_code(
+        program.file, log_dir, snapshot_options(options), place=place, ask=ask, launch_dir=context.launch_dir
+    )
     _warn_of_changes(code, is_automatic=options.snapshot == SnapshotMode.AUTO and ask is None)
     _check_configuration(context, jobs, code)
     return JobCode(code, code.version)
@@ -79,6 +81,8 @@ def _warn_of_changes(code: FrozenCode, *, is_automatic: bool) -> None:
             "\n  ".join(version.committed),
         )
     changes = "\n  ".join(str(change) for change in version.changes)
+    if not version.changes:
+        return
     if version.snapshot is SnapshotMode.WORKTREE and is_automatic:
         log.warning(
             "the jobs run the work tree %s as it is now, with these changes, which are not committed (git keeps it as "

@@ -75,7 +75,7 @@ def _report_dry_run(mlxpsub: MlxpsubProgram, context: LaunchContext, batch: Batc
     """Tell mlxpsub what would be submitted."""
     options, program = context.options, context.program
     if options.snapshot != SnapshotMode.NONE:
-        check_repository(program.file)
+        check_repository(program.file, context.launch_dir)
     words = program.words(job_interpreter(options), Path)
     for template, jobs in batch.overrides_by_template().items():
         mlxpsub.would_submit(options.scheduler, template, jobs, words)

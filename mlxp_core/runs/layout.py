@@ -258,6 +258,11 @@ class CodeDir:
         """The files of a version."""
         return self.path / commit
 
+    @property
+    def repository(self) -> Path:
+        """The repository of versions of code that is in none of its user's."""
+        return self.path / "repository.git"
+
     def templates(self, commit: str) -> Path:
         """Templates of the working folders of its jobs, one for each folder in it that jobs have started in."""
         return self.path / f"{commit}.work"

@@ -9,13 +9,28 @@ from pathlib import Path
 
 from mlxp_core.errors import SnapshotError
 from mlxp_core.runs.code_version import CodeVersion
+from mlxp_core.runs.layout import LogDir
 from mlxp_core.versioning.export import export_commit, remove_tree
 from mlxp_core.versioning.git import Entry, Repository, find_repository
+from mlxp_core.versioning.own_repository import find_own_version
 from mlxp_core.versioning.run_output import BYTE_CODE
 
 
-def find_version(folder: Path, commit: str) -> Repository:
-    """Find the repository that a folder lies in, and this commit in it. Raises SnapshotError."""
+def find_version(folder: Path, commit: str, *places: Path) -> Repository:
+    """Find the repository that a folder lies in, and this commit in it. Raises SnapshotError.
+
+    ``places`` are folders of copies, beside which the version may be where it is in no repository of its user's.
+    """
+    try:
+        return _find_version(folder, commit)
+    except SnapshotError:
+        for place in dict.fromkeys(places):
+            if (own := find_own_version(place, commit)) is not None:
+                return own
+        raise
+
+
+def _find_version(folder: Path, commit: str) -> Repository:
     if not folder.is_dir():
         raise SnapshotError(f"{folder}, where its repository was, is not there")
     repository = find_repository(folder)
@@ -24,12 +39,16 @@ def find_version(folder: Path, commit: str) -> Repository:
     return repository
 
 
-def locate_commit(version: CodeVersion, moved_to: Path | None = None) -> Repository:
-    """Find the repository that has all of a version; ``moved_to`` is where it is now. Raises SnapshotError."""
+def locate_commit(version: CodeVersion, moved_to: Path | None = None, *, log_dir: LogDir | None = None) -> Repository:
+    """Find the repository that has all of a version; ``moved_to`` is where it is now. Raises SnapshotError.
+
+    ``log_dir`` is that of the run, wherever it is now.
+    """
     folder = moved_to or version.repo_path
     if folder is None or version.commit is None:
         raise SnapshotError("it is not recorded which commit of which repository it is")
-    repository = find_version(folder, version.commit)
+    places = [*([log_dir.code] if log_dir else []), *([version.copy.parent] if version.copy else [])]
+    repository = find_version(folder, version.commit, *places)
     copy = version.copy if version.copy is not None and version.copy.is_dir() else None
     if reason := missing_objects_reason(repository, version.commit, copy):
         raise SnapshotError(reason)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mlxp_core.errors import SnapshotError, StoreError
 from mlxp_core.runs.code_version import CodeVersion
-from mlxp_core.runs.layout import RunDir
+from mlxp_core.runs.layout import LogDir, RunDir
 from mlxp_core.runs.state import RunState
 from mlxp_core.versioning.availability import locate_commit
 from mlxp_core.versioning.export import export_commit, remove_tree
@@ -65,7 +65,7 @@ def checkout_run(run: RunDir, folder: Path, *, repository: Path | None = None, c
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
-        not_from_git = _write_files(version, version.commit, temporary, repository)
+        not_from_git = _write_files(version, temporary, repository, LogDir(run.path.parent))
         _hide(folder)
         temporary.rename(folder)
     finally:
@@ -89,10 +89,11 @@ def _hide(folder: Path) -> None:
         find_repository(folder.parent).exclude(folder)
 
 
-def _write_files(version: CodeVersion, commit: str, folder: Path, repository: Path | None) -> str:
+def _write_files(version: CodeVersion, folder: Path, repository: Path | None, log_dir: LogDir) -> str:
     """Write the files of a version; returns why they are not from git, where they are not."""
+    commit = str(version.commit)
     try:
-        export_commit(locate_commit(version, repository), commit, folder)
+        export_commit(locate_commit(version, repository, log_dir=log_dir), commit, folder)
     except SnapshotError as error:
         if version.copy is None or not version.copy.is_dir():
             raise SnapshotError(

@@ -140,7 +140,7 @@ def _lost_reason(path: Path, repositories: Iterable[Path]) -> str:
     reason = "no run says which repository it is of"
     for folder in dict.fromkeys(repositories):
         try:
-            repository = find_version(folder, path.name)
+            repository = find_version(folder, path.name, path.parent)
             reason = (
                 missing_objects_reason(repository, path.name, path)
                 or unreferenced_reason(repository, path.name)

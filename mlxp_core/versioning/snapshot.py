@@ -18,6 +18,7 @@ from mlxp_core.runs.layout import CodeDir, LogDir, RunDir
 from mlxp_core.versioning.capture import commit_work_tree, hidden_changes, unhidden
 from mlxp_core.versioning.export import publish_copy
 from mlxp_core.versioning.git import FileChange, Repository, WorkTreeStatus, commit_files, find_repository, run_git
+from mlxp_core.versioning.own_repository import freeze_folder, program_folder
 from mlxp_core.versioning.run_output import is_copy
 
 _OPT_OUT = "or let the jobs run the files as they are when they start, with hydra.launcher.snapshot=none"
@@ -164,23 +165,27 @@ def freeze_code(
     *,
     place: Path | None = None,
     ask: DecisionPrompt | None = None,
+    launch_dir: Path | None = None,
 ) -> FrozenCode:
     """Publish a version of the code that ``program`` is part of, under the log directory or at ``place``.
 
     ``ask`` is called where there are changes and ``options`` do not say what to do about them; without it they are
-    captured. Raises SnapshotError where there is no repository, nothing to run, or git fails; then nothing is left.
+    captured. Outside of a repository it is the program's folder as it is (own_repository.py), for which ``launch_dir``
+    counts. Raises SnapshotError where there is nothing to run, or git fails; then nothing is left.
     """
     options = options or SnapshotOptions()
     try:
-        repository = find_repository(program if program.is_dir() else program.parent)
-        version = _choose(repository, log_dir, options, ask, program)
+        try:
+            repository = find_repository(program if program.is_dir() else program.parent)
+        except NoRepositoryError:
+            repository, version = _without_repository(program, log_dir, options, place or log_dir.code, launch_dir)
+        else:
+            version = _choose(repository, log_dir, options, ask, program)
         copy = publish_copy(repository, _commit_of(version), place or log_dir.code)
         diff = _publish_diff(version, copy)
         if place is not None:
             with suppress(OSError):  # another user's, who shares it
                 hide_folder(place, lambda entry: is_copy(entry.name))
-    except NoRepositoryError:
-        raise _without_repository(program) from None
     except SnapshotError as error:
         raise SnapshotError(f"the code of {program} cannot be frozen: {error}\nPut that right, {_OPT_OUT}.") from error
     except OSError as error:
@@ -194,19 +199,26 @@ def freeze_code(
     return code
 
 
-def check_repository(program: Path) -> None:
-    """Raise SnapshotError where there is no repository to take a version from; nothing is written."""
+def check_repository(program: Path, launch_dir: Path | None = None) -> None:
+    """Raise SnapshotError where there is nothing to take a version from; nothing is written."""
     try:
         find_repository(program if program.is_dir() else program.parent)
     except NoRepositoryError:
-        raise _without_repository(program) from None
+        program_folder(program, launch_dir)
 
 
-def _without_repository(program: Path) -> SnapshotError:
-    return SnapshotError(
-        f"{program} is in no git repository, so its code cannot be frozen for the jobs. "
-        f"Make one (git init, git add, git commit), {_OPT_OUT}."
-    )
+def _without_repository(
+    program: Path, log_dir: LogDir, options: SnapshotOptions, place: Path, launch_dir: Path | None
+) -> tuple[Repository, WorkTreeVersion]:
+    """Freeze the program's folder in a repository of ours: all of it as it is, so that nothing is a change."""
+    if options.snapshot is SnapshotMode.COMMIT:
+        raise SnapshotError(
+            f"it is in no git repository, and hydra.launcher.snapshot={options.snapshot} runs a commit: make one (git "
+            "init, git add, git commit), or leave the option out"
+        )
+    frozen = freeze_folder(program_folder(program, launch_dir), place, log_dir)
+    version = WorkTreeVersion(frozen.repository.top, frozen.commit, SnapshotMode.WORKTREE, None, None, ())
+    return frozen.repository, version
 
 
 def describe_version(program: Path, log_dir: LogDir, snapshot: str) -> WorkTreeVersion | None:

@@ -523,8 +523,8 @@ def test_a_package_of_the_repository_that_is_installed_editable_is_imported_from
 
 def test_without_a_snapshot_jobs_run_in_place_and_need_no_repository(project: Project) -> None:
     """Bug: hydra.launcher.snapshot=none that still asks git."""
-    (project.dir / ".git").rename(project.dir / "no git")
-    done = project.run(*LOCAL, "seed=1", code=1)
+    (project.dir / ".git").rename(project.dir.parent / "no git")
+    done = project.run(*LOCAL, "seed=1", "hydra.launcher.snapshot=commit", code=1)
     assert "no git repository" in done.stderr
     project.run(*WAIT, "seed=1", "hydra.launcher.snapshot=none")
     assert project.said(1)["cwd"] == str(project.dir)

@@ -40,7 +40,7 @@ def git(monkeypatch: pytest.MonkeyPatch) -> Git:
             raise what
         return what
 
-    def find(folder: Path, commit: str) -> Path:
+    def find(folder: Path, commit: str, *_: Path) -> Path:
         answer(folder, "find")
         return folder
 
