@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from mlxp_core.runs.git_exclusion import SWEEP_FILES
-from mlxp_core.runs.layout import LogDir, RunDir
+from mlxp_core.runs.layout import CodeDir, LogDir, RunDir
 
 # what Python makes of the code as it imports it, the launch itself too: no change of the code, .gitignore or not
 BYTE_CODE = "__pycache__"
@@ -21,9 +21,11 @@ _HYDRA = ".hydra"
 _IN_RUN = frozenset(
     path.name
     for run in [RunDir(Path())]
-    for path in (run.metadata, run.metrics, run.artifacts, run.script, run.stdout, run.stderr)
+    for path in (run.metadata, run.metrics, run.artifacts, run.work, run.script, run.stdout, run.stderr)
 )
-_COPY = re.compile(r"\.?[0-9a-f]{40}(?:[0-9a-f]{24})?(?:\.[\w.]+)?")
+_COPY = re.compile(
+    rf"\.?(?:[0-9a-f]{{40}}(?:[0-9a-f]{{24}})?|{re.escape(CodeDir(Path()).repository.name)})(?:\.[\w.]+)?"
+)
 _SOURCES = (".py", ".ipynb")
 # entries of untracked folders to look at; what is larger is data that nobody has told git to ignore, or is ignored
 _MOST_ENTRIES = 20_000
