@@ -21,10 +21,16 @@ from hydra_plugins.mlxp._dead_workers import watch_workers
 from hydra_plugins.mlxp._job_exit_hook import watch_endings
 from hydra_plugins.mlxp._names import LAUNCHER, MAIN
 from hydra_plugins.mlxp._run_dirs import choose_run_dir, resolve_sweep_dir
+from hydra_plugins.mlxp._unrecorded import (
+    give_hydras_run_dir,
+    give_hydras_sweep_dir,
+    is_unrecorded,
+    refuse_to_submit,
+)
 from mlxp_core.atomic_files import write_atomic
 from mlxp_core.errors import ConfigurationChangedError, MlxpError, SnapshotError, StoreError
 from mlxp_core.recording import current
-from mlxp_core.recording.lifecycle import end_recording, finish, start_recording
+from mlxp_core.recording.lifecycle import end_recording, finish, start_recording, start_unrecorded
 from mlxp_core.recording.run import Run
 from mlxp_core.runs import info
 from mlxp_core.runs.code_version import CodeVersion, SnapshotMode
@@ -48,9 +54,9 @@ def _remembers_failure(hook: _Hook) -> _Hook:
     """Have current_run() raise an exception of a callback again, which Hydra turns into a warning."""
 
     @functools.wraps(hook)
-    def wrapped(*args: Any) -> None:
+    def wrapped(*args: Any, **named: Any) -> None:
         try:
-            hook(*args)
+            hook(*args, **named)
         except Exception as error:
             current.remember_failure(error)
             raise
@@ -79,10 +85,15 @@ def watch() -> None:
 
 
 @_remembers_failure
-def on_run_start(config: DictConfig, config_name: str | None = None) -> None:
+def on_run_start(config: DictConfig, config_name: str | None = None, *, record: bool = True) -> None:
     """Choose the folder; in a launched job, take over the decisions of its submission."""
     single = _single(config)
     is_job = not OmegaConf.is_missing(config.hydra.job, "id")  # set by its command; it would submit itself
+    if not is_job and is_unrecorded(record=record):
+        if single == "submit":
+            refuse_to_submit()
+        give_hydras_run_dir(config)
+        return
     if single == "submit" and not is_job:
         from hydra_plugins.mlxp._submit_single import submit_single  # noqa: PLC0415
 
@@ -120,8 +131,11 @@ def _single(config: DictConfig) -> str | None:
 
 
 @_remembers_failure
-def on_multirun_start(config: DictConfig) -> None:
+def on_multirun_start(config: DictConfig, *, record: bool = True) -> None:
     """Choose the log directory; defer those options of the launcher that only the jobs' configurations can resolve."""
+    if is_unrecorded(record=record):
+        give_hydras_sweep_dir(config)
+        return
     resolve_sweep_dir(config)
     if config.hydra.launcher.get("_target_") != LAUNCHER:  # whose jobs are not children of this process
         with _ending_the_program():
@@ -133,8 +147,10 @@ def on_multirun_start(config: DictConfig) -> None:
 
 
 @_remembers_failure
-def on_job_start(config: DictConfig, task_function: Callable[..., Any] | None, snapshot: str) -> None:
-    """Open the run; ``snapshot`` is the callback's option."""
+def on_job_start(
+    config: DictConfig, task_function: Callable[..., Any] | None, snapshot: str, *, record: bool = True
+) -> None:
+    """Open the run; ``snapshot`` and ``record`` are the callback's options."""
     run = RunDir(Path(config.hydra.runtime.output_dir))
     facts = {"hydra": {"job_name": config.hydra.job.name, "overrides": _omegaconf.overrides(config, "task")}}
     launch_dir = Path(config.hydra.runtime.cwd)
@@ -142,6 +158,9 @@ def on_job_start(config: DictConfig, task_function: Callable[..., Any] | None, s
         frozen = _frozen(run)
         code = frozen[1] if frozen else None
         _open.append(start_recording(run, config=None, facts=facts, code=code, launch_dir=launch_dir))
+        return
+    if is_unrecorded(record=record):
+        _open.append(start_unrecorded(_omegaconf.resolved(config), launch_dir))
         return
     full, raw = _omegaconf.resolved(config), _omegaconf.unresolved(config)
     program = program_file(task_function, launch_dir)

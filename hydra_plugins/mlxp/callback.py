@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 class MlxpCallback(Callback):
     """Gives every run a numbered folder, and records how it starts and ends."""
 
-    def __init__(self, log_dir: str, snapshot: str = "auto") -> None:
+    def __init__(self, log_dir: str, snapshot: str = "auto", record: bool = True) -> None:  # noqa: FBT001, FBT002
         """``log_dir`` is what ``{log_dir}`` stands for in ``hydra.run.dir`` and ``hydra.sweep.dir``."""
         from ._callbacks import watch  # noqa: PLC0415
 
-        self.log_dir, self.snapshot = log_dir, snapshot
+        self.log_dir, self.snapshot, self.record = log_dir, snapshot, record
         watch()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -32,19 +32,19 @@ class MlxpCallback(Callback):
         """Choose the run's folder, before Hydra makes it."""
         from ._callbacks import on_run_start  # noqa: PLC0415
 
-        on_run_start(config, given.get("config_name"))
+        on_run_start(config, given.get("config_name"), record=self.record)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Choose the log directory, before the sweeper and the launcher look for it."""
         from ._callbacks import on_multirun_start  # noqa: PLC0415
 
-        on_multirun_start(config)
+        on_multirun_start(config, record=self.record)
 
     def on_job_start(self, config: DictConfig, **given: Any) -> None:
         """Open the run: RUNNING."""
         from ._callbacks import on_job_start  # noqa: PLC0415
 
-        on_job_start(config, given.get("task_function"), self.snapshot)
+        on_job_start(config, given.get("task_function"), self.snapshot, record=self.record)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:  # noqa: ARG002
         """Close the run: COMPLETE or FAILED."""

@@ -71,6 +71,8 @@ class CallbackConf:
     # which code a run is said to run: commit (HEAD), worktree (captured where it differs), auto (worktree, unless that
     # is very large), none (not recorded)
     snapshot: str = "auto"
+    # false: nothing is recorded, and current_run() gives a run that keeps nothing; hydra/callbacks=mlxp_off says it
+    record: bool = True
 
 
 @dataclass
@@ -140,6 +142,7 @@ def register() -> None:
     # plain values and not the classes, which cost twice as much; types are checked at the launch
     folders = {"run": {"dir": f"{LOG_DIR}/{ID}"}, "sweep": {"dir": LOG_DIR, "subdir": ID}}
     store("hydra/callbacks", "mlxp", {"hydra": {"callbacks": {"mlxp": vars(CallbackConf())}, **folders}})
+    store("hydra/callbacks", "mlxp_off", {"hydra": {"callbacks": {"mlxp": {**vars(CallbackConf()), "record": False}}}})
     shared = {key: value for key, value in vars(LauncherConf()).items() if key != "scheduler"}
     store("hydra/launcher", "_mlxp", {"defaults": ["/hydra/callbacks/mlxp", "_self_"], "hydra": {"launcher": shared}})
     store("hydra/sweeper", "mlxp", vars(SweeperConf()), package=None)

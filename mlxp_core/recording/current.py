@@ -9,6 +9,7 @@ are started from here would inherit as well.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
@@ -17,15 +18,17 @@ from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from mlxp_core.errors import NoActiveRunError
+from mlxp_core.errors import ConfigurationError, NoActiveRunError
 
 if TYPE_CHECKING:
     from mlxp_core.recording.run import Run
 
 _HOW = (
     "Add hydra/callbacks=mlxp to the command line of a Hydra program, submit it with hydra/launcher=mlxp_slurm (or "
-    "mlxp_local, …), or use `with mlxp_core.start_run(log_dir, config) as run:`."
+    "mlxp_local, …), or use `with mlxp_core.start_run(log_dir, config) as run:`. To run without recording: "
+    "current_run(optional=True), hydra/callbacks=mlxp_off or MLXP_MODE=off give a run that keeps nothing."
 )
+_MODE = "MLXP_MODE"  # off: whatever would be recorded is not
 _FOR_CHILDREN = (
     "A child process that was not started by multiprocessing or joblib while a run was current (subprocess, ray, dask) "
     "does not know the run: pass it the run itself, which can be pickled."
@@ -56,20 +59,49 @@ _of_context: ContextVar[tuple[weakref.ref[Run], ...]] = ContextVar("mlxp_runs", 
 _failure: BaseException | None = None
 
 
-def current_run() -> Run:
+def current_run(*, optional: bool = False) -> Run:
     """Return the run that this thread or asyncio task records, or else this process, or who started it as a worker.
 
     Raises NoActiveRunError where none is on, with how to switch one on; and the recording's own error where it failed.
+    ``optional``: where none is on, give a run instead that takes every call and keeps nothing; so does MLXP_MODE=off.
+    An error is raised all the same where a run was to be recorded: the recording has failed, or there are several, and
+    nothing says which of them this thread works for.
     """
-    run = _find()
-    if run is not None and (run.pid == os.getpid() or run.is_recorded):  # a forked worker's may have ended long ago
+    run = recorded_run()
+    if run is not None:
         return run
     if _failure is not None:
         raise _failure
     run = _of_worker()
-    if run is None:
-        raise NoActiveRunError(f"no run is being recorded{_elsewhere()}. {_HOW} {_FOR_CHILDREN}")
-    return run
+    if run is not None:
+        return run
+    elsewhere = _elsewhere()
+    if (optional or is_off()) and not elsewhere:
+        return _null_run()
+    raise NoActiveRunError(f"no run is being recorded{elsewhere}. {_HOW} {_FOR_CHILDREN}")
+
+
+def recorded_run() -> Run | None:
+    """Give the run that current_run() returns, without a look at who started this process; None where there is none."""
+    run = _find()
+    # a forked worker's may have ended long ago
+    return run if run is not None and (run.pid == os.getpid() or run.is_recorded) else None
+
+
+def is_off() -> bool:
+    """Tell whether MLXP_MODE says that nothing is to be recorded. Raises ConfigurationError for an unknown word."""
+    mode = os.environ.get(_MODE, "on").strip().lower()
+    if mode not in {"on", "off", ""}:
+        raise ConfigurationError(f"{_MODE}={mode} means nothing: it is off, and then nothing is recorded, or on")
+    return mode == "off"
+
+
+@functools.cache
+def _null_run() -> Run:
+    """Give the one run of this process that keeps nothing, for who asks where none is on."""
+    from mlxp_core.recording.null_run import NullRun  # noqa: PLC0415  (few programs need it)
+
+    return NullRun()
 
 
 def push(run: Run) -> None:
@@ -198,10 +230,14 @@ def _of_worker() -> Run | None:
 
     config = getattr(process.current_process(), "_config", {})
     arguments = config.get(_FOR_WORKERS)
+    if arguments is not None and not arguments[0]:
+        return _null_run()
     first = None if arguments is None else run.reopen(*arguments)
     if first is not None and first.is_recorded:
         return first
     now = signals.recorded_by(parent.pid)
+    if len(now) == 1 and not now[0][0]:
+        return _null_run()
     if len(now) == 1 and (present := run.reopen(*now[0])).is_recorded:
         config[_FOR_WORKERS] = now[0]  # for workers of its own
         return present

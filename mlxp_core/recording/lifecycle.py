@@ -103,11 +103,27 @@ def _write_environment(layout: RunDir, code: Path | None) -> None:
     write_yaml(layout.environment, {**describe_environment(), **distributions})
 
 
+def start_unrecorded(config: Mapping[str, Any], launch_dir: Path | None = None) -> Run:
+    """Make a run the current one that takes every call and keeps nothing, until it is finished."""
+    from mlxp_core.recording.null_run import NullRun  # noqa: PLC0415  (few programs need it)
+
+    def end(ended: Run, _: BaseException | None) -> None:
+        current.pop(id(ended))
+
+    run = NullRun(to_builtins(config), launch_dir, end=end)
+    current.push(run)
+    current.remember_failure(None)
+    return run
+
+
 def end_recording(run: Run, error: BaseException | None, value: Any = None, *, advice: str = "") -> None:
     """Write the outcome of a run whose program raised an exception, or none and returned a value.
 
     ``advice``: what to do about the exception, for the error's message.
     """
+    if run.keeps_nothing:
+        run.finish(error)
+        return
     stop_signal = signals.observed_stop_signal(run)
     status, described = metadata.outcome(error, stopping=stop_signal is not None)
     if described and advice:
@@ -203,7 +219,8 @@ def start_run(log_dir: str | os.PathLike[str], config: Mapping[str, Any] | None 
     Either ``with start_run(...) as run:``, which is COMPLETE when the block
     ends and FAILED when it raises; or ``run = start_run(...)``, in one cell of a notebook, and ``run.finish()`` in
     another. One that the program forgets to finish is CANCELLED when the program ends, or when another was started
-    and nothing refers to this one any more; a program that dies of an exception is FAILED by that.
+    and nothing refers to this one any more; a program that dies of an exception is FAILED by that. With MLXP_MODE=off
+    it is a run that takes every call and keeps nothing.
     """
     if _imports_main_again():
         raise RunError(
@@ -211,6 +228,8 @@ def start_run(log_dir: str | os.PathLike[str], config: Mapping[str, Any] | None 
             'own. Put the call below `if __name__ == "__main__":`, or into a function that is called from there.'
         )
     plain = _as_configuration({} if config is None else config)
+    if current.is_off():
+        return start_unrecorded(plain)
     with RunAllocator(log_dir) as allocator:
         layout = allocator.allocate()
     current.let_go()

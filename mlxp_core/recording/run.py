@@ -49,6 +49,8 @@ class Run:
     the one that has started it ends it.
     """
 
+    keeps_nothing = False  # True for the stand-in of a run in a program that is not recorded
+
     def __init__(
         self,
         layout: RunDir,
@@ -465,6 +467,12 @@ def reopen(path: str, attempt: int, launch_dir: str, is_of_checkpoint: bool = Fa
     if loading is not None and run is not loading.by:
         loading.others.append(run)
     return run
+
+
+def resuming_run() -> Run | None:
+    """Give the run that is loading a checkpoint just now, which what is pickled in it belongs to."""
+    loading = _being_loaded.get()
+    return None if loading is None else loading.by
 
 
 def _handle(layout: RunDir, attempt: int, launch_dir: Path) -> Run:

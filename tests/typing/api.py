@@ -126,7 +126,8 @@ def wrong_logging(run: Run) -> None:
     register_artifact_type("model", load_model, save_model)  # type: ignore[arg-type]
     start_run()  # type: ignore[call-arg]
     start_run("logs", ["lr=1"])  # type: ignore[arg-type]
-    current_run("logs")  # type: ignore[call-arg]
+    current_run("logs")  # type: ignore[call-arg, arg-type]
+    assert_type(current_run(optional=True), Run)
     mlxp_core.curent_run()  # type: ignore[attr-defined]
 
 
