@@ -8,12 +8,14 @@ import itertools
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar, cast
 
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.mlxp import _mlxpsub_state, _omegaconf
@@ -41,6 +43,7 @@ from mlxp_core.versioning.python_path import modules_outside_copy
 from mlxp_core.yaml_io import load_yaml, load_yaml_or_empty
 
 if TYPE_CHECKING:
+    from mlxp_core.recording.streams import StreamCopies
     from mlxp_core.versioning.snapshot import WorkTreeVersion
 
 log = logging.getLogger(__name__)
@@ -148,9 +151,16 @@ def on_multirun_start(config: DictConfig, *, record: bool = True) -> None:
 
 @_remembers_failure
 def on_job_start(
-    config: DictConfig, task_function: Callable[..., Any] | None, snapshot: str, *, record: bool = True
+    config: DictConfig,
+    task_function: Callable[..., Any] | None,
+    snapshot: str,
+    *,
+    record: bool = True,
+    log_streams: bool = False,
 ) -> None:
-    """Open the run; ``snapshot`` and ``record`` are the callback's options."""
+    """Open the run; ``snapshot``, ``record`` and ``log_streams`` are the callback's options."""
+    if not _open and _streams is not None:
+        _close_streams()
     run = RunDir(Path(config.hydra.runtime.output_dir))
     facts = {"hydra": {"job_name": config.hydra.job.name, "overrides": _omegaconf.overrides(config, "task")}}
     launch_dir = Path(config.hydra.runtime.cwd)
@@ -173,6 +183,8 @@ def on_job_start(
     )
     if version is not None and version.diff:
         write_atomic(run.diff, version.diff)
+    if log_streams and _streams is None:  # of a run within a run all that is printed is the outer's
+        _copy_streams(config, run)
 
 
 def version_here(
@@ -196,6 +208,8 @@ def _close(error: BaseException | None, value: Any = None) -> None:
     if _open:
         run = _open.pop()
         end_recording(run, error, value, advice=_advice(run, error))
+    if not _open and _streams is not None and _streams.is_of_one_job:
+        _close_streams(error)
 
 
 def _advice(run: Run, error: BaseException | None) -> str:
@@ -211,6 +225,34 @@ def _advice(run: Run, error: BaseException | None) -> str:
     if advice:
         log.error("%s", advice)
     return advice
+
+
+class _Streams(NamedTuple):
+    """The copies that are being made of what the run prints."""
+
+    copies: StreamCopies
+    is_of_one_job: bool  # of several that this process runs; else they go on to the end of the program
+
+
+_streams: _Streams | None = None
+
+
+def _copy_streams(config: DictConfig, run: RunDir) -> None:
+    """Keep what the run prints. A program's only run has what is printed after it, too, such as Hydra's stack trace."""
+    global _streams  # noqa: PLW0603  (the descriptors are the process's)
+    from mlxp_core.recording.streams import StreamCopies  # noqa: PLC0415  (jobs of a launcher have script.sh for it)
+
+    is_of_one_job = config.hydra.get("mode") == RunMode.MULTIRUN
+    _streams = _Streams(StreamCopies({1: run.stdout, 2: run.stderr}), is_of_one_job)
+
+
+def _close_streams(error: BaseException | None = None) -> None:
+    """End the copies; Hydra tells of the error of one job when all have ended, so its log is told now."""
+    global _streams
+    if _streams is not None:
+        streams, _streams = _streams, None
+        words = "".join(traceback.format_exception(error)) if isinstance(error, Exception) else None
+        streams.copies.close({2: words} if words else None)
 
 
 def _is_launched(run: RunDir) -> bool:

@@ -14,11 +14,18 @@ if TYPE_CHECKING:
 class MlxpCallback(Callback):
     """Gives every run a numbered folder, and records how it starts and ends."""
 
-    def __init__(self, log_dir: str, snapshot: str = "auto", record: bool = True) -> None:  # noqa: FBT001, FBT002
+    def __init__(
+        self,
+        log_dir: str,
+        snapshot: str = "auto",
+        log_streams: bool = True,  # noqa: FBT001, FBT002  (Hydra gives keywords)
+        record: bool = True,  # noqa: FBT001, FBT002
+    ) -> None:
         """``log_dir`` is what ``{log_dir}`` stands for in ``hydra.run.dir`` and ``hydra.sweep.dir``."""
         from ._callbacks import watch  # noqa: PLC0415
 
-        self.log_dir, self.snapshot, self.record = log_dir, snapshot, record
+        self.log_dir, self.snapshot = log_dir, snapshot
+        self.log_streams, self.record = log_streams, record
         watch()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -44,7 +51,9 @@ class MlxpCallback(Callback):
         """Open the run: RUNNING."""
         from ._callbacks import on_job_start  # noqa: PLC0415
 
-        on_job_start(config, given.get("task_function"), self.snapshot, record=self.record)
+        on_job_start(
+            config, given.get("task_function"), self.snapshot, record=self.record, log_streams=self.log_streams
+        )
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:  # noqa: ARG002
         """Close the run: COMPLETE or FAILED."""

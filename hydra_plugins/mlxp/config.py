@@ -71,6 +71,8 @@ class CallbackConf:
     # which code a run is said to run: commit (HEAD), worktree (captured where it differs), auto (worktree, unless that
     # is very large), none (not recorded)
     snapshot: str = "auto"
+    # what a run prints that no launcher has submitted is in log.stdout and log.stderr, as that of jobs is
+    log_streams: bool = True
     # false: nothing is recorded, and current_run() gives a run that keeps nothing; hydra/callbacks=mlxp_off says it
     record: bool = True
 

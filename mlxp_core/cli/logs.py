@@ -195,7 +195,10 @@ def _say_why_there_is_nothing(run: RunDir, attempt: int | None) -> None:
     try:
         spec = SubmitSpec.load(run)
     except ConfigurationError:
-        why = "it was not made by a launcher, so its output went to the terminal"
+        why = (
+            "it was not made by a launcher, so its output went to the terminal alone: "
+            "hydra.callbacks.mlxp.log_streams=true keeps it"
+        )
     else:
         redirecting = directives.redirecting_directives(spec.header, load_scheduler(spec.scheduler))
         if redirecting:

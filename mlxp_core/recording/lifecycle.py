@@ -55,7 +55,8 @@ def start_recording(
     before = load_yaml_or_empty(layout.info)
     attempt = before.get("attempt", 1)
     if before.get("status") not in {None, Status.PENDING}:
-        replaced = (layout.metrics, *(() if config is None else (layout.config, layout.config_unresolved)))
+        in_place = (layout.config, layout.config_unresolved, layout.stdout, layout.stderr)  # script.sh moves its logs
+        replaced = (layout.metrics, *(() if config is None else in_place))
         archive(layout, attempt, replaced, info=before)
         attempt += 1
     if config is None:

@@ -274,7 +274,12 @@ ORDER = {"scheduler": "slurm", "name": "n", "shebang": "#!/bin/bash", "header": 
 @pytest.mark.parametrize(
     ("order", "submission", "why"),
     [
-        (None, None, "it was not made by a launcher, so its output went to the terminal"),
+        (
+            None,
+            None,
+            "it was not made by a launcher, so its output went to the terminal alone: "  # noqa: ISC004
+            "hydra.callbacks.mlxp.log_streams=true keeps it",
+        ),
         ({}, None, "it is PENDING (not submitted)"),
         ({}, {"state": "RUNNING"}, "it is PENDING"),
         (
