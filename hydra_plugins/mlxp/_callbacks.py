@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from hydra_plugins.mlxp import _mlxpsub_state, _omegaconf
 from hydra_plugins.mlxp._dead_workers import watch_workers
 from hydra_plugins.mlxp._job_exit_hook import watch_endings
+from hydra_plugins.mlxp._mlxp_settings import check_settings
 from hydra_plugins.mlxp._names import LAUNCHER, MAIN
 from hydra_plugins.mlxp._run_dirs import choose_run_dir, resolve_sweep_dir
 from hydra_plugins.mlxp._unrecorded import (
@@ -97,6 +98,8 @@ def on_run_start(config: DictConfig, config_name: str | None = None, *, record: 
             refuse_to_submit()
         give_hydras_run_dir(config)
         return
+    if not is_job:
+        check_settings(config, "run")
     if single == "submit" and not is_job:
         from hydra_plugins.mlxp._submit_single import submit_single  # noqa: PLC0415
 
@@ -139,6 +142,7 @@ def on_multirun_start(config: DictConfig, *, record: bool = True) -> None:
     if is_unrecorded(record=record):
         give_hydras_sweep_dir(config)
         return
+    check_settings(config, "sweep")
     resolve_sweep_dir(config)
     if config.hydra.launcher.get("_target_") != LAUNCHER:  # whose jobs are not children of this process
         with _ending_the_program():

@@ -119,6 +119,13 @@ def quote(text: str) -> str:
     return quoted
 
 
+def chosen_log_dir(config: DictConfig, node: str) -> Path | None:
+    """The log directory of ``hydra.run`` or ``hydra.sweep``; None where their ``dir`` is of the user's own."""
+    if LOG_DIR not in raw(config, f"hydra.{node}", "dir"):
+        return None
+    return Path(config.hydra.runtime.cwd, _with_log_dir(config, LOG_DIR))
+
+
 def _with_log_dir(config: DictConfig, path: str) -> str:
     if LOG_DIR not in path:
         return path
