@@ -94,6 +94,7 @@ ALLOWED: dict[str, set[str]] = {
     "jobs": {"runs", "scheduler", "versioning"},
     "sweeps": {"runs", "scheduler", "jobs"},
     "mlxpsub": {"runs", "scheduler", "jobs"},
+    "mlxp": {"runs", "recording", "reader"},
     "cli": {"__init__", "runs", "scheduler", "versioning", "reader", "jobs", "sweeps", "mlxpsub"},
 }
 # within the ground
@@ -215,7 +216,10 @@ def test_the_plugins_import_of_the_core_what_they_may() -> None:
 
 def test_the_core_knows_nothing_of_hydra() -> None:
     """Bug: a DictConfig where a plain dict is expected; a reader that needs Hydra."""
-    assert offences(sources("mlxp_core"), "hydra", "omegaconf", "hydra_plugins") == []
+    files = [path for path in sources("mlxp_core") if path != ROOT / "mlxp_core" / "mlxp" / "launcher.py"]
+    assert offences(files, "hydra", "omegaconf", "hydra_plugins") == []
+    # which makes a Hydra program of a function, for projects that were written for MLXP
+    assert offences(sources("mlxp_core", "mlxp", "launcher.py"), "hydra_plugins", "mlxp_core.reader") == []
 
 
 def test_the_reader_needs_no_git() -> None:
@@ -230,6 +234,8 @@ def test_nothing_but_the_commands_and_the_sweepers_queries_imports_the_reader() 
     files = [path for package in PACKAGES for path in sources(package)]
     rest = [path for path in files if not path.is_relative_to(ROOT / "mlxp_core" / "reader")]
     rest = [path for path in rest if not path.is_relative_to(ROOT / "mlxp_core" / "cli")]
+    of_mlxp = {ROOT / "mlxp_core" / "mlxp" / name for name in ("reader.py", "data_structures/dataframe.py")}
+    rest = [path for path in rest if path not in of_mlxp]
     rest.remove(ROOT / "hydra_plugins" / "mlxp" / "_job_filter.py")
     lines = {(path, line) for path in rest for line, name in imports(path) if name == "hydra_plugins.mlxp._job_filter"}
     assert [path.name for path, _ in lines] == ["_sweep.py"]
@@ -320,6 +326,15 @@ def test_the_package_itself_loads_nothing_until_it_is_asked(tmp_path: Path) -> N
     """Bug of MLXP 1.0.5: importing it takes 880 ms."""
     assert {name for name in loaded("import mlxp_core", tmp_path) if name.startswith("mlxp")} == {"mlxp_core"}
     assert loaded("from mlxp_core import current_run", tmp_path) & {"polars", "git", "hydra", "omegaconf"} == set()
+
+
+def test_a_program_of_mlxps_loads_neither_the_reader_nor_an_mlxp_that_is_installed(tmp_path: Path) -> None:
+    """Bug: Polars loaded by every training, for `mlxp.Reader`; `import mlxp` finds ours, or ours the original."""
+    (tmp_path / "mlxp.py").write_text("own = True")
+    program = "import mlxp_core.mlxp as mlxp; mlxp.launch; import mlxp; assert mlxp.own"
+    modules = loaded(f"sys.path.insert(0, {str(tmp_path)!r}); {program}", tmp_path)
+    assert "mlxp_core.mlxp.launcher" in modules
+    assert modules & {"polars", "pandas", "mlxp_core.reader", "mlxp_core.mlxp.reader"} == set()
 
 
 def test_the_reader_loads_neither_hydra_nor_git_nor_a_scheduler(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""What configurations and results are in, where MLXP has it."""
