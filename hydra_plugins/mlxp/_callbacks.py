@@ -218,8 +218,7 @@ def _close(error: BaseException | None, value: Any = None) -> None:
 
 def _advice(run: Run, error: BaseException | None) -> str:
     """Say what to do where a launched job has failed for a file that is not where it started; in the log, too."""
-    frozen = None if error is None else _frozen(run.layout)
-    if error is None or frozen is None:
+    if error is None or run.keeps_nothing or (frozen := _frozen(run.layout)) is None:
         return ""
     from mlxp_core.versioning.file_advice import JobPlaces, advise  # noqa: PLC0415  (for those that fail)
 
