@@ -48,6 +48,16 @@ def _known_plugins() -> None:
     Plugins.instance()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_version_of_the_tests() -> Iterator[None]:
+    """Have start_run, in a test's own process, look for its program outside of this very repository: no ref in it."""
+    from mlxp_core.recording import lifecycle
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lifecycle, "_calling_program", lambda: Path("/-"))
+        yield
+
+
 # by pytest, and by the import of Polars
 SET_BY_OTHERS = {"PYTEST_CURRENT_TEST", "_RJEM_MALLOC_CONF"}
 

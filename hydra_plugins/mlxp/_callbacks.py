@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import itertools
 import logging
 import os
@@ -11,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar, cast
 
@@ -24,20 +24,21 @@ from hydra_plugins.mlxp._job_exit_hook import watch_endings
 from hydra_plugins.mlxp._mlxp_settings import check_settings
 from hydra_plugins.mlxp._names import LAUNCHER, MAIN
 from hydra_plugins.mlxp._run_dirs import choose_run_dir, resolve_sweep_dir
+from hydra_plugins.mlxp._task_function import function_hash, program_file
 from hydra_plugins.mlxp._unrecorded import (
     give_hydras_run_dir,
     give_hydras_sweep_dir,
     is_unrecorded,
     refuse_to_submit,
 )
-from mlxp_core.atomic_files import write_atomic
-from mlxp_core.errors import ConfigurationChangedError, MlxpError, SnapshotError, StoreError
+from mlxp_core.errors import ConfigurationChangedError, SnapshotError, StoreError
 from mlxp_core.recording import current
 from mlxp_core.recording.lifecycle import end_recording, finish, start_recording, start_unrecorded
 from mlxp_core.recording.run import Run
+from mlxp_core.recording.running_code import code_of_launched, running_code
 from mlxp_core.runs import info
-from mlxp_core.runs.code_version import CodeVersion, SnapshotMode
-from mlxp_core.runs.layout import LogDir, RunDir
+from mlxp_core.runs.code_version import CodeVersion
+from mlxp_core.runs.layout import RunDir
 from mlxp_core.runs.status import Status
 from mlxp_core.versioning.copy_guard import guard_copy
 from mlxp_core.versioning.python_path import modules_outside_copy
@@ -45,7 +46,6 @@ from mlxp_core.yaml_io import load_yaml, load_yaml_or_empty
 
 if TYPE_CHECKING:
     from mlxp_core.recording.streams import StreamCopies
-    from mlxp_core.versioning.snapshot import WorkTreeVersion
 
 log = logging.getLogger(__name__)
 
@@ -168,34 +168,38 @@ def on_job_start(
     run = RunDir(Path(config.hydra.runtime.output_dir))
     facts = {"hydra": {"job_name": config.hydra.job.name, "overrides": _omegaconf.overrides(config, "task")}}
     launch_dir = Path(config.hydra.runtime.cwd)
+    program = program_file(task_function, launch_dir)
     if _is_launched(run):
-        frozen = _frozen(run)
-        code = frozen[1] if frozen else None
-        _open.append(start_recording(run, config=None, facts=facts, code=code, launch_dir=launch_dir))
+        recorded = load_yaml_or_empty(run.info)
+        version = CodeVersion.from_info(recorded)
+        code = version.repo_path and version.copy
+        running = code_of_launched(recorded, program)
+        _open.append(start_recording(run, config=None, facts=facts, code=code, running=running, launch_dir=launch_dir))
         return
     if is_unrecorded(record=record):
         _open.append(start_unrecorded(_omegaconf.resolved(config), launch_dir))
         return
     full, raw = _omegaconf.resolved(config), _omegaconf.unresolved(config)
-    program = program_file(task_function, launch_dir)
-    version = _version(program, run.path.parent, snapshot)
-    if version is not None:
-        facts |= version.recorded.as_info
-    code = version.repo if version is not None else program.parent
+    if own := function_hash(task_function):
+        facts |= CodeVersion(function_hash=own).as_info
+    running = running_code(program, run.path.parent, snapshot)
+    code = running.tree if running is not None else program.parent
     _open.append(
-        start_recording(run, config=full, config_unresolved=raw, facts=facts, code=code, launch_dir=launch_dir)
+        start_recording(
+            run, config=full, config_unresolved=raw, facts=facts, code=code, running=running, launch_dir=launch_dir
+        )
     )
-    if version is not None and version.diff:
-        write_atomic(run.diff, version.diff)
     if log_streams and _streams is None:  # of a run within a run all that is printed is the outer's
         _copy_streams(config, run)
 
 
 def version_here(
     task_function: Callable[..., Any] | None, launch_dir: Path, log_dir: Path, snapshot: str
-) -> WorkTreeVersion | None:
-    """The code version that is recorded for runs of this process; None where it is not known."""
-    return _version(program_file(task_function, launch_dir), log_dir, snapshot)
+) -> CodeVersion:
+    """The code version that is recorded for runs of this process, as far as it is known."""
+    running = running_code(program_file(task_function, launch_dir), log_dir, snapshot)
+    version = CodeVersion() if running is None else running.refresh()
+    return replace(version, function_hash=function_hash(task_function))
 
 
 @_remembers_failure
@@ -316,29 +320,3 @@ def _frozen(run: RunDir) -> tuple[Path, Path] | None:
     """The work tree, and the copy of its code, of a launched run; None where it runs in place."""
     version = CodeVersion.from_info(load_yaml_or_empty(run.info))
     return (version.repo_path, version.copy) if version.repo_path and version.copy else None
-
-
-def program_file(task_function: Callable[..., Any] | None, launch_dir: Path) -> Path:
-    """The file of the program, in a worker of another launcher too, where __main__ is the worker's."""
-    function = inspect.unwrap(task_function) if task_function is not None else None
-    code = getattr(function, "__code__", None)
-    file = Path(code.co_filename).absolute() if code is not None else launch_dir / "-"
-    return file if file.is_file() else launch_dir / "-"  # a notebook's cell
-
-
-_versions: dict[tuple[Path, str], WorkTreeVersion | None] = {}  # once for a process: its modules are loaded once
-
-
-def _version(program: Path, log_dir: Path, snapshot: str) -> WorkTreeVersion | None:
-    """The code version that runs here, in place; None where it is not known. Never keeps a run from starting."""
-    key = (program, snapshot)
-    if key not in _versions:
-        _versions[key] = None
-        if snapshot != SnapshotMode.NONE and any((folder / ".git").exists() for folder in program.parents):
-            from mlxp_core.versioning.snapshot import describe_version  # noqa: PLC0415  (and subprocess, for those that need it)
-
-            try:
-                _versions[key] = describe_version(program, LogDir(log_dir), snapshot)
-            except (MlxpError, OSError) as error:
-                log.warning("which code this run runs is not recorded: %s", error)
-    return _versions[key]

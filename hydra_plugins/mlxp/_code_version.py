@@ -20,10 +20,14 @@ from hydra_plugins.mlxp._payload import PickledTask
 from hydra_plugins.mlxp.config import LauncherConf
 from mlxp_core import terminal
 from mlxp_core.errors import ConfigurationError, SnapshotError
+from mlxp_core.recording.packages import SITES, installed_distributions, installed_package
 from mlxp_core.runs.code_version import SnapshotMode
 from mlxp_core.runs.layout import LogDir
 from mlxp_core.versioning import prompt
+from mlxp_core.versioning.git import Repository, run_git
+from mlxp_core.versioning.installed import source_root
 from mlxp_core.versioning.snapshot import (
+    OPT_OUT,
     DecisionPrompt,
     FrozenCode,
     SnapshotOptions,
@@ -57,17 +61,17 @@ def freeze(context: LaunchContext, jobs: Sequence[Job], log_dir: LogDir) -> JobC
     """Freeze the code as the options say. Raises ConfigurationError where it composes other jobs than these."""
     options, program = context.options, context.program
     if options.snapshot == SnapshotMode.NONE:
-        return JobCode(None, _in_place(program, log_dir))
+        return JobCode(None, _in_place(code_place(program), log_dir))
     ask: DecisionPrompt | None = prompt.prompt_for_decision if terminal.can_answer() else None
     if ask is not None and (mlxpsub := _mlxpsub_state.current()) is not None:
         ask = mlxpsub.ask_once(ask)
     place = Path(context.launch_dir, os.path.expanduser(options.code_dir)) if options.code_dir else None  # noqa: PTH111
     code = freeze_code(
-        program.file, log_dir, snapshot_options(options), place=place, ask=ask, launch_dir=context.launch_dir
+        code_place(program), log_dir, snapshot_options(options), place=place, ask=ask, launch_dir=context.launch_dir
     )
     _warn_of_changes(code, is_automatic=options.snapshot == SnapshotMode.AUTO and ask is None)
     _check_configuration(context, jobs, code)
-    return JobCode(code, code.version)
+    return JobCode(code, code.version, _source_folder(program, code))
 
 
 def _warn_of_changes(code: FrozenCode, *, is_automatic: bool) -> None:
@@ -100,10 +104,33 @@ def _warn_of_changes(code: FrozenCode, *, is_automatic: bool) -> None:
         )
 
 
-def _in_place(program: Program | PickledTask, log_dir: LogDir) -> WorkTreeVersion | None:
+def code_place(program: Program | PickledTask) -> Path:
+    """The file of the program, or the folder that it was installed from, by which its repository is found."""
+    source = installed_distributions().local_modules.get(installed_package(program.code_file))
+    return program.code_file if source is None else Path(source)
+
+
+def _source_folder(program: Program | PickledTask, code: FrozenCode) -> Path | None:
+    """The folder of the copy that has an installed program's package; None for any other program.
+
+    Raises SnapshotError where what is installed is not what the copy has.
+    """
+    package = installed_package(program.code_file)
+    if not package or code_place(program) == program.code_file:
+        return None
+    file = program.code_file
+    folder = next(place for place in (file, *file.parents) if place.parent.name in SITES)
+    try:
+        repository = Repository(code.version.repo, run_git)
+        return code.copy / source_root(repository, str(code.version.commit), folder)
+    except SnapshotError as error:
+        raise SnapshotError(f"{error}, {OPT_OUT}.") from error
+
+
+def _in_place(program: Path, log_dir: LogDir) -> WorkTreeVersion | None:
     """Describe the files that jobs will find without a copy, as far as they are known; they may change till then."""
     try:
-        known = describe_version(program.file, log_dir, SnapshotMode.COMMIT)
+        known = describe_version(program / "-" if program.is_dir() else program, log_dir, SnapshotMode.COMMIT)
         return known and replace(known, snapshot=SnapshotMode.NONE)
     except SnapshotError as error:
         log.debug("which code the jobs will find is not known: %s", error)

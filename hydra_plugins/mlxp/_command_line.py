@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import re
 import shlex
+import site
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,13 @@ class Program:
     file: Path  # absolute, of the script or the module
     module: str | None  # of `python -m`; None for a script
     flags: tuple[tuple[str, str], ...]  # --config-name, --config-path, --config-dir
+    main_file: Path | None = None  # of its main function, where the file is a console script that imports it
     function_hash: ClassVar[None] = None  # its files say what it does
+
+    @property
+    def code_file(self) -> Path:
+        """The file by which its repository is found."""
+        return self.main_file or self.file
 
     @property
     def called(self) -> str:
@@ -45,7 +52,8 @@ class Program:
 
     def words(self, python: str, map_path: Callable[[Path], Path]) -> list[str]:
         """The command up to the overrides; ``map_path`` says where a file lies in the code that the job runs."""
-        target = ["-m", self.module] if self.module else [str(map_path(self.file))]
+        script = self.file if self.main_file else map_path(self.file)  # which no repository has
+        target = ["-m", self.module] if self.module else [str(script)]
         flags = []
         for flag, value in self.flags:
             path = Path(value)
@@ -89,6 +97,11 @@ def find_program(overrides: Sequence[str]) -> Program | None:
         ("--config-dir", known.config_dir),
     ]
     return Program(options, file, module, tuple((flag, value) for flag, value in flags if value is not None))
+
+
+def is_console_script(file: Path) -> bool:
+    """Tell if a file is one that pip or uv has made, to import a package and call its main function."""
+    return file.parent in {Path(sys.executable).parent, Path(sys.prefix, "bin"), Path(site.USER_BASE or "-", "bin")}
 
 
 def _split_options(head: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from hydra_plugins.mlxp import _omegaconf
-from hydra_plugins.mlxp._command_line import Program, find_program
+from hydra_plugins.mlxp._command_line import Program, find_program, is_console_script
 from hydra_plugins.mlxp._composer import Composer
 from hydra_plugins.mlxp._options import checked
 from hydra_plugins.mlxp._payload import PickledTask
+from hydra_plugins.mlxp._task_function import program_file
 from hydra_plugins.mlxp.config import LauncherConf
 from mlxp_core.runs.code_version import CodeVersion
 from mlxp_core.versioning.snapshot import FrozenCode, WorkTreeVersion
@@ -27,6 +28,7 @@ class JobCode:
 
     copy: FrozenCode | None  # None: they run the files in place
     version: WorkTreeVersion | None  # None: not known
+    source: Path | None = None  # folder of the copy whose packages are to be imported, and not those that are installed
 
     @property
     def commit(self) -> str | None:
@@ -65,7 +67,12 @@ class LaunchContext:
     def program(self) -> Program | PickledTask:
         """The program that jobs run: the command line of this one, or its task function."""
         given = [*_omegaconf.overrides(self.config, "hydra"), *_omegaconf.overrides(self.config, "task")]
-        return find_program(given) or PickledTask(self.task_function, self.hydra_context, self.launch_dir)
+        program = find_program(given)
+        if program is None:
+            return PickledTask(self.task_function, self.hydra_context, self.launch_dir)
+        if program.module is None and is_console_script(program.file):
+            return replace(program, main_file=program_file(self.task_function, self.launch_dir))
+        return program
 
     @property
     def launch_dir(self) -> Path:

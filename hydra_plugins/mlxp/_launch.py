@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hydra.core.utils import JobReturn, configure_log, setup_globals
 
 from hydra_plugins.mlxp import _mlxpsub_state
-from hydra_plugins.mlxp._code_version import job_code
+from hydra_plugins.mlxp._code_version import code_place, job_code
 from hydra_plugins.mlxp._context import JobCode, LaunchContext
 from hydra_plugins.mlxp._job import Job
 from hydra_plugins.mlxp._keyboard_interrupt import without_traceback
@@ -75,7 +75,7 @@ def _report_dry_run(mlxpsub: MlxpsubProgram, context: LaunchContext, batch: Batc
     """Tell mlxpsub what would be submitted."""
     options, program = context.options, context.program
     if options.snapshot != SnapshotMode.NONE:
-        check_repository(program.file, context.launch_dir)
+        check_repository(code_place(program), context.launch_dir)
     words = program.words(job_interpreter(options), Path)
     for template, jobs in batch.overrides_by_template().items():
         mlxpsub.would_submit(options.scheduler, template, jobs, words)

@@ -7,14 +7,11 @@ each job's run folder has its configuration beside. The job is ``python -m hydra
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import pickle
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -23,8 +20,10 @@ from hydra.core.utils import run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import read_write
 
+from hydra_plugins.mlxp._task_function import hash_function, program_file
 from mlxp_core.atomic_files import write_atomic
 from mlxp_core.errors import ConfigurationError
+from mlxp_core.recording.packages import installed_package
 from mlxp_core.runs.layout import LogDir, RunDir
 
 if TYPE_CHECKING:
@@ -40,10 +39,8 @@ class PickledTask:
 
     def __init__(self, function: TaskFunction, context: HydraContext, launch_dir: Path) -> None:
         """Pickle the function. Raises ConfigurationError where that cannot be done."""
-        from hydra_plugins.mlxp._callbacks import program_file  # noqa: PLC0415
-
         self._function = _pickled(function, "the task function")
-        self.function_hash: str = _hash_of(function)
+        self.function_hash: str = hash_function(function)
         loader: Any = context.config_loader
         self._shared = _pickled(
             {
@@ -54,8 +51,15 @@ class PickledTask:
             "what Hydra knows, such as a resolver or a callback,",
         )
         file = program_file(function, launch_dir)
+        if installed_package(file):
+            file = launch_dir
         # by which its repository is found: a notebook's, where it is a package's function or has no file at all
         self.file = file if any((folder / ".git").exists() for folder in file.parents) and file.exists() else launch_dir
+
+    @property
+    def code_file(self) -> Path:
+        """The file by which its repository is found."""
+        return self.file
 
     def words(self, python: str, _: Callable[[Path], Path]) -> list[str]:
         """The command up to the run's folder. With the function's hash for an interpreter: by what launches differ."""
@@ -97,40 +101,6 @@ def _pickled(value: Any, name: str) -> bytes:
             "`python main.py -m …`, whose jobs are command lines."
         ) from error
     return data
-
-
-def _hash_of(function: Any) -> str:
-    """The same in another session for a function that does the same: not by the cell or the line where it was written.
-
-    A function of a module is known by its name; what it does is a matter of the code's version.
-    """
-    import cloudpickle  # noqa: PLC0415
-
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-        def reducer_override(self, value: Any) -> Any:
-            if isinstance(value, CodeType):
-                return str, (_described(value),)
-            return super().reducer_override(value)
-
-    file = io.BytesIO()
-    Pickler(file).dump(function)
-    # cloudpickle gives each class of a notebook an id of the session
-    return hashlib.sha256(re.sub(rb"[0-9a-f]{32}", b"", file.getvalue())).hexdigest()
-
-
-def _described(code: CodeType) -> str:
-    """A code object as text that is the same in another process."""
-    constants = [
-        _described(value)
-        if isinstance(value, CodeType)
-        else sorted(map(repr, value))
-        if isinstance(value, frozenset)
-        else value
-        for value in code.co_consts
-    ]
-    names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
-    counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
-    return repr((code.co_name, code.co_code, constants, names, counts))
 
 
 def main() -> None:

@@ -246,6 +246,7 @@ def prepare_run(shared: SharedFields, job: Job, run: RunDir, *, template: Templa
 def _environment(code: JobCode, first: Sequence[str]) -> dict[str, str]:
     """Variables that every job needs: a PYTHONPATH that leads into the frozen code, beginning with these folders."""
     found = python_path(code.map_path, code.copy.links if code.copy else None)
-    folders = list(dict.fromkeys([*first, *found]))
+    own = [str(code.source)] if code.source is not None else []
+    folders = list(dict.fromkeys([*first, *own, *found]))
     # also where it is the same here: most schedulers start a job without the variables of the submission
     return {"PYTHONPATH": os.pathsep.join(folders)} if folders else {}

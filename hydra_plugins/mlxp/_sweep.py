@@ -6,7 +6,7 @@ import logging
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from hydra_plugins.mlxp.config import SweeperConf
 from hydra_plugins.mlxp.launcher import MlxpLauncher
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.jobs.launch_journal import fingerprint
-from mlxp_core.runs.code_version import SnapshotMode
+from mlxp_core.runs.code_version import CodeVersion, SnapshotMode
 from mlxp_core.runs.layout import LogDir, RunDir
 from mlxp_core.runs.listing import format_runs, pluralize
 from mlxp_core.sweeps import axes as combinations
@@ -246,13 +246,14 @@ def _skip_existing(parts: _Sweep, overrides: list[Overrides]) -> tuple[list[Over
     _check_recording(parts)
     jobs = [parts.composer.remember(job) for job in shown(overrides, "composing")]
     log_dir = log_dir_of(parts.config, jobs)
-    commit, function_hash = _version(parts, jobs, log_dir)
+    version = _version(parts, jobs, log_dir)
     policy = existing_runs.SkipPolicy(
         skip=skip,
         any_code=parts.options.skip_any_code,
         resume=parts.options.resume,
-        commit=commit,
-        function_hash=function_hash,
+        commit=version.commit,
+        function_hash=version.function_hash,
+        files=version.files or {},
         program=str(parts.config.hydra.job.name),
     )
     configs = [job.unresolved for job in jobs]
@@ -318,23 +319,22 @@ def _log_existing(plan: existing_runs.SweepPlan) -> None:
         )
 
 
-def _version(parts: _Sweep, jobs: Sequence[Job], log_dir: LogDir) -> tuple[str | None, str | None]:
-    """The commit that the jobs would run, None where it is not known, or may be another one when they start.
-
-    And the hash of a task function that is sent to them.
-    """
+def _version(parts: _Sweep, jobs: Sequence[Job], log_dir: LogDir) -> CodeVersion:
+    """The version of the code that the jobs would run; without a commit where it may be another when they start."""
     config, launcher = parts.config, parts.launcher
     if isinstance(launcher, MlxpLauncher):
         if not jobs:
-            return None, None
+            return CodeVersion()
         from hydra_plugins.mlxp._code_version import job_code  # noqa: PLC0415
 
-        return job_code(launcher.context, jobs, log_dir).commit, launcher.context.program.function_hash
+        commit = job_code(launcher.context, jobs, log_dir).commit
+        return CodeVersion(commit=commit, function_hash=launcher.context.program.function_hash)
     from hydra_plugins.mlxp._callbacks import version_here  # noqa: PLC0415
 
     snapshot = OmegaConf.select(config, "hydra.callbacks.mlxp.snapshot") or SnapshotMode.AUTO
     version = version_here(parts.task_function, Path(config.hydra.runtime.cwd), log_dir.path, str(snapshot))
-    return version.commit if version is not None and version.snapshot is not SnapshotMode.NONE else None, None
+    in_place = version.snapshot is SnapshotMode.NONE or not version.is_known
+    return replace(version, commit=None) if in_place else version
 
 
 def _by_reason(reasons: Mapping[RunDir, str]) -> dict[str, str]:

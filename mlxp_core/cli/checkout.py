@@ -44,6 +44,8 @@ def checkout(
         print(f"taken from the copy that the jobs run, for git cannot give it: {result.not_from_git}", file=sys.stderr)
     if result.lost_changes:
         print("without these changes, which the run had:\n  " + "\n  ".join(result.lost_changes), file=sys.stderr)
+    for path, kept in result.elsewhere.items():
+        print(f"not part of the code, it loaded {path}, which is kept as {kept}", file=sys.stderr)
     print(result.folder)
     if result.command:
         print(f"commit {result.commit}; run it with\n  cd {shlex.quote(str(result.directory))}", file=sys.stderr)

@@ -20,6 +20,7 @@ from mlxp_core.recording import current, signals
 from mlxp_core.recording.environment import describe_environment
 from mlxp_core.recording.packages import installed_distributions, lock_files
 from mlxp_core.recording.run import Run
+from mlxp_core.recording.running_code import RunningCode, running_code
 from mlxp_core.runs import digest, return_value
 from mlxp_core.runs import info as metadata
 from mlxp_core.runs.allocation import RunAllocator
@@ -41,12 +42,14 @@ def start_recording(
     config_unresolved: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any] | None = None,
     code: Path | None = None,
+    running: RunningCode | None = None,
     launch_dir: Path | None = None,
     end: Callable[[Run, BaseException | None], None] | None = None,
 ) -> Run:
     """Start recording in a run folder, and make it the current run. ``end``: see Run.
 
-    ``code`` is the top of the code that runs, where it is known; ``launch_dir`` the directory of the command line.
+    ``code`` is the top of the code that runs, where it is known, and ``running`` its version; ``launch_dir`` the
+    directory of the command line.
     ``config`` is None where the submission has written the configuration already. A folder that holds an attempt
     which has started before gets the next one: what the earlier wrote is put aside, not over. script.sh counts those
     that ended before a program of theirs was up, too.
@@ -65,7 +68,10 @@ def start_recording(
     _write_environment(layout, code)
     info = metadata.running_info(layout, before, attempt, this_process(), {**_program(), **(facts or {})})
     info = metadata.with_requirements(info, installed_distributions().requirements(list(sys.modules)))
+    if running is not None:
+        info = running.record(info, layout)
     run = Run(layout, attempt, launch_dir, end=end)
+    run.code = running
     run.open()  # before the folder says that the attempt is there, and another one can move it aside
     if written is None:  # its readers have had the digest of the submission; while it runs, they read info.yaml
         write_yaml(layout.info, info)
@@ -148,19 +154,27 @@ def finish(
         run.close()
         if status is Status.COMPLETE and load_yaml_or_empty(run.layout.info).get("attempt") == run.attempt:
             _save_return_value(run.layout, value)
-        _write_outcome(run.layout, run.attempt, status, error, stop_signal)
+        _write_outcome(run.layout, run.attempt, status, error, stop_signal=stop_signal, code=run.code)
         run.has_ended = True
     finally:
         signals.remove(run)
 
 
 def _write_outcome(
-    layout: RunDir, attempt: int, status: Status, error: Mapping[str, Any] | None, stop_signal: str | None = None
+    layout: RunDir,
+    attempt: int,
+    status: Status,
+    error: Mapping[str, Any] | None,
+    *,
+    stop_signal: str | None = None,
+    code: RunningCode | None = None,
 ) -> None:
     before = load_yaml_or_empty(layout.info)
     latest = before.get("attempt")
     if latest == attempt:
         info = metadata.with_requirements(before, installed_distributions().requirements(list(sys.modules)))
+        if code is not None:  # by now it has loaded all that it runs
+            info = code.record(info, layout)
         digest.write_info(layout, metadata.ended_info(info, status, error, stop_signal), ended=True)
     elif not before:
         log.warning("%s is gone, and with it what the run has recorded: %s", layout.path, status)
@@ -210,12 +224,15 @@ def _as_configuration(config: Any) -> dict[str, Any]:
     return plain
 
 
-def start_run(log_dir: str | os.PathLike[str], config: Mapping[str, Any] | None = None) -> Run:
+def start_run(
+    log_dir: str | os.PathLike[str], config: Mapping[str, Any] | None = None, *, snapshot: str = "auto"
+) -> Run:
     """Record a run outside of Hydra: a plain script, a notebook.
 
     ``config`` is any mapping. Values of numpy, torch, jax and the like become numbers and lists, sets sorted lists, str
     and int enums their values, dataclasses mappings, paths and dates text, anything else its text. Raises
-    ConfigurationError for one that cannot be kept.
+    ConfigurationError for one that cannot be kept. In a git repository the run records the version of its code, with
+    changes that are not committed; ``snapshot="commit"`` the last commit alone, ``"none"`` nothing.
 
     Either ``with start_run(...) as run:``, which is COMPLETE when the block
     ends and FAILED when it raises; or ``run = start_run(...)``, in one cell of a notebook, and ``run.finish()`` in
@@ -234,10 +251,18 @@ def start_run(log_dir: str | os.PathLike[str], config: Mapping[str, Any] | None 
     with RunAllocator(log_dir) as allocator:
         layout = allocator.allocate()
     current.let_go()
-    run = start_recording(layout, config=plain, end=end_recording)
+    running = running_code(_calling_program(), layout.path.parent, snapshot)
+    top = None if running is None else running.tree
+    run = start_recording(layout, config=plain, end=end_recording, code=top, running=running)
     weakref.finalize(run, _end_dropped, id(run), layout, run.attempt, run.pid).atexit = False
     _watch_exit(run.pid)
     return run
+
+
+def _calling_program() -> Path:
+    """The file of whoever calls start_run: that of a console script has no more than an import."""
+    file = Path(sys._getframe(2).f_code.co_filename).absolute()  # noqa: SLF001  (inspect.stack reads all sources)
+    return file if file.is_file() else Path.cwd() / "-"
 
 
 def _imports_main_again() -> bool:

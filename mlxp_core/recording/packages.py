@@ -34,7 +34,8 @@ LOCK_FILES = (
     "setup.cfg",
     "setup.py",
 )
-_VERSION = "1"  # of the cache
+SITES = {"site-packages", "dist-packages"}
+_VERSION = "2"  # of the cache
 
 
 class InstalledDistributions(NamedTuple):
@@ -42,11 +43,20 @@ class InstalledDistributions(NamedTuple):
 
     versions: Mapping[str, str]  # by name
     owners: Mapping[str, Sequence[str]]  # names of distributions by module; of a shared package by its submodules
+    sources: Mapping[str, str]  # the folder of this machine that a distribution was installed from, by name
 
     @property
     def pip_freeze(self) -> list[str]:
         """All of them, as ``name==version``, by name."""
         return [f"{name}=={self.versions[name]}" for name in sorted(self.versions, key=str.lower)]
+
+    @property
+    def local_modules(self) -> dict[str, str]:
+        """The folder that each module was installed from, of those that no index has given: by `pip install .`."""
+        if not self.sources:
+            return {}
+        pairs = ((module, name) for module, names in self.owners.items() for name in names)
+        return {module: self.sources[name] for module, name in pairs if name in self.sources}
 
     def requirements(self, modules: Iterable[str]) -> list[str]:
         """Those of them that these modules belong to, as ``name==version``, by name."""
@@ -69,8 +79,15 @@ def installed_distributions() -> InstalledDistributions:
     installed = _scan()
     with contextlib.suppress(OSError):  # a home that is full or read-only
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps({"versions": installed.versions, "owners": installed.owners}))
+        write_atomic(path, json.dumps(installed._asdict()))
     return installed
+
+
+def installed_package(file: Path) -> str:
+    """The top package, or module, of a file among the installed distributions; empty for any other file."""
+    parts = file.parts
+    place = next((index for index, part in enumerate(parts) if part in SITES), len(parts))
+    return parts[place + 1].removesuffix(".py") if place + 1 < len(parts) else ""
 
 
 def lock_files(top: Path) -> dict[str, str]:
@@ -105,12 +122,15 @@ def _scan() -> InstalledDistributions:
 
     versions: dict[str, str] = {}
     owners: dict[str, list[str]] = {}
+    sources: dict[str, str] = {}
     distributions: dict[str, metadata.Distribution] = {}
     for distribution in metadata.distributions():
         name = distribution.metadata["Name"]
         if name and name not in versions:  # the first on the path is the one that is imported
             versions[name] = distribution.version
             distributions[name] = distribution
+            if source := _source_folder(distribution.read_text("direct_url.json")):
+                sources[name] = source
     for module, names in metadata.packages_distributions().items():
         sharing = sorted(set(names) & set(versions))
         if len(sharing) == 1:
@@ -119,7 +139,18 @@ def _scan() -> InstalledDistributions:
         for name in sharing:
             for submodule in _submodules(distributions[name], module):
                 owners.setdefault(submodule, []).append(name)
-    return InstalledDistributions(versions, owners)
+    return InstalledDistributions(versions, owners, sources)
+
+
+def _source_folder(direct_url: str | None) -> str | None:
+    """The folder, or the archive in one, that a distribution was installed from. Source: PEP 610."""
+    from urllib.parse import unquote, urlsplit  # noqa: PLC0415  (pathlib has it, on some versions of Python)
+
+    try:
+        url = urlsplit(json.loads(direct_url or "{}").get("url", ""))
+    except (ValueError, AttributeError):
+        return None
+    return unquote(url.path) if url.scheme == "file" else None
 
 
 def _submodules(distribution: Any, package: str) -> set[str]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlxp_core.atomic_files import Stamp, stamp_at
 from mlxp_core.errors import (
@@ -31,6 +31,9 @@ from mlxp_core.runs.layout import RunDir
 from mlxp_core.runs.process import is_alive
 from mlxp_core.runs.status import Status
 from mlxp_core.yaml_io import load_yaml, load_yaml_or_empty
+
+if TYPE_CHECKING:
+    from mlxp_core.recording.running_code import RunningCode
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +74,7 @@ class Run:
         self.pid = os.getpid() if pid is None else pid
         self._end = end
         self.has_ended = False  # its outcome is written
+        self.code: RunningCode | None = None  # of the process that has started it
         self._is_entered = False
         self._folder: MetricsFolder | None = None
         self._files: dict[str, MetricsFile] = {}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 _KEY = "version_manager"
+UNKNOWN = "not known"  # for a function_hash that could not be taken
 _NULLABLE = ("commit_hash", "head", "branch")  # written as null where git has none
 
 
@@ -39,6 +40,12 @@ class CodeVersion:
     copy: Path | None = None  # the version's files, which the jobs run
     function_hash: str | None = None  # of a task function that was sent to the jobs
     requirements: tuple[str, ...] | None = None  # distributions that were loaded, as ``name==version``
+    # files that the process has loaded and the commit does not hold: by path, from the top where they lie below it,
+    # git's hash of what was loaded; None where that is not known
+    files: Mapping[str, str | None] | None = field(default=None, hash=False)
+    # of other repositories that it has loaded files of: path, commit_hash, dirty
+    repositories: tuple[Mapping[str, Any], ...] | None = field(default=None, hash=False)
+    checkout: Path | None = None  # the folder of `mlxp checkout` that it ran in
     other: Mapping[str, Any] = field(default_factory=dict, hash=False)  # recorded values that these fields cannot hold
 
     @classmethod
@@ -58,6 +65,9 @@ class CodeVersion:
             "copy": _path(recorded.get("copy")),
             "function_hash": _text(recorded.get("function_hash")),
             "requirements": _texts(recorded.get("requirements")),
+            "files": _hashes(recorded.get("files")),
+            "repositories": _mappings(recorded.get("repositories")),
+            "checkout": _path(recorded.get("checkout")),
         }
         held = _values(cls(**fields))
         return cls(**fields, other={key: value for key, value in recorded.items() if held.get(key) is None})
@@ -100,15 +110,21 @@ class CodeVersion:
     @property
     def locations(self) -> list[Path]:
         """The folders that the code lay in when it ran, the one that jobs ran first."""
-        return [folder for folder in (self.copy, self.repo_path) if folder is not None]
+        return [folder for folder in (self.copy, self.checkout, self.repo_path) if folder is not None]
+
+    @property
+    def is_known(self) -> bool:
+        """False where something was loaded of which nobody knows what it held."""
+        return None not in (self.files or {}).values() and self.function_hash != UNKNOWN
 
     @property
     def lost_changes(self) -> tuple[str, ...]:
         """Changes that ran and are not in the commit, so that nobody has them; a copy has no more than its commit."""
+        unknown = tuple(f"?? {path} (as it was loaded)" for path, oid in (self.files or {}).items() if oid is None)
         in_place = self.snapshot is None or self.snapshot == SnapshotMode.NONE
         if not in_place or self.copy is not None:
-            return ()
-        return self.uncommitted or (("changes that are not listed",) if self.dirty else ())
+            return unknown
+        return (*(self.uncommitted or (("changes that are not listed",) if self.dirty else ())), *unknown)
 
 
 def _values(version: CodeVersion) -> dict[str, Any]:
@@ -124,6 +140,9 @@ def _values(version: CodeVersion) -> dict[str, Any]:
         "copy": _plain(version.copy),
         "function_hash": version.function_hash,
         "requirements": None if version.requirements is None else [*version.requirements],
+        "files": None if version.files is None else {**version.files},
+        "repositories": None if version.repositories is None else [{**one} for one in version.repositories],
+        "checkout": _plain(version.checkout),
     }
 
 
@@ -144,6 +163,14 @@ def _path(value: Any) -> Path | None:
 
 def _texts(value: Any) -> tuple[str, ...] | None:
     return tuple(map(str, value)) if isinstance(value, list) else None
+
+
+def _hashes(value: Any) -> dict[str, str | None] | None:
+    return {str(path): _text(oid) for path, oid in value.items()} if isinstance(value, Mapping) else None
+
+
+def _mappings(value: Any) -> tuple[Mapping[str, Any], ...] | None:
+    return tuple(one for one in value if isinstance(one, Mapping)) if isinstance(value, list) else None
 
 
 def _plain(value: Path | str | None) -> str | None:

@@ -88,6 +88,11 @@ class RunDir:
         return self.metadata / "uncommitted.diff"
 
     @property
+    def code(self) -> Path:
+        """Files that the run has loaded and that the recorded commit does not hold, each named by git's hash of it."""
+        return self.metadata / "code"
+
+    @property
     def return_value(self) -> Path:
         """What the task function returned, as JSON, where it is a plain value."""
         return self.metadata / "return_value.json"
@@ -270,6 +275,10 @@ class CodeDir:
     def diff(self, commit: str) -> Path:
         """What a version has changed of the commit that it was taken from, where it has."""
         return self.path / f"{commit}.diff"
+
+    def marker(self, commit: str) -> Path:
+        """The version that a copy is, as info.yaml has it, in JSON: a program that runs from the copy records it."""
+        return self.path / f"{commit}.json"
 
     def links(self, commit: str) -> Path:
         """Links into a version by which its jobs find the packages that are installed from it."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.jobs.refresh import refresh
 from mlxp_core.nested import KeyPath, canonical_json, value_at
+from mlxp_core.runs.code_files import files_unchanged
 from mlxp_core.runs.code_version import CodeVersion, SnapshotMode
 from mlxp_core.runs.layout import LogDir, RunDir
 from mlxp_core.runs.listing import list_runs
 from mlxp_core.runs.state import RunState
 from mlxp_core.runs.status import Status
 from mlxp_core.sweeps.interpolation import environment_paths
+from mlxp_core.versioning.repositories import repositories_unchanged
 from mlxp_core.yaml_io import dump_yaml, load_yaml, read_yaml
 
 UNFINISHED = (Status.FAILED, Status.TIMEOUT, Status.PREEMPTED, Status.LOST, Status.CANCELLED)
@@ -31,6 +33,7 @@ class SkipPolicy:
     commit: str | None  # of the code that the jobs would run; None: it is not known
     function_hash: str | None  # of a task function that is sent to them
     program: str  # as Hydra calls it
+    files: Mapping[str, str | None] = field(default_factory=dict)  # that are loaded and not in the commit
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,12 @@ def _has_same_code(state: RunState, policy: SkipPolicy) -> bool:
     version = CodeVersion.from_info(state.info)
     # in place it ran files that may have been any
     commit = None if version.snapshot == SnapshotMode.NONE else version.commit
-    return (commit, version.function_hash) == (policy.commit, policy.function_hash)
+    if (commit, version.function_hash) != (policy.commit, policy.function_hash) or not version.is_known:
+        return False
+    recorded = version.files or {}
+    if any(recorded.get(path) != oid for path, oid in policy.files.items()):
+        return False
+    return files_unchanged(version) and repositories_unchanged(version)
 
 
 def _program(state: RunState) -> Any:

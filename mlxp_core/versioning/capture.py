@@ -52,6 +52,28 @@ def commit_work_tree(repository: Repository, head: str | None, leave_out: Sequen
     return head if tree == before else _commit(repository, tree, head, time)
 
 
+def commit_folder(repository: Repository, commit: str, folder: Path, leave_out: Sequence[str] = ()) -> str:
+    """Return the commit whose files are those of a folder that began as ``commit``; that one where nothing differs.
+
+    Submodules, which are plain files there, count as unchanged. ``leave_out``: paths that are no part of it. Raises
+    SnapshotError.
+    """
+    elsewhere = repository.with_work_tree(folder)
+    with tempfile.TemporaryDirectory(prefix="hydra-mlxp-") as temporary:
+        index = Path(temporary, "index")
+        elsewhere.git("read-tree", commit, index=index)
+        excluded = [*leave_out, *(path for path, _ in submodules(elsewhere, index))]
+        elsewhere.git(
+            *("add", "--all", "--", "."),
+            *(f":(exclude,top,literal){path}" for path in excluded),
+            f":(exclude,top,glob)**/{BYTE_CODE}/**",
+            index=index,
+        )
+        tree = elsewhere.git("write-tree", index=index)
+    before, _, time = repository.git("log", "--max-count=1", "--format=%T %ct", commit).partition(" ")
+    return commit if tree == before else _commit(repository, tree, commit, time)
+
+
 def hidden_changes(repository: Repository) -> tuple[FileChange, ...]:
     """Files that differ and that `git status` is told not to look at (update-index --assume-unchanged)."""
     hidden = {entry.path: entry.oid for entry in _hidden(repository)}

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from mlxp_core.runs.state import RunState
 from mlxp_core.versioning.availability import locate_commit
 from mlxp_core.versioning.export import export_commit, remove_tree
 from mlxp_core.versioning.git import find_repository
+from mlxp_core.versioning.origin import write_checkout_marker
 from mlxp_core.versioning.run_output import BYTE_CODE
 from mlxp_core.versioning.work_folder import recorded_work
 
@@ -31,6 +33,15 @@ _OF_THE_JOB = (
 )
 
 
+_OF_HYDRA = re.compile(r"[+~]*hydra[./]")
+# what a sweep needs, and one of its jobs does not
+_OF_THE_SWEEP = re.compile(r"[+~]*hydra[./](launcher|sweeper|sweep|mode|job\.num|job\.id)(?=[.=@/]|$)")
+_MULTIRUN = re.compile(r"\+*hydra\.mode=(MULTIRUN|multirun)")
+# options whose value is the next word: Hydra's, and Python's
+_WITH_A_VALUE = {"--config-name", "-cn", "--config-path", "-cp", "--config-dir", "-cd", "--package", "-p"}
+_INTERPRETER_WITH_A_VALUE = {"-W", "-X", "--check-hash-based-pycs"}
+
+
 @dataclass(frozen=True)
 class Checkout:
     """The code of a run, recreated in a folder."""
@@ -41,6 +52,9 @@ class Checkout:
     lost_changes: tuple[str, ...]  # that the run had and that nobody kept
     directory: Path  # where to start it
     command: str  # how; empty where that is not recorded
+    elsewhere: dict[
+        str, Path
+    ]  # files that it loaded from outside of the code: where they were, and where they are kept
 
 
 def checkout_run(run: RunDir, folder: Path, *, repository: Path | None = None, commit_only: bool = False) -> Checkout:
@@ -54,10 +68,11 @@ def checkout_run(run: RunDir, folder: Path, *, repository: Path | None = None, c
     if version.commit is None:
         because = f": {state.problem}" if state.problem else ", as outside of a git repository"
         raise SnapshotError(f"run {run.path.name} has recorded no version of its code{because}")
-    if version.lost_changes and not commit_only:
+    lost = (*version.lost_changes, *_not_kept(run, version))
+    if lost and not commit_only:
         raise SnapshotError(
             f"run {run.path.name} ran commit {version.commit} with changes that were not kept, so its code cannot be "
-            "recreated:\n  " + "\n  ".join(version.lost_changes) + "\n"
+            "recreated:\n  " + "\n  ".join(lost) + "\n"
             "With --commit-only you get the commit without them."
         )
     if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
@@ -66,6 +81,8 @@ def checkout_run(run: RunDir, folder: Path, *, repository: Path | None = None, c
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
         not_from_git = _write_files(version, temporary, repository, LogDir(run.path.parent))
+        elsewhere = _write_kept(run, version, temporary)
+        write_checkout_marker(temporary, version)
         _hide(folder)
         temporary.rename(folder)
     finally:
@@ -74,7 +91,8 @@ def checkout_run(run: RunDir, folder: Path, *, repository: Path | None = None, c
         folder=folder,
         commit=version.commit,
         not_from_git=not_from_git,
-        lost_changes=version.lost_changes,
+        lost_changes=lost,
+        elsewhere=elsewhere,
         directory=_directory(state, version, folder),
         command=_command(state, version, folder),
     )
@@ -87,6 +105,29 @@ def _hide(folder: Path) -> None:
     """
     with suppress(SnapshotError, OSError):  # none around it, or one that only another user may write
         find_repository(folder.parent).exclude(folder)
+
+
+def _not_kept(run: RunDir, version: CodeVersion) -> list[str]:
+    """Files that it loaded and that are neither in the commit nor in its folder, for they were too large, say."""
+    files = (version.files or {}).items()
+    return [f"?? {path} ({oid[:10]}, not kept)" for path, oid in files if oid and not (run.code / oid).is_file()]
+
+
+def _write_kept(run: RunDir, version: CodeVersion, folder: Path) -> dict[str, Path]:
+    """Put the files that the commit does not hold into their places; returns those that have none in the code."""
+    elsewhere = {}
+    for path, oid in (version.files or {}).items():
+        kept = run.code / str(oid)
+        place = Path(os.path.normpath(folder / path))
+        if oid is None or not kept.is_file():
+            continue
+        parent = place.parent
+        if place.is_relative_to(folder) and not any(above.is_file() for above in (parent, *parent.parents)):
+            parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(kept, place)
+        else:
+            elsewhere[path] = kept
+    return elsewhere
 
 
 def _write_files(version: CodeVersion, folder: Path, repository: Path | None, log_dir: LogDir) -> str:
@@ -128,12 +169,46 @@ def _command(state: RunState, version: CodeVersion, folder: Path) -> str:
     recorded = state.info.get("command")
     if not isinstance(recorded, list):
         return ""
-    is_launched = version.copy is not None
-    words = [str(word) for word in recorded if not (is_launched and str(word).startswith(_OF_THE_JOB))]
+    words = [str(word) for word in recorded]
+    if version.copy is not None:  # launched
+        words = [word for word in words if not word.startswith(_OF_THE_JOB)]
+    elif isinstance(state.info.get("hydra"), dict):
+        words = command_of_job(words, state.overrides)
     command = shlex.join(_relocate(word, version, folder) for word in words)
     # else a package that is installed with `pip install -e` would come from the work tree
     entries = os.pathsep.join(_relocate(entry, version, folder) for entry in _python_path(state.run))
     return f"PYTHONPATH={shlex.quote(entries)} {command}" if entries else command
+
+
+def command_of_job(words: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """The command of one job of a multirun, by that of the multirun and the job's own overrides; any other as it is."""
+    head, arguments = _split_command(words)
+    kept: list[str] = []
+    is_multirun = False
+    given = iter(arguments)
+    for word in given:
+        if word in {"-m", "--multirun"} or _MULTIRUN.fullmatch(word):
+            is_multirun = True
+        elif word.startswith("-"):
+            kept.append(word)
+            if word in _WITH_A_VALUE:
+                kept += [value for value in (next(given, None),) if value is not None]
+        elif _OF_HYDRA.match(word) and not _OF_THE_SWEEP.match(word):
+            kept.append(word)
+    if not is_multirun and set(overrides) <= set(arguments):
+        return list(words)
+    # the program may be one that its own configuration makes a multirun
+    return [*head, *kept, *overrides, *(() if is_multirun else ("hydra.mode=RUN",))]
+
+
+def _split_command(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The interpreter with its program, and the program's arguments."""
+    index = 1
+    while index < len(words) and words[index].startswith("-"):
+        if words[index] in {"-m", "-c"}:  # the next word is the program
+            return list(words[: index + 2]), list(words[index + 2 :])
+        index += 2 if words[index] in _INTERPRETER_WITH_A_VALUE else 1
+    return list(words[: index + 1]), list(words[index + 1 :])
 
 
 def _relocate(word: str, version: CodeVersion, folder: Path) -> str:

@@ -42,6 +42,7 @@ _LOCAL = (
 _ALWAYS = {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C", "LANGUAGE": "C"}
 _OPTIONS = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "advice.addEmbeddedRepo=false")
 
+_MOST_WORDS = 1000  # paths on a command line
 _SUBMODULE = "160000"  # the mode of a submodule's entry, in a tree and in an index
 
 Runner = Callable[[Sequence[str], Path, Mapping[str, str], bytes], bytes]
@@ -112,6 +113,11 @@ class Repository:
             variables["GIT_INDEX_FILE"] = str(index)
         return os.fsdecode(self.run(("git", *_OPTIONS, *words), self.top, variables, stdin)).removesuffix("\n")
 
+    def with_work_tree(self, folder: Path) -> Repository:
+        """The same repository with another work tree, which need not know of it."""
+        variables = {"GIT_DIR": str(self.git_dir), "GIT_WORK_TREE": str(folder)}
+        return Repository(folder, lambda words, top, given, stdin: self.run(words, top, {**variables, **given}, stdin))
+
     def status(self, log_dir: Path | None = None, program: Path | None = None) -> WorkTreeStatus:
         """Ask `git status`; what running has left, in ``log_dir`` and elsewhere, is no change of the code."""
         # of a submodule, whatever the user's configuration says to ignore of it
@@ -160,6 +166,19 @@ class Repository:
             mode, _, oid = fields
             entries.append(Entry(mode, oid, path))
         return entries
+
+    def oids(self, commit: str, paths: Sequence[str]) -> dict[str, str]:
+        """The hashes that a commit has of paths from the top, as far as it has them; of a submodule its commit."""
+        named = paths if len(paths) <= _MOST_WORDS else ()
+        literal = {"GIT_LITERAL_PATHSPECS": "1"}
+        text = self.git("ls-tree", "-r", "-z", "--full-tree", commit, "--", *named, environment=literal)
+        wanted = set(paths)
+        return {path: fields[2] for fields, path in _records(text) if path in wanted}
+
+    def changes_between(self, before: str, after: str) -> tuple[FileChange, ...]:
+        """The files that differ between two commits, as `git status` would list them."""
+        fields = self.git("diff-tree", "-r", "-z", "--name-status", "--no-renames", before, after).split("\0")
+        return tuple(FileChange(f" {state}", path) for state, path in zip(fields[::2], fields[1::2], strict=False))
 
     def index_entries(self, index: Path | None = None) -> list[Entry]:
         """Files and submodules of an index, the user's own unless another one is given. Source: git-ls-files(1)."""

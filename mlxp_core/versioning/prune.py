@@ -151,7 +151,8 @@ def _remove(path: Path, *, keep_links: bool, chosen_after: float | None = None) 
         except OSError:  # the launch has made it again
             _discard(aside)
         return False
-    CodeDir(path.parent).diff(path.name).unlink(missing_ok=True)
+    for beside in (CodeDir(path.parent).diff(path.name), CodeDir(path.parent).marker(path.name)):
+        beside.unlink(missing_ok=True)
     _discard(CodeDir(path.parent).templates(path.name))
     if not keep_links:
         _discard(CodeDir(path.parent).links(path.name))
@@ -183,7 +184,7 @@ def _is_leftover(path: Path, named: Collection[str], *, own: bool) -> bool:
         # elsewhere the prune of another log directory may be at it: a rename changes the folder's ctime
         return own or now - stat.st_ctime > _YOUNG
     folder, commit = CodeDir(path.parent), path.stem
-    beside = {folder.diff(commit), folder.links(commit), folder.templates(commit)}
+    beside = {folder.diff(commit), folder.marker(commit), folder.links(commit), folder.templates(commit)}
     if path in beside and COMMIT_NAME.fullmatch(commit) and age > _YOUNG:
         is_needed = path == folder.links(commit) and commit in named
         return not is_needed and not folder.copy(commit).exists()

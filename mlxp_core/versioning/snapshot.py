@@ -15,13 +15,14 @@ from mlxp_core.errors import ConfigurationError, NoRepositoryError, SnapshotErro
 from mlxp_core.runs.code_version import CodeVersion, SnapshotMode
 from mlxp_core.runs.git_exclusion import hide_folder
 from mlxp_core.runs.layout import CodeDir, LogDir, RunDir
-from mlxp_core.versioning.capture import commit_work_tree, hidden_changes, unhidden
+from mlxp_core.versioning.capture import commit_folder, commit_work_tree, hidden_changes, unhidden
 from mlxp_core.versioning.export import publish_copy
 from mlxp_core.versioning.git import FileChange, Repository, WorkTreeStatus, commit_files, find_repository, run_git
+from mlxp_core.versioning.origin import CHECKOUT_MARKER, CodeOrigin, find_origin, write_copy_marker
 from mlxp_core.versioning.own_repository import freeze_folder, program_folder
 from mlxp_core.versioning.run_output import is_copy
 
-_OPT_OUT = "or let the jobs run the files as they are when they start, with hydra.launcher.snapshot=none"
+OPT_OUT = "or let the jobs run the files as they are when they start, with hydra.launcher.snapshot=none"
 # of untracked files, in `auto`: a dataset that nobody has told git to ignore is not code
 _MOST_UNTRACKED = 200 << 20
 # of the diff kept with each run; all of it is in git
@@ -128,6 +129,7 @@ class FrozenCode:
     version: WorkTreeVersion
     copy: Path  # the version's files
     diff: Path | None = None  # against HEAD, as text; None where there is none
+    origin: Path | None = None  # where the program lies, if not in the work tree: another copy, a checkout
 
     @property
     def links(self) -> Path:
@@ -139,8 +141,8 @@ class FrozenCode:
         path = Path(os.path.abspath(path))  # noqa: PTH100
         # a home is often a link to somewhere else; the last part may be a link that is committed as such, and stays
         for candidate in (path, path.parent.resolve() / path.name):
-            for top in (self.version.repo, self.version.repo.resolve()):
-                if candidate.is_relative_to(top):
+            for top in (self.origin, self.version.repo, self.version.repo.resolve()):
+                if top is not None and candidate.is_relative_to(top):
                     return self.copy / candidate.relative_to(top)
         return path
 
@@ -169,32 +171,35 @@ def freeze_code(
 ) -> FrozenCode:
     """Publish a version of the code that ``program`` is part of, under the log directory or at ``place``.
 
+    A program that runs from a copy or from a checkout itself, a step of a pipeline, gives its jobs the same version.
     ``ask`` is called where there are changes and ``options`` do not say what to do about them; without it they are
     captured. Outside of a repository it is the program's folder as it is (own_repository.py), for which ``launch_dir``
     counts. Raises SnapshotError where there is nothing to run, or git fails; then nothing is left.
     """
     options = options or SnapshotOptions()
+    origin = find_origin(program / "-" if program.is_dir() else program)
+    tree = None if origin is None or origin.version is None else origin.tree
     try:
-        try:
-            repository = find_repository(program if program.is_dir() else program.parent)
-        except NoRepositoryError:
-            repository, version = _without_repository(program, log_dir, options, place or log_dir.code, launch_dir)
+        if origin is not None and tree is not None:
+            version, copy = _publish_again(origin, log_dir, place or log_dir.code)
         else:
-            version = _choose(repository, log_dir, options, ask, program)
-        copy = publish_copy(repository, _commit_of(version), place or log_dir.code)
+            repository, version = _find_and_choose(program, log_dir, options, place, ask=ask, launch_dir=launch_dir)
+            copy = publish_copy(repository, _commit_of(version), place or log_dir.code)
         diff = _publish_diff(version, copy)
+        with suppress(PermissionError):  # in a folder of another user
+            write_copy_marker(copy, version.recorded)
         if place is not None:
             with suppress(OSError):  # another user's, who shares it
                 hide_folder(place, lambda entry: is_copy(entry.name))
     except SnapshotError as error:
-        raise SnapshotError(f"the code of {program} cannot be frozen: {error}\nPut that right, {_OPT_OUT}.") from error
+        raise SnapshotError(f"the code of {program} cannot be frozen: {error}\nPut that right, {OPT_OUT}.") from error
     except OSError as error:
-        raise SnapshotError(f"the code of {program} could not be copied, {_OPT_OUT}: {error}") from error
-    code = FrozenCode(version, copy, diff)
+        raise SnapshotError(f"the code of {program} could not be copied, {OPT_OUT}: {error}") from error
+    code = FrozenCode(version, copy, diff, tree)
     if not code.map_path(program).exists():
         raise SnapshotError(
             f"{program} is not in the version {copy.name[:10]} that the jobs would run: commit it, or use "
-            f"hydra.launcher.snapshot=worktree (it must not be ignored by git), {_OPT_OUT}."
+            f"hydra.launcher.snapshot=worktree (it must not be ignored by git), {OPT_OUT}."
         )
     return code
 
@@ -205,6 +210,23 @@ def check_repository(program: Path, launch_dir: Path | None = None) -> None:
         find_repository(program if program.is_dir() else program.parent)
     except NoRepositoryError:
         program_folder(program, launch_dir)
+
+
+def _find_and_choose(
+    program: Path,
+    log_dir: LogDir,
+    options: SnapshotOptions,
+    place: Path | None,
+    *,
+    ask: DecisionPrompt | None,
+    launch_dir: Path | None,
+) -> tuple[Repository, WorkTreeVersion]:
+    """Find the repository of a program, or make one of ours for it; choose the version that is to run."""
+    try:
+        repository = find_repository(program if program.is_dir() else program.parent)
+    except NoRepositoryError:
+        return _without_repository(program, log_dir, options, place or log_dir.code, launch_dir)
+    return repository, _choose(repository, log_dir, options, ask, program)
 
 
 def _without_repository(
@@ -237,6 +259,48 @@ def describe_version(program: Path, log_dir: LogDir, snapshot: str) -> WorkTreeV
     if snapshot == SnapshotMode.AUTO:
         _check_size(repository, status)
     return _captured(repository, status)
+
+
+def describe_origin(origin: CodeOrigin, log_dir: LogDir, snapshot: str) -> tuple[CodeVersion, str]:
+    """Describe the code of a program that runs in place, in a tree of any kind; and its diff. Raises SnapshotError.
+
+    A copy is what its marker says. So is a checkout, unless it was edited: then it is captured, in its repository.
+    """
+    version, diff = origin.version, ""
+    if version is None:
+        in_place = describe_version(origin.tree / "-", log_dir, snapshot)
+        return (CodeVersion(), "") if in_place is None else (in_place.recorded, in_place.diff)
+    repo, commit = version.repo_path, version.commit
+    if not origin.is_copy and repo is not None and repo.is_dir() and commit is not None:
+        repository = Repository(repo, run_git)
+        logs = log_dir.path.resolve()
+        ours = [str(logs.relative_to(origin.tree))] if logs.is_relative_to(origin.tree) else []
+        edited = commit_folder(repository, commit, origin.tree, leave_out=(CHECKOUT_MARKER, *ours))
+        if edited != commit:
+            changes = tuple(map(str, repository.changes_between(commit, edited)))
+            version = replace(
+                version, commit=edited, head=commit, snapshot=SnapshotMode.WORKTREE, dirty=True, uncommitted=changes
+            )
+            diff = _diff(repository, commit, edited)
+    return version, diff
+
+
+def _publish_again(origin: CodeOrigin, log_dir: LogDir, place: Path) -> tuple[WorkTreeVersion, Path]:
+    """Publish the version of a copy or a checkout; where its repository cannot be reached from here, use the copy."""
+    recorded, diff = describe_origin(origin, log_dir, SnapshotMode.AUTO)
+    changes = tuple(FileChange(text[:2], text[3:]) for text in recorded.uncommitted or ())
+    mode = SnapshotMode.WORKTREE if changes else SnapshotMode.COMMIT
+    repo = recorded.repo_path or origin.tree
+    version = WorkTreeVersion(repo, recorded.commit, mode, recorded.head, recorded.branch, changes, diff=diff)
+    commit = _commit_of(version)
+    if origin.is_copy and origin.tree == (place / commit).resolve():
+        return version, place / commit
+    try:
+        return version, publish_copy(find_repository(repo), commit, place)
+    except (SnapshotError, OSError):
+        if not origin.is_copy:
+            raise
+        return version, origin.tree
 
 
 def _choose(

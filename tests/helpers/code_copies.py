@@ -33,10 +33,11 @@ def tree(top):
 
 
 def files(top: Path) -> dict[str, Any]:
-    """As TREE has it."""
+    """As TREE has it; but for the marker of a checkout."""
     names: dict[str, Any] = {}
     exec(TREE, names)
     found: dict[str, Any] = names["tree"](top)
+    found.pop(".mlxp-checkout.json", None)
     return found
 
 

@@ -17,10 +17,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.mlxp import _callbacks, _mlxpsub_state, _replace_run, _submit_single
 from hydra_plugins.mlxp._names import LAUNCHER
+from hydra_plugins.mlxp._task_function import program_file
 from mlxp_core.errors import ConfigurationError, NoActiveRunError, SnapshotError, StoreError
 from mlxp_core.recording import current
 from mlxp_core.recording.current import current_run
-from mlxp_core.runs.code_version import SnapshotMode
+from mlxp_core.runs.code_version import CodeVersion, SnapshotMode
 from mlxp_core.runs.layout import LogDir, RunDir
 from mlxp_core.runs.status import Status
 from mlxp_core.versioning import snapshot as snapshots
@@ -40,7 +41,7 @@ class Calls:
         monkeypatch.delenv("MLXP_MAIN", raising=False)
         monkeypatch.setattr(_callbacks, "_mains", itertools.count(1))
         monkeypatch.setattr(_callbacks, "_open", [])
-        monkeypatch.setattr(_callbacks, "_versions", {})
+        monkeypatch.setattr("mlxp_core.recording.running_code._latest", {})
         monkeypatch.setattr(_callbacks, "start_recording", self.start_recording)
         for module, name in ((_callbacks, "finish"), (_callbacks, "end_recording"), (_callbacks, "watch_workers")):
             monkeypatch.setattr(module, name, functools.partial(self.note, name))
@@ -367,17 +368,16 @@ def test_a_run_here_is_recorded_with_its_configuration_and_its_code(
     _callbacks.on_job_start(calls.config(), task_in(program), "auto")
     (event,) = calls.events
     assert event[:2] == ("start", run)
-    facts = event[2].pop("facts")
+    facts, running = event[2].pop("facts"), event[2].pop("running")
     assert event[2] == {
         "config": {"a": 1, "b": 1},
         "config_unresolved": {"a": 1, "b": "${a}"},
-        "code": REPO,
+        "code": calls.folder / "repo",
         "launch_dir": calls.folder,
     }
-    assert facts["hydra"] == {"job_name": "main", "overrides": ["a=1"]}
-    assert facts["version_manager"]["commit_hash"] == "c" * 40
-    assert described.asked == [(program, LogDir(calls.folder / "logs"), "auto")]
-    assert run.diff.read_text() == "the diff"
+    assert facts == {"hydra": {"job_name": "main", "overrides": ["a=1"]}}
+    assert (running.version.commit, running.diff) == ("c" * 40, "the diff")
+    assert described.asked == [(calls.folder / "repo" / "-", LogDir(calls.folder / "logs"), "auto")]
     assert _callbacks._open == ["recording 1"]
 
 
@@ -386,7 +386,12 @@ def test_without_changes_there_is_no_diff(calls: Calls, described: Described, pr
     described.result = WorkTreeVersion(REPO, "c" * 40, SnapshotMode.COMMIT, "c" * 40, "main", ())
     run = calls.run()
     _callbacks.on_job_start(calls.config(), task_in(program), "auto")
+    running = calls.events[0][2]["running"]
+    running.record({}, run)
     assert not run.diff.exists()
+    running.diff = "the diff"
+    running.record({}, run)
+    assert run.diff.read_text() == "the diff"
 
 
 def test_a_run_of_no_repository_is_recorded_without_a_version(calls: Calls, described: Described) -> None:
@@ -405,7 +410,9 @@ def test_a_launched_run_has_its_configuration_already(calls: Calls, described: D
     _callbacks.on_job_start(calls.config(), task_in(program), "auto")
     facts = {"hydra": {"job_name": "main", "overrides": ["a=1"]}}
     given = {"config": None, "facts": facts, "code": COPY, "launch_dir": calls.folder}
-    assert calls.events == [("start", run, given)]
+    (event,) = calls.events
+    assert event[2].pop("running").tree == COPY
+    assert event == ("start", run, given)
     assert (_callbacks._open, described.asked) == (["recording 1"], [])
 
 
@@ -448,14 +455,15 @@ def test_the_programs_file_is_that_of_its_function(calls: Calls, program: Path) 
     """Bug: the worker's file, or the decorator's, for the program's; a notebook's cell for a file."""
     task = task_in(program)
     nowhere = calls.folder / "-"
-    assert _callbacks.program_file(task, calls.folder) == program
-    assert _callbacks.program_file(functools.wraps(task)(lambda _: None), calls.folder) == program
-    assert _callbacks.program_file(None, calls.folder) == nowhere
-    assert _callbacks.program_file(functools.partial(task), calls.folder) == nowhere
-    assert _callbacks.program_file(task_in(Path("<ipython-input-1>")), calls.folder) == nowhere
-    assert _callbacks.program_file(task_in(program.parent), calls.folder) == nowhere  # a folder is no program
+    assert program_file(task, calls.folder) == program
+    assert program_file(functools.wraps(task)(lambda _: None), calls.folder) == program
+    assert program_file(None, calls.folder) == nowhere
+    assert program_file(functools.partial(task), calls.folder) == nowhere
+    assert program_file(task_in(Path("<ipython-input-1>")), calls.folder) == nowhere
+    assert program_file(task_in(program.parent), calls.folder) == nowhere  # a folder is no program
+    assert program_file(task_in(program / "pkg" / "main.py"), calls.folder) == program  # a zipapp
     calls.monkeypatch.chdir(program.parent)
-    assert _callbacks.program_file(task_in(Path("main.py")), calls.folder) == program
+    assert program_file(task_in(Path("main.py")), calls.folder) == program
 
 
 def test_the_version_is_asked_for_once_and_not_where_it_is_not_wanted(
@@ -465,7 +473,7 @@ def test_the_version_is_asked_for_once_and_not_where_it_is_not_wanted(
     task, logs = task_in(program), calls.folder / "logs"
     for snapshot in ("auto", "auto", "none", SnapshotMode.NONE, "commit", "auto"):
         version = _callbacks.version_here(task, calls.folder, logs, snapshot)
-        assert version == (None if snapshot == "none" else described.result)
+        assert version.commit == (None if snapshot == "none" else "c" * 40)
     assert [asked[2] for asked in described.asked] == ["auto", "commit"]
 
 
@@ -478,5 +486,6 @@ def test_a_version_that_cannot_be_told_keeps_no_run_from_starting(
     """Bug: no training where git is not installed; or a warning for each of a thousand jobs."""
     described.result = error
     for _ in range(2):
-        assert _callbacks.version_here(task_in(program), calls.folder, calls.folder / "logs", "auto") is None
+        version = _callbacks.version_here(task_in(program), calls.folder, calls.folder / "logs", "auto")
+        assert version == CodeVersion()
     assert [record.getMessage() for record in caplog.records] == [f"which code this run runs is not recorded: {error}"]

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from hydra_plugins.mlxp import _code_version, _sweep
 from hydra_plugins.mlxp.config import LauncherConf
 from mlxp_core.errors import ConfigurationError
-from mlxp_core.runs.code_version import SnapshotMode
+from mlxp_core.runs.code_version import CodeVersion, SnapshotMode
 from mlxp_core.runs.layout import LogDir
 from mlxp_core.versioning.git import FileChange
 from mlxp_core.versioning.snapshot import FrozenCode, WorkTreeVersion
@@ -136,13 +136,13 @@ def test_without_our_launcher_runs_have_the_version_that_the_callback_records(
 
     def version_here(*given: Any) -> Any:
         seen.append(given)
-        return recorded and SimpleNamespace(commit="c0ffee", snapshot=recorded)
+        return CodeVersion(commit="c0ffee", snapshot=recorded) if recorded else CodeVersion()
 
     monkeypatch.setattr("hydra_plugins.mlxp._callbacks.version_here", version_here)
     callback = {} if asked is None else {"callbacks": {"mlxp": {"snapshot": asked}}}
     config = OmegaConf.create({"hydra": {"runtime": {"cwd": "/here"}, **callback}})
     parts: Any = SimpleNamespace(config=config, launcher=object(), task_function=check)
-    assert _sweep._version(parts, [], LogDir(Path("/logs"))) == (commit, None)
+    assert _sweep._version(parts, [], LogDir(Path("/logs"))).commit == commit
     assert seen == [(check, Path("/here"), Path("/logs"), asked or "auto")]
 
 

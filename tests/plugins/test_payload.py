@@ -20,7 +20,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
 from hydra_plugins.mlxp import _callbacks, _payload
-from hydra_plugins.mlxp._payload import PickledTask, _described, _hash_of
+from hydra_plugins.mlxp._payload import PickledTask
+from hydra_plugins.mlxp._task_function import _described, hash_function
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.runs.layout import LogDir, RunDir
 
@@ -173,21 +174,21 @@ DIFFERENT = [
 def test_a_function_that_does_the_same_has_the_same_hash(one: str, other: str) -> None:
     """Bug: the notebook is opened again, and all of its runs are of another function."""
     first, second = defined(one), defined(other, file="<cell 7>")
-    assert _hash_of(first) == _hash_of(second)
-    assert PickledTask(second, context(), Path("/")).function_hash == _hash_of(first)
+    assert hash_function(first) == hash_function(second)
+    assert PickledTask(second, context(), Path("/")).function_hash == hash_function(first)
 
 
 @pytest.mark.parametrize(("one", "other"), DIFFERENT)
 def test_a_function_that_does_something_else_has_another_hash(one: str, other: str) -> None:
     """Bug: results of the old function are kept for the new one."""
-    assert _hash_of(defined(one)) != _hash_of(defined(other))
+    assert hash_function(defined(one)) != hash_function(defined(other))
 
 
 def test_a_set_in_the_code_has_one_order() -> None:
     """Bug: another hash in each session, for Python orders texts by their hashes; or in the next version of ours."""
 
     def code(values: list[int]) -> CodeType:
-        return _hash_of.__code__.replace(co_consts=(frozenset(values),))
+        return hash_function.__code__.replace(co_consts=(frozenset(values),))
 
     assert list(frozenset([0, 8])) != list(frozenset([8, 0]))  # as they lie in it
     assert _described(code([0, 8])) == _described(code([8, 0]))
@@ -197,7 +198,7 @@ def test_a_set_in_the_code_has_one_order() -> None:
 
 def test_a_function_of_a_module_is_its_name() -> None:
     """Bug: a function of a package is sent by value, and its hash is that of all that it uses."""
-    assert _hash_of(os.path.join) == _hash_of(os.path.join) != _hash_of(os.path.dirname)
+    assert hash_function(os.path.join) == hash_function(os.path.join) != hash_function(os.path.dirname)
 
 
 class Job:

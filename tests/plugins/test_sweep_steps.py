@@ -20,7 +20,7 @@ from hydra_plugins.mlxp.launcher import MlxpLauncher
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.jobs import resubmit
 from mlxp_core.jobs.resubmit import Resubmission
-from mlxp_core.runs.code_version import SnapshotMode
+from mlxp_core.runs.code_version import CodeVersion, SnapshotMode
 from mlxp_core.runs.layout import LogDir, RunDir
 from mlxp_core.runs.submission_record import QueuedJob
 from mlxp_core.sweeps import existing_runs
@@ -630,7 +630,7 @@ def test_another_launcher_goes_by_what_the_callback_records(
 
     monkeypatch.setattr(_callbacks, "version_here", version_here)
     made(sweep.folder / "logs", 1, "COMPLETE", {"lr": 0.1, "a": 1}, version_manager={"commit_hash": COMMIT})
-    version: Any = SimpleNamespace(commit=COMMIT, snapshot=SnapshotMode.COMMIT)
+    version: Any = CodeVersion(commit=COMMIT, snapshot=SnapshotMode.COMMIT)
     assert sweep.jobs("a=1,2", skip="COMPLETE") == ["a=2"]
     assert [
         line
@@ -641,7 +641,7 @@ def test_another_launcher_goes_by_what_the_callback_records(
     sweep.config.hydra.callbacks = {"other": {"_target_": "x"}, "mlxp": {"_target_": CALLBACK, "snapshot": "worktree"}}
     assert sweep.jobs("a=1,2", skip="COMPLETE") == ["a=2"]
     assert said(caplog) == []
-    for version in (None, SimpleNamespace(commit=COMMIT, snapshot=SnapshotMode.NONE)):  # noqa: B007  (see version_here)
+    for version in (CodeVersion(), CodeVersion(commit=COMMIT, snapshot=SnapshotMode.NONE)):  # noqa: B007  (see version_here)
         assert sweep.jobs("a=1,2", skip="COMPLETE") == ["a=1", "a=2"]
     logs = sweep.folder / "logs"
     assert asked[0] == (True, sweep.folder, logs, "auto")

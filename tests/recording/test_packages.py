@@ -115,7 +115,7 @@ def test_a_cache_that_cannot_be_used_is_made_anew_or_done_without(
     packages.installed_distributions.cache_clear()
     assert packages.installed_distributions().pip_freeze == ["one==1"]
     if damage is not None:
-        assert json.loads(file.read_text()) == {"versions": {"one": "1"}, "owners": {"one": ["one"]}}
+        assert json.loads(file.read_text()) == {"versions": {"one": "1"}, "owners": {"one": ["one"]}, "sources": {}}
 
 
 def test_lock_files_are_known_by_what_is_in_them(tmp_path: Path) -> None:

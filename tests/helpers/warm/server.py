@@ -182,6 +182,8 @@ def become(request: dict[str, Any], python: str) -> None:
     main = sys.modules["__main__"] = types.ModuleType("__main__")
     main.__dict__["__builtins__"] = __builtins__
     main.__loader__ = BuiltinImporter  # type: ignore[assignment]
+    if "__mp_main__" in sys.modules:  # which multiprocessing makes of it when it is imported
+        sys.modules["__mp_main__"] = main
 
 
 def take_on_settings() -> None:
