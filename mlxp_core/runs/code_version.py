@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 _KEY = "version_manager"
+_NOT_KNOWN = "unknown"  # in the place of a hash
 UNKNOWN = "not known"  # for a function_hash that could not be taken
 _NULLABLE = ("commit_hash", "head", "branch")  # written as null where git has none
 
@@ -140,7 +141,9 @@ def _values(version: CodeVersion) -> dict[str, Any]:
         "copy": _plain(version.copy),
         "function_hash": version.function_hash,
         "requirements": None if version.requirements is None else [*version.requirements],
-        "files": None if version.files is None else {**version.files},
+        "files": None
+        if version.files is None
+        else [f"{oid or _NOT_KNOWN} {path}" for path, oid in version.files.items()],
         "repositories": None if version.repositories is None else [{**one} for one in version.repositories],
         "checkout": _plain(version.checkout),
     }
@@ -166,7 +169,9 @@ def _texts(value: Any) -> tuple[str, ...] | None:
 
 
 def _hashes(value: Any) -> dict[str, str | None] | None:
-    return {str(path): _text(oid) for path, oid in value.items()} if isinstance(value, Mapping) else None
+    """Paths and hashes of lines such as ``8b13789… scratch/main.py``."""
+    pairs = (line.partition(" ") for line in _texts(value) or ())
+    return {path: None if oid == _NOT_KNOWN else oid for oid, _, path in pairs} if isinstance(value, list) else None
 
 
 def _mappings(value: Any) -> tuple[Mapping[str, Any], ...] | None:

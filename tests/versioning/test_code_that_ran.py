@@ -31,7 +31,11 @@ def oid(path: Path) -> str:
 
 
 def version(project: Project, run: int) -> dict[str, object]:
-    return project.info(run)["version_manager"]
+    """What a run says of its version; its files by path."""
+    recorded = project.info(run)["version_manager"]
+    if "files" in recorded:
+        recorded["files"] = {line.partition(" ")[2]: line.partition(" ")[0] for line in recorded["files"]}
+    return recorded
 
 
 def kept(project: Project, run: int) -> dict[str, str]:
