@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlxp_core.scheduler import variables
-
 if TYPE_CHECKING:
     from hydra_plugins.mlxp._mlxpsub_program import MlxpsubProgram
 
@@ -30,4 +28,6 @@ def is_dry() -> bool:
 
 def is_job_variable(name: str) -> bool:
     """Tell whether only a job has a variable: one of the scheduler's, or one that the script makes of them."""
+    from mlxp_core.scheduler import variables  # noqa: PLC0415  (each recorded run loads this module, and none of them)
+
     return variables.is_of_a_job(name) or (_program is not None and name in _program.job_variables)
