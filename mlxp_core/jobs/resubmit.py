@@ -128,8 +128,8 @@ def _command_timeout(run: RunDir) -> float:
 
 def _blocker(state: RunState, *, dry_run: bool) -> str:
     """Say why a run cannot be submitted again; empty where it can. Its code is made again where it is gone."""
-    if state.problem:
-        return state.problem
+    if state.problem or state.newer_format:
+        return state.problem or state.newer_format
     if not state.is_current:
         return f"it was submitted by {state.submission.user} on {state.submission.hostname}: only from there"
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -56,7 +57,13 @@ def load_specs(runs: Iterable[RunDir]) -> list[SubmitSpec]:
 
 
 def _load_spec(run: RunDir) -> SubmitSpec:
-    order = load_yaml_or_empty(run.settings).get("order")
+    settings = load_yaml_or_empty(run.settings)
+    order = settings.get("order")
+    if not isinstance(order, dict) and isinstance(settings.get("launcher"), dict):
+        raise ConfigurationError(
+            f"{run.path} was made by a launcher of an earlier version of hydra-mlxp, which has not recorded how to "
+            f"submit it again: `bash {shlex.quote(str(run.script))}` runs it here, or launch the same command anew"
+        )
     if not isinstance(order, dict):
         raise ConfigurationError(
             f"{run.path} was not made by a launcher of hydra-mlxp, so it is not known how to submit it again"

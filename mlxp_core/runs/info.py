@@ -14,6 +14,21 @@ from mlxp_core.runs.code_version import CodeVersion
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.runs.status import Status
 
+# of a run folder: raised where an earlier version of the package would take what a later one wrote for something else.
+# A folder without one is of the time before there was a number, and is understood; 1 is the first
+FORMAT = 1
+
+
+def newer_format(info: Mapping[str, Any]) -> str:
+    """Say that a run folder is of a later version of the package; empty for one that this version understands."""
+    number = info.get("format")
+    if not isinstance(number, int) or number <= FORMAT:
+        return ""
+    return (
+        f"a newer version of hydra-mlxp wrote it (format {number}, and this version knows {FORMAT}): "
+        "pip install --upgrade hydra-mlxp"
+    )
+
 
 def now() -> str:
     """The time, ISO 8601 with zone and microseconds."""
@@ -22,7 +37,14 @@ def now() -> str:
 
 def pending_info(layout: RunDir, facts: Mapping[str, Any], attempt: int) -> dict[str, Any]:
     """Info of a run that is about to be submitted."""
-    return {"status": str(Status.PENDING), "attempt": attempt, "submit_time": now(), **facts, "logger": _logger(layout)}
+    return {
+        "status": str(Status.PENDING),
+        "attempt": attempt,
+        "format": FORMAT,
+        "submit_time": now(),
+        **facts,
+        "logger": _logger(layout),
+    }
 
 
 def running_info(
@@ -34,6 +56,7 @@ def running_info(
         **{key: value for key, value in before.items() if key not in ended},
         "status": str(Status.RUNNING),
         "attempt": attempt,
+        "format": FORMAT,
         "start_time": now(),
         **process,
         **facts,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mlxp_core.atomic_files import Stamp, stamp_at
+from mlxp_core.runs.info import newer_format
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.runs.process import is_alive
 from mlxp_core.runs.reason import describe_reason, first_line
@@ -142,8 +143,8 @@ class RunState:
     @cached_property
     def reason(self) -> str:
         """Why it has this status, on one line; empty where there is nothing to say."""
-        if self.problem:
-            return self.problem
+        if self.problem or self.newer_format:
+            return self.problem or self.newer_format
         if self.status is Status.PENDING and self.submission.is_empty and "order" in self._settings:
             return "not submitted"
         return describe_reason(
@@ -153,6 +154,11 @@ class RunState:
             exit_status=self.exit_status,
             scheduler_status=self.scheduler_status,
         )
+
+    @property
+    def newer_format(self) -> str:
+        """Why this version of the package leaves the run alone: a later one wrote it. Empty where it does not."""
+        return newer_format(self.info)
 
     @property
     def overrides(self) -> list[str]:

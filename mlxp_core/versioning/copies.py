@@ -122,7 +122,7 @@ def uses_copy(state: RunState, version: CodeVersion, path: Path) -> bool:
     """Tell whether a run uses a copy, or may."""
     if version.copy is None:
         # one whose folder cannot be read may use any, until it is known to have ended
-        return not state.info and _may_still_run(state)
+        return (not state.info or bool(state.newer_format)) and _may_still_run(state)
     # the log directory may have been moved
     return os.path.realpath(version.copy) == os.path.realpath(path) or (
         version.copy.name == path.name and not version.copy.exists()
@@ -130,7 +130,12 @@ def uses_copy(state: RunState, version: CodeVersion, path: Path) -> bool:
 
 
 def _may_still_run(state: RunState) -> bool:
-    """A run that has not ended, or may not have, or may start again: one that gave way and is still in the queue."""
+    """A run that has not ended, or may not have, or may start again: one that gave way and is still in the queue.
+
+    Also one of a later version of this package, of which this one does not know what it needs.
+    """
+    if state.newer_format:
+        return True
     may_start = state.may_change or bool(state.submission.stuck)
     return not state.has_ended or not state.is_current or state.submission_unresolved or may_start
 

@@ -210,6 +210,23 @@ def test_what_keeps_a_run_from_being_submitted_again_is_said(made: Made, tmp_pat
     assert blocker(RunState.load(run)).startswith("info.yaml cannot be read: ")
 
 
+def test_a_run_of_the_first_versions_is_told_from_one_of_no_launcher(made: Made) -> None:
+    """Bug: "was not made by a launcher of hydra-mlxp", of one that the first commits of this package made."""
+    state = made()
+    state.run.settings.write_text("version: 0.1.0\nlauncher: {scheduler: local, launch_dir: /x}\n")
+    said = blocker(state)
+    assert said.startswith(
+        f"{state.run.path} was made by a launcher of an earlier version of hydra-mlxp, which has not"
+    )
+    assert f"bash {state.run.script}" in said
+
+
+def test_a_run_of_a_later_version_of_the_package_is_left_to_that(made: Made) -> None:
+    """Bug: it is submitted again by rules that its folder no longer follows."""
+    state = made({"status": "FAILED", "format": 99})
+    assert rules._blocker(state, dry_run=True).startswith("a newer version of hydra-mlxp wrote it (format 99, and this")
+
+
 def test_a_run_that_was_copied_is_not_submitted_again(made: Made, tmp_path: Path) -> None:
     """Bug: the job of a copy writes into the original's folder."""
     (tmp_path / "original" / "1").mkdir(parents=True)
