@@ -39,18 +39,22 @@ def _find_version(folder: Path, commit: str) -> Repository:
     return repository
 
 
+def locate_version(version: CodeVersion, *places: Path, moved_to: Path | None = None) -> Repository:
+    """Find the repository that has the commit of a version, be it its user's or one of ours. Raises SnapshotError."""
+    folder = moved_to or version.repo_path
+    if folder is None or version.commit is None:
+        raise SnapshotError("it is not recorded which commit of which repository it is")
+    return find_version(folder, version.commit, *places, *([version.copy.parent] if version.copy else []))
+
+
 def locate_commit(version: CodeVersion, moved_to: Path | None = None, *, log_dir: LogDir | None = None) -> Repository:
     """Find the repository that has all of a version; ``moved_to`` is where it is now. Raises SnapshotError.
 
     ``log_dir`` is that of the run, wherever it is now.
     """
-    folder = moved_to or version.repo_path
-    if folder is None or version.commit is None:
-        raise SnapshotError("it is not recorded which commit of which repository it is")
-    places = [*([log_dir.code] if log_dir else []), *([version.copy.parent] if version.copy else [])]
-    repository = find_version(folder, version.commit, *places)
+    repository = locate_version(version, *([log_dir.code] if log_dir else []), moved_to=moved_to)
     copy = version.copy if version.copy is not None and version.copy.is_dir() else None
-    if reason := missing_objects_reason(repository, version.commit, copy):
+    if reason := missing_objects_reason(repository, str(version.commit), copy):
         raise SnapshotError(reason)
     return repository
 

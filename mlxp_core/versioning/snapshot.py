@@ -15,6 +15,7 @@ from mlxp_core.errors import ConfigurationError, NoRepositoryError, SnapshotErro
 from mlxp_core.runs.code_version import CodeVersion, SnapshotMode
 from mlxp_core.runs.git_exclusion import hide_folder
 from mlxp_core.runs.layout import CodeDir, LogDir, RunDir
+from mlxp_core.versioning.availability import locate_version
 from mlxp_core.versioning.capture import commit_folder, commit_work_tree, hidden_changes, unhidden
 from mlxp_core.versioning.export import publish_copy
 from mlxp_core.versioning.git import FileChange, Repository, WorkTreeStatus, commit_files, find_repository, run_git
@@ -270,9 +271,8 @@ def describe_origin(origin: CodeOrigin, log_dir: LogDir, snapshot: str) -> tuple
     if version is None:
         in_place = describe_version(origin.tree / "-", log_dir, snapshot)
         return (CodeVersion(), "") if in_place is None else (in_place.recorded, in_place.diff)
-    repo, commit = version.repo_path, version.commit
-    if not origin.is_copy and repo is not None and repo.is_dir() and commit is not None:
-        repository = Repository(repo, run_git)
+    commit = version.commit
+    if not origin.is_copy and commit is not None and (repository := _repository_of(version)) is not None:
         logs = log_dir.path.resolve()
         ours = [str(logs.relative_to(origin.tree))] if logs.is_relative_to(origin.tree) else []
         edited = commit_folder(repository, commit, origin.tree, leave_out=(CHECKOUT_MARKER, *ours))
@@ -283,6 +283,13 @@ def describe_origin(origin: CodeOrigin, log_dir: LogDir, snapshot: str) -> tuple
             )
             diff = _diff(repository, commit, edited)
     return version, diff
+
+
+def _repository_of(version: CodeVersion) -> Repository | None:
+    try:
+        return locate_version(version)
+    except SnapshotError:  # it has gone
+        return None
 
 
 def _publish_again(origin: CodeOrigin, log_dir: LogDir, place: Path) -> tuple[WorkTreeVersion, Path]:
@@ -296,7 +303,7 @@ def _publish_again(origin: CodeOrigin, log_dir: LogDir, place: Path) -> tuple[Wo
     if origin.is_copy and origin.tree == (place / commit).resolve():
         return version, place / commit
     try:
-        return version, publish_copy(find_repository(repo), commit, place)
+        return version, publish_copy(locate_version(recorded, place), commit, place)
     except (SnapshotError, OSError):
         if not origin.is_copy:
             raise
