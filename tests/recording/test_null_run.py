@@ -9,7 +9,7 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +40,13 @@ MISSING = {"load_artifacts": ArtifactNotFoundError, "load_checkpoint": ArtifactN
 
 
 @pytest.fixture
-def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory in which nothing may appear."""
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory in which nothing may appear; signals are the process's again."""
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    yield tmp_path
+    current._null_run().finish()
+    current._null_run.cache_clear()
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
 
 
 def public() -> list[str]:
@@ -179,4 +182,3 @@ print(before, run.stop_requested, run.dir, end="")
     before, after, folder = done.stdout.split()
     assert (before, after) == ("False", "True")
     assert not os.path.exists(folder)
-    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
