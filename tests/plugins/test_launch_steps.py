@@ -51,7 +51,7 @@ class Launch:
         self.context: Any = SimpleNamespace(
             options=LauncherConf(scheduler="oar", python="/py"),
             launch_dir=folder,
-            program=SimpleNamespace(file=folder / "main.py", words=lambda *given: ["words", *given]),
+            program=SimpleNamespace(code_file=folder / "main.py", words=lambda *given: ["words", *given]),
             config=OmegaConf.create(
                 {
                     "hydra": {
@@ -134,7 +134,7 @@ def test_a_dry_run_says_what_it_would_submit(launch: Launch, snapshot: str, chec
     assert launch.events == [
         *BEGIN,
         ("before?", "of 3"),
-        *([("check_repository", launch.context.program.file, launch.context.launch_dir)] if checked else []),
+        *([("check_repository", launch.context.program.code_file, launch.context.launch_dir)] if checked else []),
         ("would", "oar", TEMPLATES[0], [["a=1"], ["a=3"]], words),
         ("would", "oar", TEMPLATES[1], [["a=2"]], words),
     ]
