@@ -160,7 +160,7 @@ def _missing_code(state: RunState, *, dry_run: bool) -> str:
     copy = version.copy
     if copy is not None and not copy.is_dir():
         try:
-            repository = locate_commit(version)
+            repository = locate_commit(version, log_dir=LogDir(state.run.path.parent))
             if not dry_run:
                 publish_copy(repository, str(version.commit), copy.parent)
         except (SnapshotError, OSError) as error:

@@ -265,7 +265,7 @@ class CodeDir:
 
     @property
     def repository(self) -> Path:
-        """The repository of versions of code that is in none of its user's."""
+        """The repository of versions that no repository of the user's has, or need have any more."""
         return self.path / "repository.git"
 
     def templates(self, commit: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from mlxp_core.errors import SnapshotError
@@ -12,25 +13,56 @@ from mlxp_core.runs.code_version import CodeVersion
 from mlxp_core.runs.layout import LogDir
 from mlxp_core.versioning.export import export_commit, remove_tree
 from mlxp_core.versioning.git import Entry, Repository, find_repository
-from mlxp_core.versioning.own_repository import find_own_version
+from mlxp_core.versioning.kept_objects import find_kept
 from mlxp_core.versioning.run_output import BYTE_CODE
 
 
 def find_version(folder: Path, commit: str, *places: Path) -> Repository:
     """Find the repository that a folder lies in, and this commit in it. Raises SnapshotError.
 
-    ``places`` are folders of copies, beside which the version may be where it is in no repository of its user's.
+    ``places`` are folders of copies, beside which the version may be kept: it was in no repository, or that has gone.
     """
     try:
-        return _find_version(folder, commit)
+        return _find_users_version(folder, commit)
     except SnapshotError:
-        for place in dict.fromkeys(places):
-            if (own := find_own_version(place, commit)) is not None:
-                return own
+        if (kept := _find_kept(commit, places)) is not None:
+            return kept
         raise
 
 
-def _find_version(folder: Path, commit: str) -> Repository:
+def locate_version(version: CodeVersion, *places: Path) -> Repository:
+    """Find the repository that has the commit of a version, the user's or one of ours. Raises SnapshotError."""
+    folder, commit = _recorded(version, None)
+    return find_version(folder, commit, *places, *_beside(version))
+
+
+def locate_commit(version: CodeVersion, moved_to: Path | None = None, *, log_dir: LogDir | None = None) -> Repository:
+    """Find the repository that has all of a version; ``moved_to`` is where it is now. Raises SnapshotError.
+
+    Where that has not, it is what the log directory has kept of it; ``log_dir`` is that of the run, wherever it is now.
+    """
+    folder, commit = _recorded(version, moved_to)
+    try:
+        repository = _find_users_version(folder, commit)
+        copy = version.copy if version.copy is not None and version.copy.is_dir() else None
+        if reason := missing_objects_reason(repository, commit, copy):
+            raise SnapshotError(reason)
+    except SnapshotError:
+        kept = _find_kept(commit, [*([log_dir.code] if log_dir else []), *_beside(version)])
+        if kept is None:
+            raise
+        return kept
+    return repository
+
+
+def _recorded(version: CodeVersion, moved_to: Path | None) -> tuple[Path, str]:
+    folder = moved_to or version.repo_path
+    if folder is None or version.commit is None:
+        raise SnapshotError("it is not recorded which commit of which repository it is")
+    return folder, version.commit
+
+
+def _find_users_version(folder: Path, commit: str) -> Repository:
     if not folder.is_dir():
         raise SnapshotError(f"{folder}, where its repository was, is not there")
     repository = find_repository(folder)
@@ -39,24 +71,13 @@ def _find_version(folder: Path, commit: str) -> Repository:
     return repository
 
 
-def locate_version(version: CodeVersion, *places: Path, moved_to: Path | None = None) -> Repository:
-    """Find the repository that has the commit of a version, be it its user's or one of ours. Raises SnapshotError."""
-    folder = moved_to or version.repo_path
-    if folder is None or version.commit is None:
-        raise SnapshotError("it is not recorded which commit of which repository it is")
-    return find_version(folder, version.commit, *places, *([version.copy.parent] if version.copy else []))
+def _beside(version: CodeVersion) -> list[Path]:
+    return [version.copy.parent] if version.copy else []
 
 
-def locate_commit(version: CodeVersion, moved_to: Path | None = None, *, log_dir: LogDir | None = None) -> Repository:
-    """Find the repository that has all of a version; ``moved_to`` is where it is now. Raises SnapshotError.
-
-    ``log_dir`` is that of the run, wherever it is now.
-    """
-    repository = locate_version(version, *([log_dir.code] if log_dir else []), moved_to=moved_to)
-    copy = version.copy if version.copy is not None and version.copy.is_dir() else None
-    if reason := missing_objects_reason(repository, str(version.commit), copy):
-        raise SnapshotError(reason)
-    return repository
+def _find_kept(commit: str, places: Iterable[Path]) -> Repository | None:
+    found = (find_kept(place, commit) for place in dict.fromkeys(places))
+    return next((repository for repository in found if repository is not None), None)
 
 
 def missing_objects_reason(repository: Repository, commit: str, copy: Path | None = None) -> str:

@@ -136,14 +136,17 @@ def _write_files(version: CodeVersion, folder: Path, repository: Path | None, lo
     try:
         export_commit(locate_commit(version, repository, log_dir=log_dir), commit, folder)
     except SnapshotError as error:
-        if version.copy is None or not version.copy.is_dir():
+        # the log directory may have been moved
+        copies = (version.copy, log_dir.code / commit)
+        copy = next((path for path in copies if path is not None and path.is_dir()), None)
+        if copy is None:
             raise SnapshotError(
                 f"commit {commit} cannot be recreated: {error}\n"
                 "Where the repository has been moved, name its new place with --repo."
             ) from error
         remove_tree(folder)
         # jobs leave byte code in a copy
-        shutil.copytree(version.copy, folder, symlinks=True, ignore=shutil.ignore_patterns(BYTE_CODE))
+        shutil.copytree(copy, folder, symlinks=True, ignore=shutil.ignore_patterns(BYTE_CODE))
         _make_writable(folder)
         return str(error)
     return ""

@@ -91,6 +91,7 @@ class Repository:
 
     top: Path
     run: Runner
+    holds_submodules: bool = False  # the objects of its submodules are its own
 
     @property
     def git_dir(self) -> Path:
@@ -194,6 +195,8 @@ class Repository:
 
     def submodule(self, path: str) -> Repository | None:
         """The repository of a submodule, or of a clone within the work tree; None where there is none."""
+        if self.holds_submodules:
+            return self
         folder = self.top / path
         if not (folder / ".git").exists():  # not initialised: git would find the repository around it
             return None

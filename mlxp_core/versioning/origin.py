@@ -16,6 +16,7 @@ from mlxp_core.atomic_files import write_atomic
 from mlxp_core.runs.code_version import CodeVersion
 from mlxp_core.runs.layout import CodeDir
 
+# in a checkout, where its version is recorded
 CHECKOUT_MARKER = ".mlxp-checkout.json"
 
 

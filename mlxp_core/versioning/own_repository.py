@@ -17,8 +17,8 @@ from pathlib import Path
 from mlxp_core.errors import SnapshotError
 from mlxp_core.runs.layout import CodeDir, LogDir, RunDir
 from mlxp_core.versioning.capture import commit_work_tree
-from mlxp_core.versioning.export import remove_tree
 from mlxp_core.versioning.git import Repository, run_git
+from mlxp_core.versioning.kept_objects import create_repository
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def open_repository(
     """
     git_dir = CodeDir(place).repository
     if create and not git_dir.is_dir():
-        _create(git_dir)
+        create_repository(git_dir)
     if not git_dir.is_dir():
         raise SnapshotError(f"{git_dir} is not there")
     words = [word for key, value in (options or {}).items() for word in ("-c", f"{key}={value}")]
@@ -112,30 +112,6 @@ def open_repository(
         return run_git([git, *words, *rest], folder, {**variables, **environment}, stdin)
 
     return Repository(work_tree, run)
-
-
-def find_own_version(place: Path, commit: str) -> Repository | None:
-    """The repository beside the copies in ``place``, where it has this version; it knows of no work tree."""
-    git_dir = CodeDir(place).repository
-    if not git_dir.is_dir():
-        return None
-    # git needs one for some commands; not the place, whose copies have the names of commits
-    repository = open_repository(place, git_dir)
-    return repository if repository.has_commit(commit) else None
-
-
-def _create(git_dir: Path) -> None:
-    git_dir.parent.mkdir(parents=True, exist_ok=True)
-    temporary = git_dir.with_name(f".{git_dir.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    try:
-        run_git(("git", "init", "--quiet", "--bare", "--template=", str(temporary)), git_dir.parent, {}, b"")
-        try:
-            temporary.rename(git_dir)
-        except OSError:
-            if not git_dir.is_dir():  # else another launch was quicker
-                raise
-    finally:
-        remove_tree(temporary)
 
 
 def _is_shared(folder: Path) -> bool:

@@ -14,12 +14,15 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlxp_core.errors import SnapshotError
 from mlxp_core.runs.code_version import CodeVersion
 from mlxp_core.runs.layout import CodeDir, LogDir
 from mlxp_core.runs.state import RunState
 from mlxp_core.runs.times import parse_time
+from mlxp_core.versioning.availability import find_version
 from mlxp_core.versioning.copies import COMMIT_NAME, CodeCopy, Inventory, list_copies, uses_copy
 from mlxp_core.versioning.export import remove_tree
+from mlxp_core.versioning.kept_objects import keep_objects
 
 # seconds for which a copy is left alone that a launch has chosen: the launch composes and checks its jobs before it
 # records the copy in their folders. Also for what looks like the leftover of a launch that was killed: its process may
@@ -48,6 +51,7 @@ def prune(
     ``elsewhere``: those outside of the log directory, too; which runs of other log directories need them is not known.
     The caller holds the lock of the log directory, so that no run is submitted again meanwhile.
     """
+    states = list(states)
     inventory = list_copies(log_dir, states)
     removed: list[CodeCopy] = []
     kept: dict[str, tuple[CodeCopy, str]] = {}
@@ -57,6 +61,8 @@ def prune(
             kept[str(copy.path)] = copy, reason
             continue
         try:
+            if not dry_run:
+                _keep_objects(copy, states)
             is_gone = dry_run or _remove(copy.path, keep_links=copy.commit in inventory.named)
         except OSError as error:
             failed[str(copy.path)] = str(error)
@@ -106,6 +112,16 @@ def _written(state: RunState) -> float:
         return parse_time(submitted).timestamp() if isinstance(submitted, str) else 0.0
     except ValueError:
         return 0.0
+
+
+def _keep_objects(copy: CodeCopy, states: Iterable[RunState]) -> None:
+    """Keep what a copy is made of, should its repository go; as far as that can be done: the user asked for room."""
+    versions = (CodeVersion.from_info(state.info) for state in states)
+    folders = {version.repo_path for version in versions if version.commit == copy.commit and version.repo_path}
+    for folder in folders:
+        with contextlib.suppress(SnapshotError, OSError):
+            keep_objects(find_version(folder, copy.commit), copy.commit, copy.path.parent)
+            return
 
 
 def _keep_reason(copy: CodeCopy, *, elsewhere: bool) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mlxp_core.runs.git_exclusion import SWEEP_FILES
 from mlxp_core.runs.layout import CodeDir, LogDir, RunDir
+from mlxp_core.versioning.origin import CHECKOUT_MARKER
 
 # what Python makes of the code as it imports it, the launch itself too: no change of the code, .gitignore or not
 BYTE_CODE = "__pycache__"
@@ -127,7 +128,9 @@ class RunOutput:
             return True
         if name.endswith(".log"):
             return path.is_file() and _is_hydra_record(path.parent / _HYDRA)
-        return real.is_dir() and not self._holds_code(real) and (_is_log_dir(real) or _is_run(real))
+        if not real.is_dir() or self._holds_code(real):
+            return False
+        return (real / CHECKOUT_MARKER).is_file() or _is_log_dir(real) or _is_run(real)
 
     def _holds_code(self, folder: Path) -> bool:
         return any(place.is_relative_to(folder) for place in self._code)

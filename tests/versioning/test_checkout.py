@@ -13,6 +13,8 @@ import pytest
 from code_copies import age, copy_of, files
 from support import Mlxp, Project, git
 
+from mlxp_core.versioning.export import remove_tree
+
 WAIT = ("-m", "hydra/launcher=mlxp_local", "hydra.launcher.wait=true")
 
 
@@ -93,13 +95,36 @@ def test_a_checkout_is_whole_or_absent_and_touches_no_folder_that_has_something(
     mlxp("checkout", "1", "empty")
     assert (project.dir / "empty" / "main.py").exists()
     assert "there is no run 2" in mlxp("checkout", "2", code=1).stderr
-    age(copy_of(project, 1))
-    mlxp("snapshots", "prune")
+    remove_tree(project.logs / ".mlxp")  # by hand, with what is kept for this
     shutil.rmtree(project.dir / ".git")
     done = mlxp("checkout", "1", "gone", code=1)
     assert "cannot be recreated" in done.stderr
     assert "--repo" in done.stderr
     assert not [name for name in os.listdir(project.dir) if "gone" in name]
+
+
+@pytest.mark.parametrize("pruned", [False, True], ids=["copy there", "copy pruned"])
+def test_the_code_is_there_when_its_repository_is_gone_and_the_log_directory_moved(
+    mlxp: Mlxp, hostile: Project, tmp_path: Path, *, pruned: bool
+) -> None:
+    """Bug: whoever archives the log directory and removes the project has results without the code that made them."""
+    hostile.write(**{"new file.py": "new", "third party/lib.py": "changed"})
+    hostile.run(*WAIT, "seed=1")
+    hostile.run(*WAIT, "seed=2")
+    hostile.write(**{"new file.py": "newer"})
+    hostile.run(*WAIT, "seed=3")
+    ran = [hostile.said(run)["tree"] for run in (1, 3)]
+    if pruned:
+        age(copy_of(hostile, 1), copy_of(hostile, 3))
+        mlxp("snapshots", "prune")
+        assert not copy_of(hostile, 1).exists()
+    hostile.logs.rename(tmp_path / "archive")
+    shutil.rmtree(hostile.dir)
+    hostile.dir.mkdir()
+    for run, tree in zip((1, 3), ran, strict=True):
+        done = mlxp("checkout", str(run), str(tmp_path / f"code {run}"), "--log-dir", str(tmp_path / "archive"))
+        assert files(tmp_path / f"code {run}") == tree
+        assert ("taken from the copy" in done.stderr) is not pruned
 
 
 def test_a_repository_that_has_moved_is_named(mlxp: Mlxp, project: Project, tmp_path: Path) -> None:

@@ -76,6 +76,11 @@ LEFT = {
         "script.sh": "",
     },
     "copies of the code": {f"copies/{COMMIT}/main.py": "", f"copies/{COMMIT}.diff": "", f"copies/.{COMMIT}.1.ab/x": ""},
+    "a checkout that was moved": {
+        "old/code/.mlxp-checkout.json": "{}",
+        "old/code/main.py": "",
+        "old/code/pkg/a.py": "",
+    },
     "byte code": {"__pycache__/main.pyc": "", "gone/sub/__pycache__/x.pyc": ""},
 }
 
