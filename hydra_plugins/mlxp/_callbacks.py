@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar, cast
@@ -38,6 +38,7 @@ from mlxp_core.recording.run import Run
 from mlxp_core.recording.running_code import code_of_launched, running_code
 from mlxp_core.runs import info
 from mlxp_core.runs.code_version import CodeVersion
+from mlxp_core.runs.git_exclusion import hide_folder
 from mlxp_core.runs.layout import RunDir
 from mlxp_core.runs.status import Status
 from mlxp_core.versioning.copy_guard import guard_copy
@@ -107,6 +108,10 @@ def on_run_start(config: DictConfig, config_name: str | None = None, *, record: 
         return
     with _ending_the_program():
         run = RunDir(choose_run_dir(config))
+    if not run.path.exists():  # else it may hold the user's own files, as the directory of the program
+        with suppress(OSError):  # which Hydra then says, of its own
+            run.path.mkdir(parents=True)
+            hide_folder(run.path)
     if _is_launched(run):
         number = next(_mains)
         if number == _job_main():

@@ -52,8 +52,8 @@ class Program:
 
     def words(self, python: str, map_path: Callable[[Path], Path]) -> list[str]:
         """The command up to the overrides; ``map_path`` says where a file lies in the code that the job runs."""
-        script = self.file if self.main_file else map_path(self.file)  # which no repository has
-        target = ["-m", self.module] if self.module else [str(script)]
+        # no repository has the script of an installed command
+        target = ["-m", self.module] if self.module else [str(self.file if self.main_file else map_path(self.file))]
         flags = []
         for flag, value in self.flags:
             path = Path(value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,6 @@ from hydra_plugins.mlxp._names import ID, LAUNCHER, LOG_DIR, RUN_ID
 from hydra_plugins.mlxp._omegaconf import raw
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.runs.allocation import RunAllocator
-from mlxp_core.runs.git_exclusion import hide_folder
 from mlxp_core.runs.layout import LogDir, RunDir
 
 if TYPE_CHECKING:
@@ -29,10 +27,6 @@ def choose_run_dir(config: DictConfig) -> Path:
     path = Path(config.hydra.runtime.cwd, _with_log_dir(config, str(config.hydra.run.dir)))
     if path.name == ID:
         path = _allocate(path.parent).path
-    elif not path.exists():  # else it may hold the user's own files, as the directory of the program
-        with suppress(OSError):  # which Hydra then says, of its own
-            path.mkdir(parents=True)
-            hide_folder(path)
     with read_write(config.hydra):
         config.hydra.run.dir = str(path)
     return path

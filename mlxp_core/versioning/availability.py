@@ -43,15 +43,18 @@ def locate_commit(version: CodeVersion, moved_to: Path | None = None, *, log_dir
     """
     folder, commit = _recorded(version, moved_to)
     try:
-        repository = _find_users_version(folder, commit)
-        copy = version.copy if version.copy is not None and version.copy.is_dir() else None
-        if reason := missing_objects_reason(repository, commit, copy):
-            raise SnapshotError(reason)
+        return _find_users_whole(folder, commit, version.copy)
     except SnapshotError:
         kept = _find_kept(commit, [*([log_dir.code] if log_dir else []), *_beside(version)])
         if kept is None:
             raise
         return kept
+
+
+def _find_users_whole(folder: Path, commit: str, copy: Path | None) -> Repository:
+    repository = _find_users_version(folder, commit)
+    if reason := missing_objects_reason(repository, commit, copy if copy is not None and copy.is_dir() else None):
+        raise SnapshotError(reason)
     return repository
 
 

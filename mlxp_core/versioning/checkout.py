@@ -52,9 +52,7 @@ class Checkout:
     lost_changes: tuple[str, ...]  # that the run had and that nobody kept
     directory: Path  # where to start it
     command: str  # how; empty where that is not recorded
-    elsewhere: dict[
-        str, Path
-    ]  # files that it loaded from outside of the code: where they were, and where they are kept
+    elsewhere: dict[str, Path]  # files outside of the code that it loaded: where they were, and where they are kept
 
 
 def checkout_run(run: RunDir, folder: Path, *, repository: Path | None = None, commit_only: bool = False) -> Checkout:

@@ -248,7 +248,7 @@ def published(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Copies that are made again: from where, of which commit, and where. A first value that is an error is raised."""
     asked: list[Any] = []
 
-    def locate(version: Any) -> Path:
+    def locate(version: Any, *, log_dir: LogDir) -> Path:
         if asked and isinstance(asked[0], BaseException):
             raise asked.pop(0)
         return version.repo_path

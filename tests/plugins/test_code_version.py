@@ -12,6 +12,7 @@ from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from omegaconf import OmegaConf
 
 from hydra_plugins.mlxp import _code_version, _sweep
+from hydra_plugins.mlxp._command_line import Program
 from hydra_plugins.mlxp.config import LauncherConf
 from mlxp_core.errors import ConfigurationError
 from mlxp_core.runs.code_version import CodeVersion, SnapshotMode
@@ -168,7 +169,9 @@ def test_changes_that_run_are_told_where_nobody_was_asked(
     monkeypatch.setattr(_code_version.terminal, "can_answer", lambda: can_answer)
     monkeypatch.setattr(_code_version, "_check_configuration", lambda *_: None)
     options = LauncherConf(snapshot=snapshot.value)
-    context: Any = SimpleNamespace(options=options, program=SimpleNamespace(file=Path("main.py")), launch_dir=REPO)
+    context: Any = SimpleNamespace(
+        options=options, program=Program((), Path("/project/main.py"), None, ()), launch_dir=REPO
+    )
     _code_version.freeze(context, [], LogDir(Path("/logs")))
     assert [ask is not None for ask in asked] == [can_answer]
     assert ("as it is now" in caplog.text) == warned

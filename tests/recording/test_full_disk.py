@@ -96,7 +96,7 @@ def test_what_finds_no_room_is_named_and_the_earlier_artifact_stays(small_disk: 
 def test_a_run_that_cannot_be_begun_says_so_and_the_next_one_can(small_disk: SmallDisk) -> None:
     """Bug: half an info.yaml that is read as a run; a number that is given twice once there is room again."""
     logs = small_disk.path / "logs"
-    small_disk.fill(left=4)
+    small_disk.fill(left=5)
     no_room = pytest.raises(OSError, match=r"No space left on device.*1/metadata/info\.yaml")
     with no_room, start_run(logs, {"text": "x" * 5_000}):
         pytest.fail("the run has begun")

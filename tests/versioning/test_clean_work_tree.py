@@ -83,7 +83,7 @@ def test_what_hydra_alone_or_an_earlier_version_has_left_is_no_change(no_gitigno
     project.run("-m", "seed=1,2")
     project.command[1] = "main.py"
     (project.logs / ".gitignore").unlink()
-    shutil.copytree(project.logs, project.dir / "old logs")
+    shutil.copytree(project.logs, project.dir / "old logs", symlinks=True)
     done = project.run(*SKIP, "seed=1,2,3")
     assert "1 of 3 jobs new" in done.stdout
     assert project.info(3)["version_manager"]["commit_hash"] == head

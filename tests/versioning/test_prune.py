@@ -17,7 +17,7 @@ from machines import User
 from support import PATIENCE, Mlxp, Project, git, read_yaml, until
 
 from mlxp_core.runs.code_version import SnapshotMode
-from mlxp_core.runs.layout import LogDir, RunDir
+from mlxp_core.runs.layout import CodeDir, LogDir, RunDir
 from mlxp_core.runs.state import RunState
 from mlxp_core.versioning.copies import all_runs
 from mlxp_core.versioning.prune import prune
@@ -104,7 +104,7 @@ def test_pruning_keeps_what_pending_and_running_runs_need_and_what_a_launch_has_
     assert [project.said(run)["code"] for run in (2, 3)] == ["B", "B"]
     age(needed, young)
     mlxp("snapshots", "prune")
-    assert not list(ended.parent.iterdir())
+    assert list(ended.parent.iterdir()) == [CodeDir(ended.parent).repository]
     # what the versions are made from stays
     assert git("for-each-ref", "--format=%(refname)", "refs/mlxp", cwd=project.dir) == f"refs/mlxp/{needed.name}"
 
@@ -253,7 +253,7 @@ def test_a_prune_that_is_killed_leaves_nothing_that_a_launch_takes_for_whole(mlx
         assert len(list((copy / "many").glob("*/*"))) == 4000
     done = mlxp("snapshots", "prune")
     assert done.stdout.count("left by what was killed") >= 1
-    assert sorted(os.listdir(copy.parent)) == [copy.name, f"{copy.name}.json", f"{copy.name}.work"]
+    assert sorted(os.listdir(copy.parent)) == [copy.name, f"{copy.name}.json", f"{copy.name}.work", "repository.git"]
 
 
 def test_prunes_that_race_remove_each_copy_once(mlxp: Mlxp, project: Project) -> None:
@@ -266,7 +266,7 @@ def test_prunes_that_race_remove_each_copy_once(mlxp: Mlxp, project: Project) ->
     answers = [racer.communicate(timeout=PATIENCE) for racer in racers]
     assert [racer.returncode for racer in racers] == [0] * 4, answers
     assert sum(out.count("removed: ") for out, _ in answers) == 2
-    assert not list((project.logs / ".mlxp" / "code").iterdir())
+    assert os.listdir(project.logs / ".mlxp" / "code") == ["repository.git"]
 
 
 def test_what_killed_launches_left_goes_and_nothing_else(mlxp: Mlxp, project: Project, tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ def test_a_user_removes_the_users_own_read_only_copies_and_is_told_of_those_of_o
     (rest / "full" / "x").touch()
     removed, own, left, kept, failed = another_user.call(prune_own, top, imports=["git"])
     assert removed == [own]
-    assert left == sorted([rest.name, other])
+    assert left == sorted([rest.name, other, "repository.git"])  # which keeps what the copy was made of
     assert any("it belongs to user 0, who alone can remove it" in why for why in (*kept, *failed))
     assert (theirs / "main.py").exists()
     assert (rest / "full" / "x").exists()
@@ -376,7 +376,7 @@ def test_a_rerun_makes_the_pruned_code_again_and_its_links_lead_there(mlxp: Mlxp
     project.write(**{"lib/code/__init__.py": "CODE = 'B'\n"})
     age(copy, links)
     mlxp("snapshots", "prune")
-    assert os.listdir(copy.parent) == [links.name]
+    assert sorted(os.listdir(copy.parent)) == [links.name, "repository.git"]
     assert mlxp("rerun", "1", "--dry-run").stdout == "would be submitted: 1\n"
     assert not copy.exists()
     mlxp("rerun", "1", "--wait", code=1)
@@ -403,6 +403,7 @@ def test_a_rerun_of_code_that_cannot_be_made_again_says_why(mlxp: Mlxp, project:
     age(copy)
     mlxp("snapshots", "prune", "--elsewhere")
     shutil.rmtree(project.dir / ".git")
+    shutil.rmtree(CodeDir(copy.parent).repository)  # by hand: it would be made of that
     refused = mlxp("rerun", "1", code=1)
     assert f"its code is not there any more, and cannot be made again: {copy}: {project.dir} is in no git" in (
         refused.stderr

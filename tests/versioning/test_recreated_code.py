@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -80,7 +81,10 @@ def test_the_commit_is_written_and_all_that_is_known_of_it_comes_back(repo: Path
         lost_changes=(),
         directory=folder / "pkg",
         command="python main.py 3",
+        elsewhere={},
     )
+    assert json.loads((folder / ".mlxp-checkout.json").read_text())["version_manager"]["commit_hash"] == commit
+    (folder / ".mlxp-checkout.json").unlink()
     assert files(folder) == expected
     assert os.listdir(folder.parent) == ["code"]
 
@@ -144,7 +148,7 @@ def test_what_git_has_lost_comes_from_the_copy_without_byte_code_and_can_be_chan
     done = checkout_run(recorded(tmp_path, version), folder)
     assert "gone, where its repository was, is not there" in done.not_from_git
     found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-    assert found == ["link", "main.py", "nowhere", "pkg", "pkg/run"]
+    assert found == [".mlxp-checkout.json", "link", "main.py", "nowhere", "pkg", "pkg/run"]
     assert os.readlink(folder / "link") == str(tmp_path / "outside")
     modes = [path.lstat().st_mode & 0o777 for path in (folder, folder / "main.py", folder / "pkg", folder / "pkg/run")]
     assert modes == [0o755, 0o644, 0o755, 0o755]
@@ -175,7 +179,7 @@ def test_half_of_what_git_gave_is_not_mixed_with_the_copy(
     copy = copied(tmp_path, head(repo))
     done = checkout_run(recorded(tmp_path, of_commit(repo, copy=str(copy))), tmp_path / "code")
     assert done.not_from_git == "smudge filter lfs failed"
-    assert sorted(os.listdir(tmp_path / "code")) == ["link", "main.py", "nowhere", "pkg"]
+    assert sorted(os.listdir(tmp_path / "code")) == [".mlxp-checkout.json", "link", "main.py", "nowhere", "pkg"]
 
 
 def test_a_repository_that_was_moved_is_named(repo: Path, tmp_path: Path) -> None:
@@ -183,6 +187,7 @@ def test_a_repository_that_was_moved_is_named(repo: Path, tmp_path: Path) -> Non
     run = recorded(tmp_path, of_commit(repo))
     repo.rename(tmp_path / "moved")
     checkout_run(run, tmp_path / "code", repository=tmp_path / "moved")
+    (tmp_path / "code" / ".mlxp-checkout.json").unlink()
     assert files(tmp_path / "code") == files(tmp_path / "moved")
 
 
