@@ -64,7 +64,7 @@ def moved_from(state: RunState) -> Path | None:
     inside = folder / run.name  # info.yaml of earlier versions says which folder the run's lies in
     if any(candidate.exists() and candidate.samefile(run) for candidate in (folder, inside)):
         return None
-    return folder if folder.name == run.name else inside
+    return folder if folder.name in {run.name, str(logger.get("log_id"))} else inside
 
 
 def plan_relocation(state: RunState) -> Relocation | None:
@@ -78,6 +78,11 @@ def plan_relocation(state: RunState) -> Relocation | None:
     run = state.run
     if origin.exists() and not _is_another(state, RunDir(origin)):
         raise ConfigurationError(f"{origin} has it, too, so this is a copy: submit that one again, or remove it first")
+    if origin.name != run.path.name:
+        raise ConfigurationError(
+            f"it was moved here from {origin} under another name, and its script and records have that one: rename it "
+            f"to {origin.name}"
+        )
     places = _Places(origin.parent, run.path.parent)
     if run.payload.exists() and os.fsencode(places.old) in run.payload.read_bytes():
         raise ConfigurationError(

@@ -29,6 +29,7 @@ def called(
 
     def call(*words: str, **made: Any) -> Result:
         values = {"not_from_git": "", "lost_changes": (), "directory": FOLDER / "pkg", "command": "python x.py"}
+        values["elsewhere"] = {}
 
         def checkout_run(run: Any, folder: Path, *, repository: Path | None, commit_only: bool) -> Checkout:
             asked.append((run.path.name, folder, repository, commit_only))
@@ -53,12 +54,15 @@ def test_the_folder_is_the_answer_and_the_rest_is_for_people(called: Any) -> Non
 def test_what_is_not_as_it_was_is_said(called: Any) -> None:
     """Bug: a commit is passed off as what ran."""
     call, _ = called
-    done = call("7", not_from_git="it is lost", lost_changes=(" M a", "?? b"), command="")
+    done = call(
+        "7", not_from_git="it is lost", lost_changes=(" M a", "?? b"), command="", elsewhere={"/site/lib.py": "/kept"}
+    )
     assert done.stderr.splitlines() == [
         "taken from the copy that the jobs run, for git cannot give it: it is lost",
         "without these changes, which the run had:",
         "   M a",
         "  ?? b",
+        "not part of the code, it loaded /site/lib.py, which is kept as /kept",
     ]
     assert done.stdout == f"{FOLDER}\n"
 

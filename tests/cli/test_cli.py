@@ -278,7 +278,8 @@ def test_what_cannot_be_submitted_again_is_said(mlxp: Mlxp, project: Project) ->
     project.logs.rename(project.dir / "moved")
     project.run(*WAIT, "do=raise", code=1)
     (project.logs / "1").rename(project.dir / "moved" / "3")
-    assert "was moved here from" in mlxp("rerun", "3", "--log-dir", "moved", code=1).stderr
+    said = f"it was moved here from {project.logs}/1 under another name"
+    assert said in mlxp("rerun", "3", "--log-dir", "moved", code=1).stderr
 
 
 def test_what_a_refused_launch_left_is_submitted_by_rerun(mlxp: Mlxp, project: Project, tmp_path: Path) -> None:
