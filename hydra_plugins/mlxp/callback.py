@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 class MlxpCallback(Callback):
     """Gives every run a numbered folder, and records how it starts and ends."""
 
+    # of one that an earlier version has pickled, for a job that waits
+    snapshot, log_streams, record = "auto", True, True
+
     def __init__(
         self,
         log_dir: str,

@@ -124,12 +124,12 @@ def foreign_files_reason(repository: Repository, commit: str, copy: Path) -> str
     with tempfile.TemporaryDirectory(prefix="hydra-mlxp-") as folder:
         index = Path(folder, "index")
         repository.git("read-tree", commit, index=index)
-        there = f"--work-tree={copy}"
+        there = ("-c", "core.fileMode=false", f"--work-tree={copy}")
         # by content, as git's filters have it; what git ignores, too
         changed = repository.git(
-            there, "diff", "--name-only", "--no-ext-diff", "--ignore-submodules=all", "-z", index=index
+            *there, "diff", "--name-only", "--no-ext-diff", "--ignore-submodules=all", "-z", index=index
         )
-        added = repository.git(there, "ls-files", "--others", "-z", index=index)
+        added = repository.git(*there, "ls-files", "--others", "-z", index=index)
     foreign = [path for path in f"{added}{changed}".split("\0") if path and BYTE_CODE not in Path(path).parts]
     for entry in repository.tree_entries(commit):
         submodule = repository.submodule(entry.path) if entry.is_submodule else None
