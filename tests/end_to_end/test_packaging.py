@@ -95,7 +95,7 @@ def test_an_installed_package_is_found_by_hydra_and_runs(installed: Environment,
     assert call(installed.scripts / "mlxp", "--version", cwd=tmp_path) == f"hydra-mlxp {mlxp_core.__version__}\n"
     listing = call(installed.python, "-c", PLUGINS, cwd=tmp_path)
     launchers = [f"mlxp_{name}" for name in ("flux", "local", "lsf", "mwm", "oar", "pbs", "sge", "slurm", "torque")]
-    assert listing.split() == ["MlxpLauncher", "mlxp", *launchers]
+    assert listing.split() == ["MlxpLauncher", "mlxp", *sorted((*launchers, "mlxp_off"))]
     project = tmp_path / "project"
     for name, text in {"main.py": MAIN, "conf/config.yaml": CONFIG, "conf/optimizer/sgd.yaml": "lr: 1\n"}.items():
         (project / name).parent.mkdir(parents=True, exist_ok=True)
