@@ -200,4 +200,8 @@ def _flush(*, with_c: bool) -> None:
         with contextlib.suppress(ImportError, OSError, AttributeError):
             import ctypes  # noqa: PLC0415
 
-            ctypes.CDLL(None).fflush(None)
+            libc = ctypes.CDLL(None)
+            for name in ("stdout", "stderr", "__stdoutp", "__stderrp"):  # the latter are macOS's
+                with contextlib.suppress(ValueError):
+                    # not all of them by fflush(NULL), which waits for a thread that reads stdin, by input()
+                    libc.fflush(ctypes.c_void_p.in_dll(libc, name))

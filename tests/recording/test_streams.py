@@ -131,6 +131,21 @@ def test_at_a_terminal_the_program_has_one(tmp_path: Path) -> None:
     assert files(tmp_path) == ("True True True 77 33\n", "\r 50%\r100%\n")
 
 
+def test_a_thread_that_reads_the_keyboard_does_not_hold_the_end_up(tmp_path: Path) -> None:
+    """Bug: a program that stops at a key, which nobody has pressed, never ends: the C library's stdin is locked."""
+    program = (
+        "import ctypes, threading\n"
+        "libc = ctypes.CDLL(None)\n"
+        "stdin = ctypes.c_void_p.in_dll(libc, 'stdin')\n"
+        "libc.flockfile(stdin)  # as fgets() does, by which input() reads at a terminal\n"
+        "closing = threading.Thread(target=copies.close, daemon=True)\n"
+        "closing.start(); closing.join(30)\n"
+        "libc.funlockfile(stdin)\n"
+        "print(closing.is_alive())\n"
+    )
+    assert run(program, tmp_path).stdout == "False\n"
+
+
 def at_terminal(command: list[str], folder: Path) -> str:
     """What a terminal shows of a command."""
     pid, terminal = pty.fork()
