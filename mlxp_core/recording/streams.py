@@ -35,6 +35,7 @@ class _Copied(NamedTuple):
 
     number: int  # 1 or 2
     saved: int  # where it led
+    leads_to: os.stat_result  # while it is copied
     reading: int  # what is printed
     path: Path
 
@@ -68,12 +69,16 @@ class StreamCopies:
         self._lead_back()
         if self._sized is not None:
             signal.signal(signal.SIGWINCH, self._sized)
-        select.select([self._ended], [], [], _DRAINS_WITHIN)
-        os.close(self._ended)
+        with contextlib.suppress(OSError):  # closed by the program
+            _wait_for_end(self._ended)
+            os.close(self._ended)
         for copied in self._copied:
             if words := (last_words or {}).get(copied.number):
-                with copied.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                    file.write(words)
+                try:
+                    with copied.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                        file.write(words)
+                except OSError as error:  # a full disk; the folder is gone
+                    log.warning("what ended the run is not kept in %s: %s", copied.path, error)
         self._copied = []
         atexit.unregister(self.close)
 
@@ -92,8 +97,11 @@ class StreamCopies:
 
     def _lead_back(self) -> None:
         for copied in self._copied:
-            os.dup2(copied.saved, copied.number)
-            os.close(copied.saved)
+            with contextlib.suppress(OSError):  # closed by the program
+                if os.path.samestat(os.fstat(copied.number), copied.leads_to):  # and not elsewhere, by the program
+                    os.dup2(copied.saved, copied.number)
+            with contextlib.suppress(OSError):
+                os.close(copied.saved)
 
     def _follow_program(self) -> None:
         """Write each line at once, for whoever follows the file; tell the program's terminals of a new size."""
@@ -131,11 +139,19 @@ def _divert(number: int, path: Path) -> _Copied | None:
         reading, writing = _pty(number) if os.isatty(number) else os.pipe()
         saved = os.dup(number)
         os.dup2(writing, number)
+        leads_to = os.fstat(writing)
         os.close(writing)
     except OSError as error:  # a full disk
         log.warning("what is printed is not kept in %s: %s", path, error)
         return None
-    return _Copied(number, saved, reading, path)
+    return _Copied(number, saved, leads_to, reading, path)
+
+
+def _wait_for_end(descriptor: int) -> None:
+    """Wait until all its writing ends are closed; not by select, which knows no descriptor from 1024 on."""
+    ended = select.poll()
+    ended.register(descriptor, select.POLLIN)
+    ended.poll(_DRAINS_WITHIN * 1000)
 
 
 def _start_tees(copied: Sequence[_Copied], held: int) -> None:

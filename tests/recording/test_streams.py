@@ -39,8 +39,8 @@ ENDS = {
 }
 
 
-def run(program: str, folder: Path, **more: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", START + program]
+def run(program: str, folder: Path, before: str = "", **more: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", before + START + program]
     return subprocess.run(
         command, check=False, capture_output=True, text=True, cwd=folder, start_new_session=True, **more
     )
@@ -129,6 +129,33 @@ def test_at_a_terminal_the_program_has_one(tmp_path: Path) -> None:
     shown = at_terminal([sys.executable, "-c", size + program], tmp_path)
     assert sorted(shown.split("\r\n")) == sorted(["True True True 77 33", "\r 50%\r100%", "after", ""])
     assert files(tmp_path) == ("True True True 77 33\n", "\r 50%\r100%\n")
+
+
+DOINGS = {  # what it does during its run, and where what it prints afterwards is shown
+    "leads it elsewhere": ("os.dup2(os.open('../own', os.O_WRONLY | os.O_CREAT), 1)", ""),
+    "closes those it does not know": ("os.closerange(3, 999)", "after\n"),
+    "removes its folder": ("os.unlink('out'); os.unlink('err'); os.rmdir(os.getcwd())", "after\n"),
+}
+MANY = "import os, resource; resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096)); [os.dup(0) for _ in range(1500)]"
+
+
+@pytest.mark.parametrize("doing", DOINGS)
+def test_what_a_program_does_to_its_descriptors_stays(tmp_path: Path, doing: str) -> None:
+    """Bug: what a program prints into a file of its own goes to the terminal; or the end of its run is an error."""
+    (tmp_path / "run").mkdir()
+    does, shown = DOINGS[doing]
+    done = run(f"{does}\ncopies.close({{2: 'last words'}})\nos.write(1, b'after\\n')", tmp_path / "run")
+    assert (done.returncode, done.stdout) == (0, shown)
+    assert ("what ended the run is not kept" if "rmdir" in does else "") in done.stderr
+    assert "Traceback" not in done.stderr
+    if not shown:
+        assert (tmp_path / "own").read_text() == "after\n"
+
+
+def test_a_program_with_many_open_files_has_its_log(tmp_path: Path) -> None:
+    """Bug: with 1024 files open the end of the run is an error, and Hydra goes on to the next with this one's log."""
+    done = run("copies.close()\nprint('after')", tmp_path, before=MANY)
+    assert (done.stdout, done.stderr) == ("after\n", "")
 
 
 def test_a_thread_that_reads_the_keyboard_does_not_hold_the_end_up(tmp_path: Path) -> None:
