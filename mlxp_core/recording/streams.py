@@ -27,6 +27,7 @@ _DRAINS_WITHIN = 1.0  # seconds for what was printed to be written, unless a chi
 _FREE = 20  # descriptors from here on are none of the few that the shell below has names for
 # In the background of a shell that ends at once: the program has no child that it would find by os.wait(). {} is the
 # stream, from 0; the others' descriptors are closed, and 9, which all of them keep open, tells when the last has ended.
+_FIND = "command -v tee || exit\n"
 _TEE = 'tee -a -- "${name}" <&{reading} >&{writing} {closed} &\n'
 
 
@@ -87,8 +88,8 @@ class StreamCopies:
         try:
             _start_tees(self._copied, held)
         except OSError as error:
+            self._lead_back()  # first, for the warning to be seen
             log.warning("what is printed is not kept: tee cannot be started: %s", error)
-            self._lead_back()
             os.close(self._ended)
             self._copied = []
         finally:
@@ -159,7 +160,7 @@ def _start_tees(copied: Sequence[_Copied], held: int) -> None:
     wanted = {9: held}
     for position, one in enumerate(copied):
         wanted |= {3 + 2 * position: one.reading, 4 + 2 * position: one.saved}
-    script = "".join(
+    script = _FIND + "".join(
         _TEE.format(
             name=position + 1,
             reading=3 + 2 * position,
@@ -181,7 +182,11 @@ def _start_tees(copied: Sequence[_Copied], held: int) -> None:
             setpgroup=0,
             setsigmask=signal.valid_signals(),
         )
-        os.waitpid(shell, 0)
+        status = 0
+        with contextlib.suppress(ChildProcessError):  # the program ignores SIGCHLD: nobody is told
+            _, status = os.waitpid(shell, 0)
+        if status:
+            raise OSError(f"sh ended with {os.waitstatus_to_exitcode(status)}; is there a program tee in PATH?")
     finally:
         for descriptor in aside.values():
             os.close(descriptor)

@@ -152,6 +152,20 @@ def test_what_a_program_does_to_its_descriptors_stays(tmp_path: Path, doing: str
         assert (tmp_path / "own").read_text() == "after\n"
 
 
+def test_a_program_runs_where_there_is_no_tee(tmp_path: Path) -> None:
+    """Bug: it dies of the first line that it prints, and not even that is to be seen."""
+    done = run("print('one')", tmp_path, env={**os.environ, "PATH": str(tmp_path)})
+    assert (done.returncode, done.stdout) == (0, "one\n")
+    assert "what is printed is not kept: tee cannot be started" in done.stderr
+
+
+def test_a_program_that_ignores_the_ends_of_children_has_its_log(tmp_path: Path) -> None:
+    """Bug: nothing is kept, as tee could not be started, which it was."""
+    done = run("print('one')", tmp_path, before="import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)")
+    assert (done.stdout, done.stderr) == ("one\n", "")
+    assert files(tmp_path) == ("one\n", "")
+
+
 def test_a_program_with_many_open_files_has_its_log(tmp_path: Path) -> None:
     """Bug: with 1024 files open the end of the run is an error, and Hydra goes on to the next with this one's log."""
     done = run("copies.close()\nprint('after')", tmp_path, before=MANY)
