@@ -65,6 +65,11 @@ class Finding(NamedTuple):
     matters: bool  # without it results lie elsewhere, or are not what was asked for
 
 
+def says_nothing(text: str) -> bool:
+    """Tell whether all of an mlxp.yaml is commented out, which is no mapping, and is read by MLXP."""
+    return all(line.strip() in {"", "---"} or line.lstrip().startswith("#") for line in text.splitlines())
+
+
 def findings(settings: Mapping[Any, Any]) -> list[Finding]:
     """Give the settings of MLXP among these; what is none of its own is somebody else's, and left out."""
     if not isinstance(settings, Mapping) or not _GROUPS.issuperset(map(str, settings)):

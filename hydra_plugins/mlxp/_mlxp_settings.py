@@ -57,9 +57,15 @@ def _sources(config: DictConfig) -> list[tuple[str, Any]]:
     for source in config.hydra.runtime.get("config_sources") or ():
         path = f"{source.path}/mlxp.yaml"
         if source.schema == "file" and source.provider == "main" and os.path.isfile(path):  # noqa: PTH113  (each start)
-            from mlxp_core.yaml_io import load_yaml_or_empty  # noqa: PLC0415
+            from mlxp_core.migrate import says_nothing  # noqa: PLC0415  (of projects that were MLXP's)
+            from mlxp_core.yaml_io import read_yaml  # noqa: PLC0415
 
-            sources.append((path, load_yaml_or_empty(Path(path))))
+            try:
+                text = Path(path).read_text(encoding="utf-8")
+                if not says_nothing(text):
+                    sources.append((path, read_yaml(text, Path(path))))
+            except (OSError, ValueError) as error:  # perhaps a file of somebody else's
+                log.warning("settings of MLXP's, if there are any, are not read here: %s", error)
     return sources
 
 

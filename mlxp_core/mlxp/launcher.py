@@ -231,7 +231,8 @@ def _settings(folder: Path, arguments: Sequence[str]) -> dict[str, Any]:
     settings = migrate.defaults()
     path = folder / "mlxp.yaml"
     if path.is_file():
-        _take(settings, read_yaml(path.read_text(encoding="utf-8"), path), str(path))
+        text = path.read_text(encoding="utf-8")
+        _take(settings, {} if migrate.says_nothing(text) else read_yaml(text, path), str(path))
     for text in filter(_OVERRIDE.match, arguments):
         override = OverridesParser.create().parse_override(text)
         if override.is_sweep_override():

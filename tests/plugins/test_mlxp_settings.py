@@ -101,6 +101,16 @@ def test_what_happens_anyway_or_is_not_mlxps_is_no_reason_to_refuse(
     check_settings(Composed(tmp_path, settings, **nodes).config, node)
 
 
+@pytest.mark.parametrize("text", ["", "---\n\n# logger:\n#   parent_log_dir: ./mine\n", "- a\n", "a: [\n", "\0"])
+def test_a_file_that_holds_no_settings_is_no_reason_to_refuse(
+    tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Bug: Hydra warns of an error of ours, and the run lies in a folder that is called `{log_dir}`."""
+    check_settings(Composed(tmp_path, text).config, "run")
+    told = [message for message in caplog.messages if f"{tmp_path}/mlxp.yaml" in message]
+    assert len(told) == (text[:3] not in {"", "---"})
+
+
 def test_the_rest_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Bug: a setting is ignored without a word; or a file of MLXP's defaults is a screen of warnings."""
     check_settings(Composed(tmp_path, "use_version_manager: false\nresolve: true\n").config, "run")
