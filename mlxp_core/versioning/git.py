@@ -233,10 +233,9 @@ def read_status(
     ``is_clean`` is asked of a submodule that differs by untracked files alone.
     """
     head, branch = None, None
-    changes: list[FileChange] = []
+    tracked: list[tuple[str, FileChange]] = []
     ignored: list[FileChange] = []
     untracked: list[str] = []
-    output = RunOutput(top, log_dir, program)
     entries = iter(text.split("\0"))
     for entry in entries:
         kind, _, rest = entry.partition(" ")
@@ -248,12 +247,18 @@ def read_status(
         elif kind in _FIELDS_BEFORE_PATH:
             state, submodule, *_, path = rest.split(" ", _FIELDS_BEFORE_PATH[kind])
             before = next(entries, "") if kind == "2" else ""
-            if not output.includes_tracked(path) and not (submodule == "S..U" and state == ".M" and is_clean(path)):
-                changes.append(FileChange(state.replace(".", " "), path, before))
+            tracked.append((submodule, FileChange(state.replace(".", " "), path, before)))
         elif kind == "!":
             ignored.append(FileChange("!!", rest))
         elif kind == "?":
             untracked.append(rest)
+    output = RunOutput(top, log_dir, program, [change.path for _, change in tracked])
+    changes = [
+        change
+        for submodule, change in tracked
+        if not output.includes_tracked(change.path)
+        and not (submodule == "S..U" and change.state == " M" and is_clean(change.path))
+    ]
     hidden = {change.path for change in ignored}
     code, left = _split(untracked, output, hidden)
     folders = [top / path for path in left]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from mlxp_core.runs.git_exclusion import SWEEP_FILES
@@ -35,14 +36,24 @@ _MOST_ENTRIES = 20_000
 class RunOutput:
     """What running has left in a work tree."""
 
-    def __init__(self, top: Path, log_dir: Path | None = None, program: Path | None = None) -> None:
-        """Look below ``top``. All of ``log_dir`` was left by running, unless ``program`` or ``top`` lies in it."""
+    def __init__(
+        self, top: Path, log_dir: Path | None = None, program: Path | None = None, tracked: Iterable[str] = ()
+    ) -> None:
+        """Look below ``top``. All of ``log_dir`` was left by running, unless there is code in it.
+
+        That is where ``program`` or ``top`` lies in it, a source beside its runs, or one of ``tracked``: changed files
+        that git knows, by their paths from the top.
+        """
         self._top = top
         self._code = [place.resolve() for place in (top, program) if place is not None]
-        log_dir = None if log_dir is None else log_dir.resolve()
-        self._log_dir = None if log_dir is None or self._holds_code(log_dir) else log_dir
+        self._log_dir: Path | None = None
         self._known: dict[Path, bool] = {}
         self._entries = 0
+        if log_dir is not None:
+            self._code += [(top / path).resolve() for path in tracked if self._is_source(path)]
+            real = log_dir.resolve()
+            self._log_dir = None if self._holds_code(real) or (real.is_dir() and _has_sources(real)) else real
+            self._known.clear()
 
     @property
     def all_of_log_dir(self) -> bool:
@@ -124,13 +135,19 @@ class RunOutput:
             return path.is_dir()
         if name in SWEEP_FILES:
             return _is_of_sweep(path)
-        if is_copy(name) or (name in _IN_RUN and RunDir(path.parent).info.is_file()):
+        if is_copy(name):
             return True
+        if name in _IN_RUN and RunDir(path.parent).info.is_file():
+            # with hydra.run.dir=. the user's own package `metrics` is where the run's are
+            return not (self._holds_code(real.parent) and real.is_dir() and _has_sources(real))
         if name.endswith(".log"):
             return path.is_file() and _is_hydra_record(path.parent / _HYDRA)
         if not real.is_dir() or self._holds_code(real):
             return False
         return (real / CHECKOUT_MARKER).is_file() or _is_log_dir(real) or _is_run(real)
+
+    def _is_source(self, path: str) -> bool:
+        return path.endswith(_SOURCES) and not self.includes_tracked(path)
 
     def _holds_code(self, folder: Path) -> bool:
         return any(place.is_relative_to(folder) for place in self._code)

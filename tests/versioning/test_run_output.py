@@ -160,6 +160,32 @@ def test_a_log_directory_that_holds_the_code_hides_none_of_it(repository: Reposi
     assert [str(change) for change in found.changes] == [" M main.py", " M pkg/known.py", "?? pkg/new.py"]
 
 
+@pytest.mark.parametrize("name", ["model.py", "pkg/model.py", "plot.ipynb"])
+def test_a_log_directory_in_which_git_knows_code_hides_no_change_of_it(repository: Repository, name: str) -> None:
+    """Bug: hydra.launcher.log_dir=experiments, where the models are: each job runs the last commit, without a word."""
+    run = {f"exp/1/{RUN}": "", "exp/.mlxp/last_id": "", "exp/1/saved.py": ""}
+    write(repository.top, {f"exp/{name}": "", "exp/1/.hydra/hydra.yaml": APART, **run})
+    git("add", "--all", cwd=repository.top)
+    git("commit", "--quiet", "--message", "all", cwd=repository.top)
+    write(repository.top, {f"exp/{name}": "changed", **dict.fromkeys(run, "changed"), f"exp/2/{RUN}": ""})
+    found = status(repository, "exp")
+    assert [str(change) for change in found.changes] == [f" M exp/{name}"]
+    captured = commit_work_tree(repository, found.head, found.output)
+    assert git("show", f"{captured}:exp/{name}", cwd=repository.top) == "changed"
+
+
+def test_a_new_source_beside_the_runs_is_code(repository: Repository) -> None:
+    """Bug: the model that was written into the log directory just now is not in the copy of the code."""
+    write(repository.top, {"exp/new.py": "", f"exp/1/{RUN}": "", "exp/.mlxp/last_id": ""})
+    assert [str(change) for change in status(repository, "exp").changes] == ["?? exp/new.py"]
+
+
+def test_a_package_that_is_called_as_a_part_of_a_run_is_code(repository: Repository) -> None:
+    """Bug: after a run with hydra.run.dir=. a new file of the user's own package `metrics` is not in the copy."""
+    write(repository.top, {RUN: "", "metrics/accuracy.py": "", "metrics/train.json": "", "artifacts/x": ""})
+    assert [str(change) for change in status(repository).changes] == ["?? metrics/"]
+
+
 def test_what_git_knows_is_code_unless_a_run_has_written_it(repository: Repository) -> None:
     """Bug: results that are committed make each run a change; or what looks like Hydra's hides a change of the code."""
     tracked = {
