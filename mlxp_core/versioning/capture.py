@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mlxp_core.errors import SnapshotError
 from mlxp_core.versioning.git import Entry, FileChange, Repository
-from mlxp_core.versioning.run_output import BYTE_CODE
+from mlxp_core.versioning.run_output import BYTE_CODE, RunOutput
 
 REFS = "refs/mlxp"
 _NOBODY = {
@@ -52,17 +52,20 @@ def commit_work_tree(repository: Repository, head: str | None, leave_out: Sequen
     return head if tree == before else _commit(repository, tree, head, time)
 
 
-def commit_folder(repository: Repository, commit: str, folder: Path, leave_out: Sequence[str] = ()) -> str:
+def commit_folder(
+    repository: Repository, commit: str, folder: Path, output: RunOutput, leave_out: Sequence[str] = ()
+) -> str:
     """Return the commit whose files are those of a folder that began as ``commit``; that one where nothing differs.
 
-    Submodules, which are plain files there, count as unchanged. ``leave_out``: paths that are no part of it. Raises
-    SnapshotError.
+    Submodules, which are plain files there, count as unchanged. ``leave_out``: paths that are no part of it, as what
+    running has left there, by ``output``, is not. Raises SnapshotError.
     """
     elsewhere = repository.with_work_tree(folder)
     with tempfile.TemporaryDirectory(prefix="hydra-mlxp-") as temporary:
         index = Path(temporary, "index")
         elsewhere.git("read-tree", commit, index=index)
-        excluded = [*leave_out, *(path for path, _ in submodules(elsewhere, index))]
+        left = left_by_running(elsewhere, output, index)
+        excluded = [*leave_out, *left, *(path for path, _ in submodules(elsewhere, index))]
         elsewhere.git(
             *("add", "--all", "--", "."),
             *(f":(exclude,top,literal){path}" for path in excluded),
@@ -72,6 +75,12 @@ def commit_folder(repository: Repository, commit: str, folder: Path, leave_out: 
         tree = elsewhere.git("write-tree", index=index)
     before, _, time = repository.git("log", "--max-count=1", "--format=%T %ct", commit).partition(" ")
     return commit if tree == before else _commit(repository, tree, commit, time)
+
+
+def left_by_running(repository: Repository, output: RunOutput, index: Path | None = None) -> list[str]:
+    """What running has left among the files that an index does not have, as paths from the top."""
+    listed = repository.git("ls-files", "--others", "--exclude-standard", "--directory", "-z", index=index)
+    return [left for path in listed.split("\0") if path for left in output.split(path)[1]]
 
 
 def hidden_changes(repository: Repository) -> tuple[FileChange, ...]:

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlxp_core.errors import SnapshotError
-from mlxp_core.runs.layout import CodeDir, LogDir, RunDir
-from mlxp_core.versioning.capture import commit_work_tree
+from mlxp_core.runs.layout import CodeDir, LogDir
+from mlxp_core.versioning.capture import commit_work_tree, left_by_running
 from mlxp_core.versioning.git import Repository, run_git
 from mlxp_core.versioning.kept_objects import create_repository
+from mlxp_core.versioning.origin import CHECKOUT_MARKER
+from mlxp_core.versioning.run_output import RunOutput
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +28,7 @@ log = logging.getLogger(__name__)
 _LEFT_OUT = (
     *("__pycache__/", "*.py[cod]", ".env", ".venv/", "node_modules/", ".*_cache/", ".ipynb_checkpoints/"),
     *(".tox/", ".nox/", ".eggs/", "*.egg-info/", ".git/", ".hg/", ".svn/", ".idea/", ".vscode/", ".DS_Store"),
-    *("wandb/", "mlruns/", "lightning_logs/", "outputs/", "multirun/", ".mlxp/"),
+    *("wandb/", "mlruns/", "lightning_logs/", "outputs/", "multirun/", ".mlxp/", CHECKOUT_MARKER),
 )
 _FOLDERS_LEFT_OUT = {name.rstrip("/") for name in _LEFT_OUT if name.endswith("/")}
 _MOST_LOOKED_AT = 50_000  # files and folders, before git is asked
@@ -77,8 +79,12 @@ def freeze_folder(folder: Path, place: Path, log_dir: LogDir) -> FolderVersion:
     Left out are environments, caches and the like, what a .gitignore names, and files of more than 10 MiB.
     """
     _check_extent(folder)
-    with _exclusions([*_LEFT_OUT, *_output(folder, log_dir, place), *_environments(folder)]) as excludes:
+    output = RunOutput(folder, log_dir.path)
+    places = [place, *([log_dir.path] if output.all_of_log_dir else [])]
+    with _exclusions([*_LEFT_OUT, *_within(folder, places), *_environments(folder)]) as excludes:
         repository = open_repository(place, folder, {"core.excludesFile": excludes}, create=True)
+        with excludes.open("a", encoding="utf-8", errors="surrogateescape") as file:
+            file.writelines(f"/{_escaped(path)}\n" for path in left_by_running(repository, output))
         names = repository.git("ls-files", "--others", "--exclude-standard", "-z").split("\0")
         sizes = {name: os.lstat(folder / name).st_size for name in names if name and not name.endswith("/")}
         large = {name: size for name, size in sizes.items() if size > _LARGE}
@@ -147,14 +153,11 @@ def _check_size(folder: Path, sizes: Mapping[str, int]) -> None:
     )
 
 
-def _output(folder: Path, log_dir: LogDir, place: Path) -> Iterator[str]:
-    """What runs have written, as lines of a .gitignore."""
+def _within(folder: Path, places: Sequence[Path]) -> Iterator[str]:
+    """Those of these folders that lie within another one, as lines of a .gitignore."""
     top = folder.resolve()
-    written = [log_dir.path.resolve(), place.resolve()]
-    if written[0] == top:
-        written[0] = log_dir.internal.resolve()
-        written += [path for path in top.iterdir() if RunDir(path).info.exists()]
-    return (f"/{_escaped(str(path.relative_to(top)))}" for path in written if path != top and path.is_relative_to(top))
+    real = (place.resolve() for place in places)
+    return (f"/{_escaped(str(path.relative_to(top)))}" for path in real if path != top and path.is_relative_to(top))
 
 
 def _environments(folder: Path) -> Iterator[str]:

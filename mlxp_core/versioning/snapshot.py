@@ -21,7 +21,7 @@ from mlxp_core.versioning.export import publish_copy
 from mlxp_core.versioning.git import FileChange, Repository, WorkTreeStatus, commit_files, find_repository, run_git
 from mlxp_core.versioning.origin import CHECKOUT_MARKER, CodeOrigin, find_origin, write_copy_marker
 from mlxp_core.versioning.own_repository import freeze_folder, program_folder
-from mlxp_core.versioning.run_output import is_copy
+from mlxp_core.versioning.run_output import RunOutput, is_copy
 
 OPT_OUT = "or let the jobs run the files as they are when they start, with hydra.launcher.snapshot=none"
 # of untracked files, in `auto`: a dataset that nobody has told git to ignore is not code
@@ -273,9 +273,8 @@ def describe_origin(origin: CodeOrigin, log_dir: LogDir, snapshot: str) -> tuple
         return (CodeVersion(), "") if in_place is None else (in_place.recorded, in_place.diff)
     commit = version.commit
     if not origin.is_copy and commit is not None and (repository := _repository_of(version)) is not None:
-        logs = log_dir.path.resolve()
-        ours = [str(logs.relative_to(origin.tree))] if logs.is_relative_to(origin.tree) else []
-        edited = commit_folder(repository, commit, origin.tree, leave_out=(CHECKOUT_MARKER, *ours))
+        output = RunOutput(origin.tree, log_dir.path)
+        edited = commit_folder(repository, commit, origin.tree, output, leave_out=(CHECKOUT_MARKER,))
         if edited != commit:
             changes = tuple(map(str, repository.changes_between(commit, edited)))
             version = replace(

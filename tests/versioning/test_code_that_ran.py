@@ -235,6 +235,8 @@ def test_a_program_started_from_a_checkout_is_that_version(project: Project, mlx
     if edited:
         (code / "main.py").write_text((code / "main.py").read_text().replace('"A"', '"B"'))
         (code / "new.py").write_text("")
+    # what Hydra leaves there is no edit
+    project.write(**{"code/outputs/1/.hydra/hydra.yaml": "", "code/outputs/1/main.log": ""})
     project.command = [project.command[0], "code/main.py"]
     done = project.run(HERE)
     now = version(project, 2)

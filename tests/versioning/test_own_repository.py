@@ -59,14 +59,10 @@ CODE = [
 def test_the_folder_is_frozen_without_what_is_no_code(folder: Path) -> None:
     """Bug: the environment, the log directory or secrets are copied; a package named env is not."""
     before = sorted(folder.rglob("*"))
-    assert frozen(folder, folder.parent / "logs") == [*CODE[:5], "logs/1/metadata/info.yaml", *CODE[5:]]
+    assert frozen(folder, folder.parent / "logs") == CODE  # runs of another log directory are none, either
     assert sorted(folder.rglob("*")) == before  # no .git, nothing at all
     assert frozen(folder) == CODE
-    assert frozen(folder, folder.parent / "logs", folder / "co[d]e") == [
-        *(name for name in CODE[:5] if name != "co[d]e/x"),
-        "logs/1/metadata/info.yaml",
-        *CODE[5:],
-    ]
+    assert frozen(folder, folder.parent / "logs", folder / "co[d]e") == [name for name in CODE if name != "co[d]e/x"]
 
 
 def test_runs_beside_the_program_are_no_code(folder: Path) -> None:
@@ -75,6 +71,26 @@ def test_runs_beside_the_program_are_no_code(folder: Path) -> None:
     (folder / "7" / "metadata" / "info.yaml").touch()
     assert "7/metadata/info.yaml" not in frozen(folder, folder)
     assert (folder / ".mlxp" / "code" / "repository.git").is_dir()
+
+
+def test_what_running_leaves_is_no_change_of_a_folder_without_git(folder: Path) -> None:
+    """Bug: after an `mlxp checkout` into the folder `skip` computes everything again, and copies hold copies."""
+    before = freeze_code(folder / "main.py", LogDir(folder / "logs")).version.commit
+    left = ["code of/.mlxp-checkout.json", "code of/main.py", "old/.mlxp/last_id", "old/1/metadata/info.yaml"]
+    left += ["results/b/.hydra/hydra.yaml", "results/b/main.log"]
+    for name in left:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("")
+    assert freeze_code(folder / "main.py", LogDir(folder / "logs")).version.commit == before
+    (folder / "results" / "new.py").touch()
+    assert frozen(folder) == sorted([*CODE, "results/new.py"])
+
+
+def test_code_in_the_log_directory_is_code(folder: Path) -> None:
+    """Bug: hydra.launcher.log_dir=pkg, and the jobs do not find the package."""
+    (folder / "pkg" / "1" / "metadata").mkdir(parents=True)
+    (folder / "pkg" / "1" / "metadata" / "info.yaml").touch()
+    assert [name for name in frozen(folder, folder / "pkg") if name.startswith("pkg")] == ["pkg/__init__.py"]
 
 
 def test_the_same_files_are_the_same_version_whoever_launches(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
