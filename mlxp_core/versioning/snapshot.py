@@ -180,6 +180,8 @@ def freeze_code(
     options = options or SnapshotOptions()
     origin = find_origin(program / "-" if program.is_dir() else program)
     tree = None if origin is None or origin.version is None else origin.tree
+    if tree is not None and origin is not None and _is_of_no_repository(origin):
+        tree = None
     try:
         if origin is not None and tree is not None:
             version, copy = _publish_again(origin, log_dir, place or log_dir.code)
@@ -289,6 +291,17 @@ def _repository_of(version: CodeVersion) -> Repository | None:
         return locate_version(version)
     except SnapshotError:  # it has gone
         return None
+
+
+def _is_of_no_repository(origin: CodeOrigin) -> bool:
+    """Tell a checkout of code that was in no repository, or whose repository has gone: a folder like any other."""
+    if origin.is_copy or origin.version is None or _repository_of(origin.version) is not None:
+        return False
+    try:
+        find_repository(origin.tree)
+    except NoRepositoryError:
+        return True
+    return False
 
 
 def _publish_again(origin: CodeOrigin, log_dir: LogDir, place: Path) -> tuple[WorkTreeVersion, Path]:

@@ -225,6 +225,19 @@ def test_jobs_run_a_frozen_copy_without_any_git_of_the_users(plain: Project, mlx
     assert (folder / "data" / "train.csv").read_text() == "1"
 
 
+def test_a_checkout_of_code_without_git_can_be_launched(plain: Project, mlxp: Mlxp) -> None:
+    """Bug: "is in no git repository", of the folder that the code once came from; or what was edited does not run."""
+    plain.run(*LOCAL, "seed=1")
+    made = copy_of(plain, 1).name
+    mlxp("checkout", "1", str(plain.dir.parent / "then"))
+    plain.dir = plain.dir.parent / "then"
+    plain.run(*LOCAL, "seed=1")
+    edit(plain, "B")
+    plain.run(*LOCAL, "seed=1")
+    assert [plain.said(run)["code"] for run in (1, 2)] == ["A", "B"]
+    assert copy_of(plain, 1).name == made != copy_of(plain, 2).name
+
+
 def test_a_pruned_copy_is_made_again_and_a_moved_log_directory_gives_its_code(plain: Project, mlxp: Mlxp) -> None:
     """Bug: `mlxp snapshots prune` keeps all for ever; a rerun, or a checkout elsewhere, asks the folder for git."""
     plain.run(*LOCAL, "seed=1")
