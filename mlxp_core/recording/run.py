@@ -358,7 +358,7 @@ class Run:
         if self._folder is not None:
             try:
                 self._folder.add_all_missed()
-            except (OSError, ValueError, MetricsError) as error:
+            except (OSError, ValueError) as error:
                 log.warning("%r: what an earlier attempt has logged after its checkpoint is not added: %s", self, error)
         self._folder = None
 
