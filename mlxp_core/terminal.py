@@ -39,6 +39,16 @@ def ask(console: Console, question: str) -> str:
     return input()
 
 
+def confirm(question: str) -> bool:
+    """Whether somebody says yes at the terminal; an empty line is no. Raises as ``ask`` does."""
+    from rich.console import Console  # noqa: PLC0415  (slow to load)
+
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    while (answer := ask(console, f"{question} [y/N]: ").strip().lower()) not in {"y", "yes", "n", "no", ""}:
+        pass
+    return answer in {"y", "yes"}
+
+
 def _wait_for_a_line() -> None:
     """Wait until a line can be read; a signal ends the wait however soon it comes.
 

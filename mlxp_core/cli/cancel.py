@@ -10,6 +10,7 @@ import typer
 
 from mlxp_core.cli.selection import LOGS, Folder, Names, Query, choose, insist, matching, open_log_dir
 from mlxp_core.runs.listing import format_runs
+from mlxp_core.terminal import confirm
 
 if TYPE_CHECKING:
     from mlxp_core.runs.layout import RunDir
@@ -40,7 +41,7 @@ def cancel(
     states = [state for state in states if state.run in chosen]
     live = [state.run for state in states if state.is_submitted and not state.has_ended]
     must_ask = len(live) > 1 and not yes and sys.stdin.isatty()
-    if must_ask and not typer.confirm(f"Cancel {len(live)} runs ({format_runs(live)})?"):
+    if must_ask and not confirm(f"Cancel {len(live)} runs ({format_runs(live)})?"):
         raise typer.Exit(1)
     cancelled = cancel_runs(live) if live else []
     for outcome, runs in _outcomes(states, live, cancelled).items():

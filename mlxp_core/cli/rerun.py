@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlxp_core.cli.selection import LOGS, Folder, Names, Query, choose, insist, matching, open_log_dir
+from mlxp_core.cli.selection import LOGS, Folder, Names, Query, print_reasons, select
 from mlxp_core.runs.listing import format_runs
 
 if TYPE_CHECKING:
@@ -37,15 +37,9 @@ def rerun(
     kept in metadata/attempts. Runs that wait or run are left alone. Those of a log directory that was moved
     lead to where it is now, from then on.
     """
-    from mlxp_core.jobs.refresh import refresh_runs  # noqa: PLC0415
     from mlxp_core.jobs.resubmit import resubmit  # noqa: PLC0415
 
-    insist(names, query, "rerun")
-    log_dir = open_log_dir(folder)
-    runs = choose(log_dir, names)
-    if query is not None:
-        refresh_runs(runs)  # the query is about their state now
-        runs = matching(log_dir, runs, query)
+    log_dir, runs = select(folder, names, query, "rerun")
     result = resubmit(log_dir, runs, complete=complete, dry_run=dry_run)
     for job in result.submitted:
         print(f"run {job.run.path.name}: {job.scheduler} job {job.task_label}")
@@ -53,8 +47,8 @@ def rerun(
     for origin, runs in _by_origin(result.moved).items():
         here = "would lead here" if dry_run else "lead here now"
         print(f"moved here from {origin}: run {format_runs(runs)}: script.sh, mlxp.yaml and info.yaml {here}")
-    _report("left alone", result.skipped)
-    _report("cannot be submitted again", result.blocked)
+    print_reasons("left alone", result.skipped, sys.stdout)
+    print_reasons("cannot be submitted again", result.blocked, sys.stderr)
     has_failed = bool(result.blocked)
     if wait and result.submitted:
         has_failed |= not _complete(result.submitted)
@@ -80,12 +74,3 @@ def _by_origin(moved: Mapping[RunDir, Path]) -> dict[Path, list[RunDir]]:
     for run, origin in moved.items():
         runs.setdefault(origin.parent, []).append(run)
     return runs
-
-
-def _report(what: str, runs: Mapping[RunDir, str]) -> None:
-    by_reason: dict[str, list[RunDir]] = {}
-    for run, why in runs.items():
-        by_reason.setdefault(why, []).append(run)
-    out = sys.stderr if what.startswith("cannot") else sys.stdout
-    for why, group in by_reason.items():
-        print(f"{what}: {format_runs(group)}: {why}", file=out)

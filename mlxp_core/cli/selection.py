@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -46,6 +46,28 @@ def choose(log_dir: LogDir, names: Sequence[str] | None) -> list[RunDir]:
         return runs
     wanted = {run for name in names for run in _named(log_dir, runs, name)}
     return [*(run for run in runs if run in wanted), *(wanted - set(runs))]
+
+
+def select(folder: Folder, names: Sequence[str] | None, query: str | None, verb: str) -> tuple[LogDir, list[RunDir]]:
+    """The log directory, and the runs of it that a command changes; a query is about their state now."""
+    from mlxp_core.jobs.refresh import refresh_runs  # noqa: PLC0415
+
+    insist(names, query, verb)
+    log_dir = open_log_dir(folder)
+    runs = choose(log_dir, names)
+    if query is not None:
+        refresh_runs(runs)
+        runs = matching(log_dir, runs, query)
+    return log_dir, runs
+
+
+def print_reasons(what: str, runs: Mapping[RunDir, str], file: TextIO) -> None:
+    """Print what has become of runs, a line for each reason."""
+    by_reason: dict[str, list[RunDir]] = {}
+    for run, why in runs.items():
+        by_reason.setdefault(why, []).append(run)
+    for why, group in by_reason.items():
+        print(f"{what}: {format_runs(group)}: {why}", file=file)
 
 
 def insist(names: Sequence[str] | None, query: str | None, verb: str) -> None:

@@ -68,7 +68,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
     monkeypatch.setattr(refreshing, "refresh", refresh)
     monkeypatch.setattr(cancelling, "cancel_runs", cancel_runs)
-    monkeypatch.setattr(typer, "confirm", confirm)
+    monkeypatch.setattr(cancel, "confirm", confirm)
     return made
 
 

@@ -85,3 +85,13 @@ def test_nobody_can_answer_where_there_is_no_terminal_of_ours(
     else:
         assert sys.stdin.isatty()
     assert not terminal.can_answer()
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"), [("y\n", True), (" YES \n", True), ("\n", False), ("n\n", False), ("maybe\nyes\n", True)]
+)
+def test_nothing_but_a_yes_is_one(keyboard: int, capsys: pytest.CaptureFixture[str], typed: str, said: bool) -> None:
+    """Bug: a slip of the finger removes runs; the question is asked where a program reads."""
+    os.write(keyboard, typed.encode())
+    assert terminal.confirm("Remove 2 runs (1-2)?") == said
+    assert capsys.readouterr() == ("", "Remove 2 runs (1-2)? [y/N]: " * typed.count("\n"))
